@@ -1,0 +1,267 @@
+"""The sprites benchmark: edits compared with the right answer, which the generator can draw.
+
+A `Case` is a held-out clip, an edit, and the clip that a perfect edit would give. Methods run on
+the same clips and share one inversion per clip; every figure is measured on frames in memory.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from freemask import metrics, sprites
+from freemask.editors import Editor
+from freemask.memory import PeakMemory
+from freemask.pipeline import edit, generate, invert_for, prepare
+from freemask.types import EditRequest, InputError, Inversion, Video
+
+CLOSED = {
+    "fusion.cross_replace": [0.0, 0.0],
+    "fusion.self_replace": [0.0, 0.0],
+    "fusion.temporal_replace": [0.0, 0.0],
+    "fusion.latent_blend": [0.0, 0.0],
+    "fusion.word_weight": 1.0,
+}
+METHODS: dict[str, dict[str, Any]] = {  # name -> overrides of the task's preset
+    "reconstruct": CLOSED,
+    "ddim": CLOSED,
+    "naive": {"mask.policy": "naive"},
+    "freemask": {},
+    "freemask_store": {"features": "store"},
+}
+LEAST_CHANGE = 30.0  # grey levels by which an attribute edit must change the object
+FIRST_SEED = 1_000_000  # of the held-out stream; calibration uses the seeds below
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One edit with its answer.
+
+    answer: the counterfactual. candidates: every clip the edit might have become, the answer
+    among them under `asked`. object_mask: `(F, H, W)`, 1 on the source's or the answer's object.
+    """
+
+    clip: sprites.Clip
+    answer: sprites.Clip
+    request: EditRequest
+    candidates: Mapping[str, Video]
+    asked: str
+    object_mask: np.ndarray
+
+
+def make_case(
+    scene: sprites.Scene,
+    change: str,
+    values: Iterable[str | None],
+    target: str,
+    request: EditRequest,
+    words: tuple[str, str],
+) -> Case:
+    """The case of changing one thing in a scene, with all values it might have as candidates."""
+    drawn = {str(value): scene.counterfactual(**{change: value}).render() for value in values}
+    clip, answer = scene.render(), drawn[target]
+    return Case(
+        clip=clip,
+        answer=answer,
+        request=replace(request, source=clip.caption, target=answer.caption, words=words),
+        candidates={name: candidate.video for name, candidate in drawn.items()},
+        asked=target,
+        object_mask=np.maximum(clip.mask, answer.mask),
+    )
+
+
+def shape_case(seed: int, request: EditRequest, size: tuple[int, int]) -> Case:
+    """A bear becomes a panda."""
+    scene = sprites.sample_scene(seed, "heldout", size=size, colour=None, style=None)
+    rng = np.random.default_rng(seed)
+    others = [name for name in sprites.OBJECTS if name != scene.object]
+    target = str(rng.choice(others))
+    return make_case(scene, "object", sprites.OBJECTS, target, request, (scene.object, target))
+
+
+def attribute_case(seed: int, request: EditRequest, size: tuple[int, int]) -> Case:
+    """A bear becomes a red bear, or a blue bear a red one; never a change too small to see."""
+    scene = sprites.sample_scene(seed, "heldout", size=size, style=None)
+    rng = np.random.default_rng(seed)
+    clip, choices = scene.render(), []
+    for colour in sprites.COLOURS:
+        changed = scene.counterfactual(colour=colour).render()
+        difference = np.abs(changed.video.frames.astype(float) - clip.video.frames).mean(-1)
+        if (difference * clip.mask).sum() / clip.mask.sum() >= LEAST_CHANGE:
+            choices.append(colour)
+    words = (scene.object, scene.object)
+    candidates = [None, *sprites.COLOURS]
+    return make_case(scene, "colour", candidates, str(rng.choice(choices)), request, words)
+
+
+def style_case(seed: int, request: EditRequest, size: tuple[int, int]) -> Case:
+    """The frame becomes a sketch, a night, a sepia picture."""
+    scene = sprites.sample_scene(seed, "heldout", size=size, style=None)
+    target = str(np.random.default_rng(seed).choice(list(sprites.STYLES)))
+    return make_case(
+        scene, "style", [None, *sprites.STYLES], target, request, (scene.object, target)
+    )
+
+
+CASES: dict[str, Callable[[int, EditRequest, tuple[int, int]], Case]] = {
+    "shape": shape_case,
+    "attribute": attribute_case,
+    "style": style_case,
+}
+
+
+def score(case: Case, video: Video, mask: np.ndarray | None) -> dict[str, float]:
+    """Every figure of one edit, by column.
+
+    nearer, nearest: whether the edited region is closer to the answer than to the source, and
+    than to every other candidate. Decibels against the answer inside and outside the object, and
+    against the source outside. miou: of the mask `(F, H, W)`, if there was one.
+    """
+    whole_frame = case.request.task == "style"
+    inside = np.ones_like(case.object_mask) if whole_frame else case.object_mask
+    outside = 1 - case.object_mask
+    source, answer = case.clip.video, case.answer.video
+    pair = {"source": source, "answer": answer}
+    figures = {
+        "nearer": metrics.nearest_candidate(video, pair, where=inside) == "answer",
+        "nearest": metrics.nearest_candidate(video, case.candidates, where=inside) == case.asked,
+        "psnr_inside": metrics.psnr(video, answer, where=inside),
+        "psnr_outside": metrics.psnr(video, answer, where=outside),
+        "psnr_source": metrics.psnr(video, source, where=outside),
+        "flicker": metrics.background_flicker(video, outside=outside, reference=source),
+    }
+    if mask is not None:
+        figures["miou"] = metrics.mean_iou(mask, case.object_mask)
+    return {name: float(value) for name, value in figures.items()}
+
+
+def run_benchmark(
+    editor: Editor,
+    *,
+    clips: int,
+    methods: Sequence[str],
+    tasks: Sequence[str] = ("shape", "attribute", "style"),
+    size: tuple[int, int] = (64, 64),
+    steps: int = 50,
+    guidance: float = 7.5,
+    overrides: Mapping[str, Any] | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Run methods over held-out clips; returns `{task: {method: {column: mean}}}` and all rows.
+
+    seconds and memory are relative to plain guided generation of the same clip in the same run;
+    seconds include the inversion. Raises `InputError` for unknown methods or tasks.
+    """
+    for kind, given, known in (("method", methods, METHODS), ("task", tasks, CASES)):
+        unknown = [name for name in given if name not in known]
+        if unknown:
+            raise InputError(f"unknown {kind} {unknown[0]!r}; there are: {', '.join(known)}")
+    rows = []
+    for task in tasks:
+        request = EditRequest("", "", task=task, steps=steps, guidance=guidance)
+        for index in range(clips):
+            case = CASES[task](FIRST_SEED + index, request, size)
+            rows += _run_case(editor, case, methods, index, overrides or {})
+            report(f"{task} {index + 1}/{clips}")
+    return {"summary": summarise(rows, tasks, methods), "rows": rows}
+
+
+def _run_case(
+    editor: Editor, case: Case, methods: Sequence[str], index: int, overrides: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    video, request = case.clip.video, case.request
+    plain_seconds, plain_memory = _plain_cost(editor, case)
+    shared: dict[str, tuple[Inversion, float]] = {}
+    rows = []
+    for method in methods:
+        asked = replace(request, overrides={**overrides, **METHODS[method]})
+        if method == "reconstruct":
+            asked = replace(asked, target=request.source, guidance=1.0)
+        plan = prepare(editor, video, asked)
+        key = f"{plan.settings.features} {'maps' if plan.probes else 'bare'}"
+        if key not in shared:
+            started = time.perf_counter()
+            inversion = invert_for(editor, video, plan)
+            shared[key] = (inversion, time.perf_counter() - started)
+        inversion, seconds = shared[key]
+        result = edit(editor, video, asked, inversion=inversion)
+        mask = result.masks.at(0).cpu().numpy() if plan.selection else None
+        rows.append(
+            {"task": request.task, "clip": index, "method": method}
+            | score(case, result.video, mask)
+            | {
+                "seconds": (seconds + sum(result.timings.values())) / plain_seconds,
+                "memory": result.peak_memory / plain_memory,
+            }
+        )
+    return rows
+
+
+def _plain_cost(editor: Editor, case: Case) -> tuple[float, float]:
+    """Seconds and peak bytes of plain guided generation of such a clip."""
+    video, request = case.clip.video, case.request
+    started = time.perf_counter()
+    with PeakMemory(editor.device) as memory:
+        generate(
+            editor,
+            request.target,
+            frames=video.num_frames,
+            size=video.size,
+            steps=request.steps,
+            guidance=request.guidance,
+        )
+    return time.perf_counter() - started, memory.bytes
+
+
+def summarise(
+    rows: Sequence[Mapping[str, Any]], tasks: Sequence[str], methods: Sequence[str]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Means over clips; medians for the relative costs."""
+    summary: dict[str, dict[str, dict[str, float]]] = {}
+    for task in tasks:
+        for method in methods:
+            chosen = [r for r in rows if r["task"] == task and r["method"] == method]
+            columns = [c for c in COLUMNS if any(c in row for row in chosen)]
+            summary.setdefault(task, {})[method] = {
+                c: float((np.median if c in COSTS else np.mean)([r[c] for r in chosen]))
+                for c in columns
+            }
+    return summary
+
+
+COSTS = ("seconds", "memory")
+COLUMNS = {  # column -> heading and format
+    "nearer": ("nearer to target", "{:.0%}"),
+    "nearest": ("nearest of all", "{:.0%}"),
+    "psnr_inside": ("PSNR to answer inside", "{:.1f}"),
+    "psnr_outside": ("PSNR to answer outside", "{:.1f}"),
+    "psnr_source": ("PSNR to source outside", "{:.1f}"),
+    "miou": ("mask mIoU", "{:.3f}"),
+    "flicker": ("flicker outside", "{:.2f}"),
+    "seconds": ("time / plain", "{:.2f}"),
+    "memory": ("memory / plain", "{:.2f}"),
+}
+
+
+def table(summary: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    """The summary as Markdown, one table per task."""
+    lines = []
+    for task, by_method in summary.items():
+        lines += ["", f"### {task}", "", _line(["method", *(h for h, _ in COLUMNS.values())])]
+        lines.append(_line(["---"] * (len(COLUMNS) + 1)))
+        for method, figures in by_method.items():
+            cells = [
+                form.format(figures[c]) if c in figures and math.isfinite(figures[c]) else ""
+                for c, (_, form) in COLUMNS.items()
+            ]
+            lines.append(_line([method, *cells]))
+    return "\n".join(lines[1:]) + "\n"
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,83 @@
+"""Reading word maps off the cross-attention while the backbone inverts a clip.
+
+The map of a word is the mean over heads of the attention probability on its tokens. For the word
+of the prompt that the backbone sees it falls out of the attention itself; for a word of another
+prompt (a `Probe` with text of its own) the same queries are asked about that prompt's keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from freemask import kernels
+from freemask.attention import AttentionCall, plain, project_context
+from freemask.fusion import FeatureStore
+from freemask.types import Site, WordMaps
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """A word to look for.
+
+    weights: `(N,)`, 1 on the word's tokens and 0 elsewhere.
+    text: hidden states `(1, N, E)` of the word's prompt, or None for the prompt that runs.
+    """
+
+    weights: Tensor
+    text: Tensor | None = None
+
+
+class Capture:
+    """The `attend` function of an inversion: plain attention that keeps what fusion needs."""
+
+    def __init__(
+        self,
+        probes: Mapping[str, Probe],
+        frames: int,
+        *,
+        store: FeatureStore | None = None,
+        backend: str = "auto",
+    ) -> None:
+        self.probes, self.frames, self.store, self.backend = probes, frames, store, backend
+        self._maps: dict[str, dict[Site, list[Tensor]]] = {role: {} for role in probes}
+
+    def at(self, entry: int) -> None:
+        """The backbone is about to see this entry of the trajectory."""
+        if self.store is not None:
+            self.store.at(entry)
+
+    def __call__(self, call: AttentionCall) -> Tensor:
+        if self.store is not None:
+            self.store.capture(call)
+        if call.site.kind != "cross":
+            return plain(call)
+        out: Tensor | None = None
+        for role, probe in self.probes.items():
+            k, v = (call.k, call.v) if probe.text is None else self._keys(call, probe.text)
+            result, word_map = kernels.word_attention(
+                call.q, k, v, word_weights=probe.weights.to(call.q.device), backend=self.backend
+            )
+            out = result if probe.text is None else out
+            h, w = call.site.resolution
+            image = rearrange(word_map, "f (h w) -> f h w", h=h, w=w)
+            self._maps[role].setdefault(call.site, []).append(image.float().cpu())
+        return plain(call) if out is None else out
+
+    def _keys(self, call: AttentionCall, text: Tensor) -> tuple[Tensor, Tensor]:
+        k, v = project_context(call.layer, text.to(call.q))
+        frames = self.frames
+        return k.expand(frames, -1, -1, -1), v.expand(frames, -1, -1, -1)
+
+    def word_maps(self, timesteps: Sequence[int]) -> dict[str, WordMaps]:
+        """What was read, by role."""
+        return {
+            role: WordMaps(
+                {site: torch.stack(maps) for site, maps in by_site.items()}, tuple(timesteps)
+            )
+            for role, by_site in self._maps.items()
+        }

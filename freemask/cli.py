@@ -1,0 +1,251 @@
+"""The command line: each command parses its arguments and calls one function.
+
+Nothing heavy is imported until a command runs. A mistake in what was given ends with one sentence
+and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from freemask.types import InputError, Progress
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    try:
+        options.run(options)
+    except (InputError, FloatingPointError) as error:
+        print(f"freemask: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    except KeyboardInterrupt:
+        print("freemask: interrupted; nothing partial was left", file=sys.stderr)  # noqa: T201
+        return 130
+    return 0
+
+
+def say(text: str) -> None:
+    """A line for the person at the terminal."""
+    print(text, flush=True)  # noqa: T201
+
+
+def show_progress() -> Progress:
+    """A bar per stage, on standard error."""
+    from tqdm import tqdm
+
+    bars: dict[str, Any] = {}
+
+    def update(stage: str, done: int, total: int) -> None:
+        bar = bars.setdefault(stage, tqdm(total=total, desc=f"{stage:>9}", leave=True))
+        bar.update(done - bar.n)
+        if done == total:
+            bars.pop(stage).close()
+
+    return update
+
+
+def run_demo(options: argparse.Namespace) -> None:
+    from freemask.demo import run
+
+    say(run(options.config, options.out, options.overrides, show_progress()))
+
+
+def run_edit(options: argparse.Namespace) -> None:
+    from freemask.config import parse_overrides
+    from freemask.jobs import Job, check_job
+    from freemask.jobs import run_edit as run_job
+
+    job = Job(
+        id=options.out.name or "edit",
+        video=str(options.video),
+        source=options.source,
+        target=options.target,
+        words=_words(options.words),
+        task=options.task,
+        frames=options.frames,
+        start=options.start,
+        stride=options.stride,
+        size=options.size,
+        mask=options.mask,
+        steps=options.steps,
+        guidance=options.guidance,
+        seed=options.seed,
+        overrides=parse_overrides(options.overrides),
+    )
+    video = check_job(job, options.out)
+    from freemask.editors import load_editor, preflight
+
+    preflight(options.editor, options.checkpoint, job.request(), video.size)
+    editor = load_editor(
+        options.editor,
+        checkpoint=options.checkpoint,
+        device=options.device,
+        dtype=options.dtype,
+    )
+    result = run_job(editor, job, show_progress())
+    result.save(options.out)
+    say(f"{options.out}: edited.mp4, edited.gif, comparison.gif, masks.npz, result.json")
+    say(f"mask from {result.masks.origin}; {sum(result.timings.values()):.1f} s")
+
+
+def run_editors(options: argparse.Namespace) -> None:
+    from freemask.editors import DEMO, available, editor_class
+
+    say(f"{'editor':<16} {'architecture':<24} demo checkpoint")
+    for name in available():
+        demo = DEMO[name].name if name in DEMO else "none"
+        say(f"{name:<16} {editor_class(name).architecture:<24} {demo}")
+
+
+def run_evaluate(options: argparse.Namespace) -> None:
+    from freemask.benchmark import run_benchmark, table
+    from freemask.config import parse_overrides
+    from freemask.editors import load_editor
+
+    editor = load_editor(
+        options.editor, checkpoint=options.checkpoint, device=options.device, dtype=options.dtype
+    )
+    outcome = run_benchmark(
+        editor,
+        clips=options.clips,
+        methods=options.methods.split(","),
+        tasks=options.tasks.split(","),
+        steps=options.steps,
+        overrides=parse_overrides(options.overrides),
+        report=lambda line: print(line, file=sys.stderr, flush=True),  # noqa: T201
+    )
+    printed = table(outcome["summary"])
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "table.md").write_text(printed)
+    (options.out / "table.json").write_text(json.dumps(outcome, indent=1) + "\n")
+    say(printed)
+
+
+def run_calibrate(options: argparse.Namespace) -> None:
+    import torch
+
+    from freemask.editors import load_editor
+    from freemask.pipeline import calibrate
+    from freemask.sprites import labelled_clips
+
+    editor = load_editor(
+        options.editor, checkpoint=options.checkpoint, device=options.device, dtype=options.dtype
+    )
+    codebook = calibrate(
+        editor,
+        (
+            (clip.video, clip.caption, clip.scene.object, torch.from_numpy(clip.mask))
+            for clip in labelled_clips(options.clips)
+        ),
+        data=f"sprites, held-out seeds 0 to {options.clips - 1}",
+        steps=options.steps,
+    )
+    codebook.save(options.out)
+    ranked = codebook.ranked_sites()
+    say(f"{options.out}: best site {ranked[0]}, best timestep {codebook.best_timestep}, ")
+    say(
+        f"threshold {codebook.threshold}, LMMC {min(codebook.lmmc):.3f} to {max(codebook.lmmc):.3f}"
+    )
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="freemask", description="Edit videos from text, with no training."
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    demo = commands.add_parser("demo", help="the main job on the shipped checkpoint and clip")
+    demo.add_argument("--config", type=Path, help="default: the shipped configs/demo.yaml")
+    demo.add_argument("--out", type=Path, default=Path("out/demo"))
+    _add_overrides(demo)
+    demo.set_defaults(run=run_demo)
+
+    edit = commands.add_parser("edit", help="edit one video")
+    edit.add_argument("--video", required=True, help="mp4, gif, or a folder of images")
+    edit.add_argument("--source", required=True, metavar="P0", help="what the video shows")
+    edit.add_argument("--target", required=True, metavar="P1", help="what it should show")
+    edit.add_argument("--words", metavar="OLD:NEW", help="the edited word in P0 and in P1")
+    edit.add_argument("--task", default="shape", help="shape, attribute or style")
+    edit.add_argument("--mask", metavar="FILE", help="use this mask (1 = edit)")
+    edit.add_argument("--out", type=Path, default=Path("out/edit"))
+    edit.add_argument("--frames", type=_frames, default=8, metavar="N", help="or 'all'")
+    edit.add_argument("--start", type=int, default=0)
+    edit.add_argument("--stride", type=int, default=1)
+    edit.add_argument("--size", type=_size, metavar="HxW", help="default: the video's own")
+    edit.add_argument("--guidance", type=float, default=7.5)
+    edit.add_argument("--seed", type=int, default=0)
+    _add_editor(edit)
+    _add_overrides(edit)
+    edit.set_defaults(run=run_edit)
+
+    editors = commands.add_parser("editors", help="list the base editors")
+    editors.set_defaults(run=run_editors)
+
+    evaluate = commands.add_parser("evaluate", help="compare methods with exact ground truth")
+    evaluate.add_argument("--benchmark", choices=["sprites"], default="sprites")
+    evaluate.add_argument("--clips", type=_positive, default=24, help="held-out clips per task")
+    evaluate.add_argument("--methods", default="reconstruct,ddim,naive,freemask")
+    evaluate.add_argument("--tasks", default="shape,attribute,style")
+    evaluate.add_argument("--out", type=Path, default=Path("out/evaluate"))
+    _add_editor(evaluate)
+    _add_overrides(evaluate)
+    evaluate.set_defaults(run=run_evaluate)
+
+    calibrate = commands.add_parser("calibrate", help="measure MMC and write a codebook")
+    calibrate.add_argument("--data", choices=["sprites"], default="sprites")
+    calibrate.add_argument("--clips", type=_positive, default=64)
+    calibrate.add_argument("--out", type=Path, default=Path("codebook.json"))
+    _add_editor(calibrate)
+    calibrate.set_defaults(run=run_calibrate)
+    return parser
+
+
+def _add_editor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--editor", default="zeroscope")
+    parser.add_argument("--checkpoint", default="demo", help="a folder, a hub id, or 'demo'")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--dtype", default="auto", help="auto, float32, float16 or bfloat16")
+    parser.add_argument("--steps", type=_positive, default=50, help="denoising steps")
+
+
+def _add_overrides(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings that differ from the preset"
+    )
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
+
+
+def _frames(text: str) -> int | None:
+    return None if text == "all" else _positive(text)
+
+
+def _size(text: str) -> tuple[int, int]:
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH, for example 64x96")
+    return int(parts[0]), int(parts[1])
+
+
+def _words(text: str | None) -> tuple[str, str] | tuple[()]:
+    if text is None:
+        return ()
+    old, colon, new = text.partition(":")
+    if not (colon and old.strip() and new.strip()):
+        raise InputError(f"--words is {text!r}; it must be OLD:NEW, for example bear:panda")
+    return old.strip(), new.strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,229 @@
+"""Settings: typed, from YAML and `key=value`, with the nearest name in every complaint.
+
+A task (`configs/task/NAME.yaml`) is a preset of `Settings`; an edit's overrides are laid on top.
+Windows are fractions `[start, end)` of the denoising run: step i of T is inside when
+`start <= i / T < end`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+from freemask.types import InputError
+
+T = TypeVar("T")
+
+
+@dataclass
+class MaskSettings:
+    """How word maps become the mask `M*`.
+
+    policy: "time_agnostic" (the best step, one mask for the run), "time_aware" (the maps of the
+        current step) or "naive" (the mean of all sites and steps).
+    sites: "best", "best_per_resolution", "mean_of" (the `top_k` best) or "explicit".
+    threshold: on the map divided by its frame's maximum; None takes the codebook's.
+    union: join the maps of the source and the target word, for edits that change the shape.
+    dilate: grow the binary mask by so many pixels.
+    """
+
+    policy: str = "time_agnostic"
+    sites: str = "best"
+    top_k: int = 3
+    explicit: list[str] = field(default_factory=list)
+    threshold: float | None = None
+    max_pool: bool = True
+    union: bool = True
+    dilate: int = 0
+
+
+@dataclass
+class FusionSettings:
+    """When and how source features are fused into the edit.
+
+    cross_replace: window, or per word with a `default`, in which tokens attend as the source's.
+    self_replace, temporal_replace: windows of self and temporal attention.
+    masked: the kinds of attention that M* gates; a kind not listed takes the source everywhere.
+    temporal_mode: "map" (rows of the attention) or "qk" (queries and keys mixed row by row).
+    invert_temporal: use 1 - M* for temporal attention, as the release does for shape edits.
+    latent_blend: window in which latents outside M* are put back to the source's.
+    alignment: "auto", "replace" or "refine".
+    word_weight: factor on the attention to the target's edited word. reweight: the same for other
+        words of the target, word -> factor.
+    """
+
+    cross_replace: Any = field(default_factory=lambda: [0.0, 0.5])
+    self_replace: list[float] = field(default_factory=lambda: [0.0, 0.3])
+    temporal_replace: list[float] = field(default_factory=lambda: [0.0, 0.99])
+    masked: list[str] = field(default_factory=lambda: ["cross", "self", "temporal", "latents"])
+    temporal_mode: str = "map"
+    invert_temporal: bool = False
+    latent_blend: list[float] = field(default_factory=lambda: [0.2, 0.8])
+    alignment: str = "auto"
+    word_weight: float = 1.0
+    reweight: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Settings:
+    """Everything about an edit that is not its request.
+
+    features: "replay" (run the source beside the edit) or "store" (keep the inversion's queries
+        and keys). negative_source: the source prompt instead of "" as unconditional prompt.
+    store_folder: keep stored features on disk there instead of in memory.
+    eta: noise of the sampler, 0 is DDIM; the seed matters only above 0.
+    backend: of `freemask.kernels`. codebook: a file; None takes the editor's own.
+    """
+
+    mask: MaskSettings = field(default_factory=MaskSettings)
+    fusion: FusionSettings = field(default_factory=FusionSettings)
+    features: str = "replay"
+    store_folder: str | None = None
+    negative_source: bool = False
+    eta: float = 0.0
+    backend: str = "auto"
+    codebook: str | None = None
+
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "mask.policy": ("time_agnostic", "time_aware", "naive"),
+    "mask.sites": ("best", "best_per_resolution", "mean_of", "explicit"),
+    "fusion.temporal_mode": ("map", "qk"),
+    "fusion.alignment": ("auto", "replace", "refine"),
+    "features": ("replay", "store"),
+    "backend": ("auto", "reference", "torch", "triton"),
+}
+WINDOWS = ("self_replace", "temporal_replace", "latent_blend")
+GATED = ("cross", "self", "temporal", "latents")
+
+
+def folder() -> Path:
+    """Where the shipped configs lie, in a checkout or in an installed package."""
+    inside = Path(__file__).parent / "configs"
+    return inside if inside.is_dir() else Path(__file__).parents[1] / "configs"
+
+
+def tasks() -> list[str]:
+    """Names of the shipped presets."""
+    return sorted(path.stem for path in (folder() / "task").glob("*.yaml"))
+
+
+def load_settings(task: str, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """The preset of a task with overrides by dotted key.
+
+    Raises `InputError` for an unknown task, key or choice (naming the nearest), and for values of
+    the wrong type or outside their range.
+    """
+    if task not in tasks():
+        raise InputError(f"unknown task {task!r}{nearest(task, tasks())}")
+    preset = merge(Settings, OmegaConf.load(folder() / "task" / f"{task}.yaml"), {})
+    settings = merge(Settings, OmegaConf.structured(preset), overrides or {})
+    check(settings)
+    return settings
+
+
+def merge(schema: type[T], values: Any, overrides: Mapping[str, Any]) -> T:
+    """`values` and then dotted `overrides` laid over a dataclass's defaults, types checked."""
+    dotted = OmegaConf.create({})
+    for key, value in overrides.items():
+        OmegaConf.update(dotted, key, value)
+    try:
+        merged = OmegaConf.structured(schema)
+        for layer in (values, dotted):
+            _make_room(merged, layer)
+            merged = OmegaConf.merge(merged, layer)
+        return OmegaConf.to_object(merged)  # type: ignore[return-value]
+    except ConfigKeyError as error:
+        given = str(error.full_key)
+        known = list(dotted_keys(OmegaConf.structured(schema)))
+        raise InputError(f"unknown config key {given!r}{nearest(given, known)}") from None
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        key = error.full_key or ", ".join(overrides)
+        raise InputError(f"config key {key!r}: {reason}") from None
+
+
+def _make_room(base: DictConfig, layer: Any) -> None:
+    """Empty the untyped values of `base` that `layer` replaces by another kind of container."""
+    for key in set(base) & set(layer):
+        old, new = base._get_node(key), layer._get_node(key)
+        if isinstance(old, DictConfig) and isinstance(new, DictConfig):
+            _make_room(old, new)
+        elif OmegaConf.is_list(old) and OmegaConf.is_dict(new) and old._metadata.ref_type is Any:
+            base[key] = None
+
+
+def dotted_keys(node: DictConfig, prefix: str = "") -> Iterable[str]:
+    """Every key of a structured config, with dots."""
+    for key in node:
+        yield f"{prefix}{key}"
+        child = node._get_node(key)
+        if isinstance(child, DictConfig) and not child._is_none():
+            yield from dotted_keys(child, f"{prefix}{key}.")
+
+
+def check(settings: Settings) -> None:
+    """Raises `InputError` for a choice or a range that OmegaConf's types cannot express."""
+    tree = OmegaConf.structured(settings)
+    for key, allowed in CHOICES.items():
+        value = OmegaConf.select(tree, key)
+        if value not in allowed:
+            raise InputError(f"{key} is {value!r}; it must be one of {', '.join(allowed)}")
+    fusion = settings.fusion
+    windows = {key: getattr(fusion, key) for key in WINDOWS}
+    cross = fusion.cross_replace
+    for word, window in (cross if isinstance(cross, dict) else {"default": cross}).items():
+        end_alone = isinstance(window, int | float)
+        windows[f"cross_replace ({word})"] = [0, window] if end_alone else window
+    for key, window in windows.items():
+        if not _is_window(window):
+            raise InputError(
+                f"fusion.{key} is {window}; a window is [start, end], 0 <= start <= end <= 1"
+            )
+    unknown = set(fusion.masked) - set(GATED)
+    if unknown:
+        raise InputError(
+            f"fusion.masked lists {', '.join(sorted(unknown))}; it may list {', '.join(GATED)}"
+        )
+    threshold = settings.mask.threshold
+    if threshold is not None and not 0 < threshold < 1:
+        raise InputError(f"mask.threshold is {threshold}; it must lie between 0 and 1")
+    if not all(map(math.isfinite, [fusion.word_weight, *fusion.reweight.values()])):
+        raise InputError("fusion.word_weight and fusion.reweight must be finite")
+    if not 0 <= settings.eta <= 1:
+        raise InputError(f"eta is {settings.eta}; it must lie in [0, 1]")
+    if settings.mask.top_k < 1 or settings.mask.dilate < 0:
+        raise InputError("mask.top_k must be 1 or more, and mask.dilate 0 or more")
+
+
+def _is_window(value: Any) -> bool:
+    numbers = isinstance(value, list) and all(isinstance(bound, int | float) for bound in value)
+    return numbers and len(value) == 2 and 0 <= value[0] <= value[1] <= 1
+
+
+def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
+    """`["mask.dilate=2", ...]` as given on a command line, values in YAML."""
+    overrides: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise InputError(f"{pair!r} is not of the form key=value")
+        try:
+            overrides[key] = OmegaConf.to_container(OmegaConf.create(f"v: {value}"))["v"]  # type: ignore[index,call-overload]
+        except Exception as error:  # YAML's and OmegaConf's errors share no base class
+            raise InputError(f"the value of {pair!r} is not YAML: {error}") from None
+    return overrides
+
+
+def nearest(given: str, known: Iterable[str]) -> str:
+    """The end of a complaint about a name: what was probably meant, or what there is."""
+    known = list(known)
+    close = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(known)}"

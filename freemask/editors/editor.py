@@ -1,0 +1,130 @@
+"""What a base editor is: a pretrained video backbone and how to talk to it.
+
+Latents are float32 `(B, C, F, h, w)` everywhere outside an editor; text states are `(B, N, E)`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from freemask.attention import Attend, find_sites, hooked
+from freemask.types import InputError, Site, Video
+
+ENCODE_BATCH = 8  # frames that go through the VAE at a time
+
+
+class Editor(ABC):
+    """A backbone with its VAE, text encoder and tokenizer; made by `load`.
+
+    name: in the registry. unet, vae, text_encoder, tokenizer: as diffusers loads them.
+    scheduler_config: of the checkpoint. checkpoint: where it came from. codebook: the codebook
+    file that was shipped for this checkpoint, if there is one.
+    """
+
+    name: ClassVar[str]
+    architecture: ClassVar[str]
+    unet: nn.Module
+    vae: Any
+    text_encoder: Any
+    tokenizer: Any
+    scheduler_config: Any
+    checkpoint: str
+    codebook: Path | None
+
+    @classmethod
+    @abstractmethod
+    def load(cls, checkpoint: str | Path, *, device: torch.device, dtype: torch.dtype) -> Editor:
+        """Load a checkpoint folder. Raises `InputError` for one that is not for this editor."""
+
+    @abstractmethod
+    def predict(self, latents: Tensor, timestep: int, text: Tensor) -> Tensor:
+        """The backbone's output for `latents (B, C, F, h, w)` under `text (B, N, E)`."""
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.unet.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.unet.parameters()).dtype
+
+    @property
+    def pixel_factor(self) -> int:
+        """Pixels per latent, in both directions."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    def latent_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Latent `(h, w)` of a frame size. Raises `InputError` for one the VAE does not divide."""
+        check_size(size, self.pixel_factor)
+        return size[0] // self.pixel_factor, size[1] // self.pixel_factor
+
+    def sites(self, latent_size: tuple[int, int]) -> tuple[Site, ...]:
+        """The backbone's attention sites at a latent size."""
+        return find_sites(self.unet, latent_size)
+
+    def hooked(self, sites: Sequence[Site], attend: Attend) -> AbstractContextManager[None]:
+        """Route all sites through `attend` for as long as the context lasts."""
+        return hooked(self.unet, sites, attend)
+
+    @torch.no_grad()
+    def encode_text(self, prompts: Sequence[str]) -> Tensor:
+        """Hidden states `(B, N, E)` of prompts, padded to the encoder's length."""
+        ids = self.tokenizer(
+            list(prompts), padding="max_length", truncation=True, return_tensors="pt"
+        )["input_ids"]
+        states: Tensor = self.text_encoder(ids.to(self.device)).last_hidden_state
+        return states
+
+    @torch.no_grad()
+    def encode(self, video: Video) -> Tensor:
+        """A clip as latents `(1, C, F, h, w)`: the posterior's mean, scaled for the backbone."""
+        self.latent_size(video.size)
+        pixels = torch.from_numpy(video.frames).permute(0, 3, 1, 2) / 127.5 - 1
+        weights = next(self.vae.parameters())
+        means = [
+            self.vae.encode(batch.to(weights)).latent_dist.mean.float()
+            for batch in pixels.split(ENCODE_BATCH)
+        ]
+        latents = torch.cat(means) * self.vae.config.scaling_factor
+        return rearrange(latents, "f c h w -> 1 c f h w")
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor, fps: float) -> Video:
+        """Latents `(1, C, F, h, w)` as a clip."""
+        frames = rearrange(latents, "1 c f h w -> f c h w") / self.vae.config.scaling_factor
+        weights = next(self.vae.parameters())
+        pixels = torch.cat(
+            [
+                self.vae.decode(batch.to(weights)).sample.float().cpu()
+                for batch in frames.split(ENCODE_BATCH)
+            ]
+        )
+        levels = ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        return Video(np.ascontiguousarray(levels.permute(0, 2, 3, 1).numpy()), fps)
+
+    def fingerprint(self) -> str:
+        """A short hash of the backbone's weights, by which a codebook knows its checkpoint."""
+        digest = hashlib.sha256()
+        for name, weight in sorted(self.unet.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(weight.detach().cpu().half().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def check_size(size: tuple[int, int], factor: int) -> None:
+    """Raises `InputError` for a frame size `(H, W)` that is not made of `factor`-sized cells."""
+    if min(size) < factor or any(n % factor for n in size):
+        raise InputError(
+            f"frames are {size[0]}x{size[1]} (height x width); both must be multiples of "
+            f"{factor} for this checkpoint"
+        )

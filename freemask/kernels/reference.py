@@ -1,0 +1,63 @@
+"""The specification of both kernels, in plain tensor algebra that builds every map.
+
+    A(q, k)  = softmax(scale * q k^T)
+    blended  = M * A(q, k) v + (1 - M) * (A(q_source, k_source) v_source + A(q, k) v_kept)
+    word map = mean over heads of sum_n u_n A(q, k)[:, n]
+
+Every dtype works, float64 above all: the fast paths are tested against it. They never import it.
+Shapes and defaults are those of `freemask.kernels.blended_attention` and `word_attention`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def attention_map(q: Tensor, k: Tensor, scale: float) -> Tensor:
+    """Probabilities `(B, H, Nq, Nk)` of `q (B, H, Nq, D)` over `k (B, H, Nk, D)`."""
+    return torch.softmax((q @ k.transpose(-1, -2)) * scale, dim=-1)
+
+
+def gather_frames(x: Tensor, frame_table: Tensor | None) -> Tensor:
+    """Rows of the frames that a table names, end to end: `(F, H, N, D) -> (B, H, R * N, D)`."""
+    if frame_table is None:
+        return x
+    gathered = x[frame_table.long()]  # (B, R, H, N, D)
+    return gathered.transpose(1, 2).flatten(2, 3)
+
+
+def blended_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    q_source: Tensor,
+    k_source: Tensor,
+    v_source: Tensor,
+    v_kept: Tensor | None,
+    mask: Tensor,
+    frame_table: Tensor | None,
+    scale: float,
+) -> Tensor:
+    """The blend, `(B, H, Nq, D)` in the dtype of `q`; a row of weight 0 never sees its branch."""
+    edit_map = attention_map(q, gather_frames(k, frame_table), scale)
+    source_map = attention_map(q_source, gather_frames(k_source, frame_table), scale)
+    inside = edit_map @ gather_frames(v, frame_table)
+    outside = source_map @ gather_frames(v_source, frame_table)
+    if v_kept is not None:
+        outside = outside + edit_map @ gather_frames(v_kept, frame_table)
+    wide = torch.float64 if q.dtype == torch.float64 else torch.float32
+    weight = mask.to(wide)[:, None, :, None]
+    blended = inside * weight + outside * (1 - weight)
+    blended = torch.where(weight == 1, inside, torch.where(weight == 0, outside, blended))
+    return blended.to(q.dtype)
+
+
+def word_attention(
+    q: Tensor, k: Tensor, v: Tensor, word_weights: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Plain attention `(B, H, Nq, D)` and the float32 (float64 for float64) map `(B, Nq)`."""
+    probabilities = attention_map(q, k, scale)
+    wide = torch.float64 if q.dtype == torch.float64 else torch.float32
+    per_head = probabilities.to(wide) @ word_weights.to(wide)[:, None, :, None]
+    return probabilities @ v, per_head.squeeze(-1).mean(dim=1)

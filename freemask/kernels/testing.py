@@ -1,0 +1,107 @@
+"""Inputs and the error budget that tests, benchmarks and the GPU self-check share.
+
+A fast path may err, against float64, at most twice as much as the eager path does in the same
+dtype, plus a rounding band: FlashAttention's criterion, with the reference as the eager path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from freemask import kernels
+
+BAND = {  # a few units in the last place of values near 1
+    torch.float64: 1e-13,
+    torch.float32: 2e-6,
+    torch.float16: 1e-3,
+    torch.bfloat16: 8e-3,
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of one attention: sequences, heads, queries, keys, source keys, head dimension."""
+
+    batch: int = 2
+    heads: int = 2
+    queries: int = 64
+    keys: int = 64
+    source_keys: int = 64
+    dim: int = 40
+
+
+@dataclass(frozen=True)
+class Case:
+    """The arguments of one `blended_attention` call."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    q_source: Tensor
+    k_source: Tensor
+    v_source: Tensor
+    mask: Tensor
+    v_kept: Tensor | None = None
+    frame_table: Tensor | None = None
+
+    def to(self, dtype: torch.dtype) -> Case:
+        """The same case with its queries, keys and values in another dtype."""
+        names = ("q", "k", "v", "q_source", "k_source", "v_source", "v_kept")
+        cast = {name: x.to(dtype) for name in names if (x := getattr(self, name)) is not None}
+        return replace(self, **cast)
+
+    def run(self, backend: str) -> Tensor:
+        """`blended_attention` of this case."""
+        arguments = dict(vars(self))
+        q, k, v = (arguments.pop(name) for name in ("q", "k", "v"))
+        return kernels.blended_attention(q, k, v, **arguments, backend=backend)
+
+
+def blend_case(
+    shape: Shape, dtype: torch.dtype = torch.float32, *, mask: str = "mixed", seed: int = 0
+) -> Case:
+    """A random case; `mask` is one of `MASKS`."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(rows: int) -> Tensor:
+        size = (shape.batch, shape.heads, rows, shape.dim)
+        return torch.randn(size, generator=generator).to(dtype)
+
+    q, q_source = draw(shape.queries), draw(shape.queries)
+    k, v = draw(shape.keys), draw(shape.keys)
+    k_source, v_source = draw(shape.source_keys), draw(shape.source_keys)
+    weights = MASKS[mask](torch.rand(shape.batch, shape.queries, generator=generator))
+    return Case(q, k, v, q_source, k_source, v_source, weights)
+
+
+def _one_row(uniform: Tensor) -> Tensor:
+    return torch.zeros_like(uniform).index_fill(1, torch.tensor(uniform.shape[1] // 2), 1.0)
+
+
+MASKS: dict[str, Callable[[Tensor], Tensor]] = {
+    "zeros": torch.zeros_like,
+    "ones": torch.ones_like,
+    "binary": lambda uniform: (uniform < 0.3).float(),
+    "soft": lambda uniform: uniform * 0.98 + 0.01,
+    "mixed": lambda uniform: ((uniform - 0.3) * 2.5).clamp(0, 1),
+    "one row": _one_row,
+}
+
+
+def assert_within_budget(case: Case, backend: str) -> None:
+    """The backend errs at most twice as much as the eager path of the same dtype, plus the band."""
+    exact = case.to(torch.float64).run("reference")
+    assert_close(case.run(backend), case.run("reference"), exact)
+
+
+def assert_close(fast: Tensor, eager: Tensor, exact: Tensor) -> None:
+    """`|fast - exact| <= 2 |eager - exact| + band`, both as maxima; AssertionError with figures."""
+    assert fast.dtype == eager.dtype, f"{fast.dtype} instead of {eager.dtype}"
+    assert torch.isfinite(fast).all(), "the result has elements that are not finite"
+    error = (fast.double() - exact).abs().max().item()
+    allowed = 2 * (eager.double() - exact).abs().max().item() + BAND[fast.dtype]
+    assert error <= allowed, f"error {error:.3g} exceeds the budget {allowed:.3g}"

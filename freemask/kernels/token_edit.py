@@ -1,0 +1,136 @@
+"""Prompt-to-Prompt cross-attention edits as value transforms (Hertz et al. 2022, arXiv 2208.01626).
+
+The paper edits maps: with the source's map `P_s` over the `Ns` source tokens and the edit's `P_e`
+over the `Nt` target tokens, the edited map is
+
+    P = (P_s R diag(alpha) + P_e diag(1 - alpha)) diag(w)
+
+`R (Ns, Nt)` carries the source's attention to the target's tokens (replace: word to word; refine:
+token to token), `alpha (Nt,)` is 1 where a token takes the source's attention and 0 where it keeps
+the edit's (new words, and every token outside its `cross_replace` window), `w (Nt,)` reweights.
+All of them act from the right and therefore on V:
+
+    P V = P_s [R diag(alpha w) V] + P_e [diag((1 - alpha) w) V]
+
+Inside a mask the edit's own map stays, reweighted: `P_e [diag(w) V]`. The three bracketed tensors
+are `source`, `kept` and `edit` of `TokenValues`; one `blended_attention` call takes them all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class TokenValues:
+    """Values of one cross-attention edit: `blended_attention(q, k, **values.arguments(), ...)`.
+
+    edit: `(B, H, Nt, D)`, seen by rows inside the mask.
+    source: `(B, H, Ns, D)`, seen through the source's attention by rows outside.
+    kept: `(B, H, Nt, D)`, seen through the edit's attention by rows outside; None where every
+        token takes the source's attention.
+    """
+
+    edit: Tensor
+    source: Tensor
+    kept: Tensor | None
+
+    def arguments(self) -> dict[str, Tensor | None]:
+        """The keyword arguments of `blended_attention` that carry these values."""
+        return {"v": self.edit, "v_source": self.source, "v_kept": self.kept}
+
+
+@dataclass(frozen=True, eq=False)
+class TokenEdit:
+    """Which source tokens each target token attends like, when, and how strongly.
+
+    mapper: `R (Ns, Nt)`, non-negative; column n distributes target token n over source tokens. An
+        all-zero column marks a new token, which keeps the edit's attention.
+    weights: `w (Nt,)`, the factor on each target token; 1 leaves it alone.
+    windows: `(Nt, 2)`, the `[start, end)` part of the denoising run, in fractions of it, in which
+        each token takes the source's attention (`cross_replace_steps`, per word or default).
+
+    Build one with `replacement` or `refinement`, then chain `reweighted` and `windowed`.
+    """
+
+    mapper: Tensor
+    weights: Tensor
+    windows: Tensor
+
+    @classmethod
+    def replacement(cls, mapper: Tensor) -> TokenEdit:
+        """From a word-to-word matrix `(Ns, Nt)`: a word of several tokens shares its attention."""
+        if mapper.ndim != 2 or bool((mapper < 0).any()):
+            raise ValueError(
+                f"a mapper is a non-negative matrix (source tokens, target tokens), "
+                f"got {tuple(mapper.shape)}"
+            )
+        mapper = mapper.to(torch.float64)
+        tokens = mapper.shape[1]
+        always = torch.tensor([0.0, 1.0], dtype=torch.float64, device=mapper.device)
+        return cls(mapper, mapper.new_ones(tokens), always.expand(tokens, 2))
+
+    @classmethod
+    def refinement(cls, alignment: Tensor, source_tokens: int) -> TokenEdit:
+        """From an alignment `(Nt,)`: the source token of each target token, or -1 for a new one."""
+        known = alignment >= 0
+        if alignment.ndim != 1 or bool((alignment >= source_tokens).any()):
+            raise ValueError(
+                f"an alignment is (Nt,) source positions from 0 to {source_tokens - 1}, or -1 for "
+                f"a new token; got {tuple(alignment.shape)} {alignment.tolist()}"
+            )
+        positions = torch.arange(source_tokens, device=alignment.device)[:, None]
+        return cls.replacement((positions == alignment) & known)
+
+    def reweighted(self, weights: Tensor) -> TokenEdit:
+        """The same edit with target tokens scaled by `weights (Nt,)`, on top of earlier ones."""
+        self._per_token("weights", weights, (self.mapper.shape[1],))
+        return replace(self, weights=self.weights * weights.to(self.weights))
+
+    def windowed(self, windows: Tensor) -> TokenEdit:
+        """The same edit in other windows: `(2,)` for all tokens or `(Nt, 2)`, within [0, 1]."""
+        if tuple(windows.shape) != (2,):
+            self._per_token("windows", windows, (self.mapper.shape[1], 2))
+        start, end = windows.unbind(-1)
+        if not bool(((start >= 0) & (start <= end) & (end <= 1)).all()):
+            raise ValueError(
+                f"a window is [start, end) with 0 <= start <= end <= 1, got {windows.tolist()}"
+            )
+        return replace(self, windows=windows.to(self.mapper).expand(self.mapper.shape[1], 2))
+
+    def alpha(self, progress: float) -> Tensor:
+        """`(Nt,)`: 1 where a token takes the source's attention at `progress` in [0, 1), else 0."""
+        start, end = self.windows.unbind(-1)
+        open_now = (start <= progress) & (progress < end)
+        return (open_now & (self.mapper.sum(0) > 0)).to(self.mapper.dtype)
+
+    def values(self, v: Tensor, progress: float = 0.0) -> TokenValues:
+        """Transform the target's values `(B, H, Nt, D)` for the part `progress` of the run.
+
+        Computed in float64 for float64 values and in float32 for all others, then rounded once to
+        the dtype of `v`. Raises ValueError when `v` has another number of tokens.
+        """
+        if v.ndim != 4 or v.shape[2] != self.mapper.shape[1]:
+            raise ValueError(
+                f"values must be (B, H, Nt, D) with the {self.mapper.shape[1]} target tokens of "
+                f"the edit, got {tuple(v.shape)}"
+            )
+        wide = torch.float64 if v.dtype == torch.float64 else torch.float32
+        alpha = self.alpha(progress).to(v.device)
+        mapper, weights = self.mapper.to(v.device), self.weights.to(v.device)
+        edit = (weights[:, None].to(wide) * v.to(wide)).to(v.dtype)
+        source = ((mapper * alpha * weights).to(wide) @ v.to(wide)).to(v.dtype)
+        if bool((alpha == 1).all()):
+            return TokenValues(edit, source, None)
+        kept = (((1 - alpha) * weights)[:, None].to(wide) * v.to(wide)).to(v.dtype)
+        return TokenValues(edit, source, kept)
+
+    @staticmethod
+    def _per_token(name: str, given: Tensor, expected: tuple[int, ...]) -> None:
+        if tuple(given.shape) != expected:
+            raise ValueError(
+                f"{name} must be {expected}, one entry per target token, got {tuple(given.shape)}"
+            )

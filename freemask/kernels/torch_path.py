@@ -1,0 +1,261 @@
+"""The fast path without Triton: every row goes once through fused attention, soft rows twice.
+
+The rows of a sequence come sorted by mask class (`MaskPlan`). Each class is gathered, sent to the
+attention that it needs, and scattered to its place; no map exists. Sequences whose classes have
+nearly the same sizes go together, the others one by one, so that padding stays below MAX_WASTE.
+Short sequences (temporal attention: thousands of pixels, a few frames) go whole instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention as sdpa
+
+SHORT_SEQUENCE = 64  # rows; below it a call per sequence costs more than the rows it saves
+GROUP = 8  # rows; see `_round_up`
+MAX_WASTE = 1 / 16  # of all rows: what batching sequences of uneven coverage may compute in vain
+CHUNK_BYTES = 1 << 20  # of the queries of short sequences that are handled at once
+CHUNK_ENTRIES = 1 << 19  # probabilities that exist at once while a word map is computed
+
+
+def empty_output(q: Tensor) -> Tensor:
+    """`(B, H, N, D)` whose memory is `(B, N, H, D)`: merging the heads is then free."""
+    batch, heads, rows, dim = q.shape
+    return q.new_empty((batch, rows, heads, dim)).transpose(1, 2)
+
+
+def blend_rows(x: Tensor, x_source: Tensor, mask: Tensor) -> Tensor:
+    """`M * x + (1 - M) * x_source` on the rows of `(B, H, N, D)` tensors, with `mask (B, N)`.
+
+    The key (or query, or value) blending of the `qk` mode: an elementwise step before attention.
+    Computed in float32 for narrower dtypes; rows with mask 1 or 0 are exact copies. Returns the
+    dtype of `x`. Raises ValueError when the shapes disagree.
+    """
+    if x.shape != x_source.shape or (x.shape[0], x.shape[2]) != tuple(mask.shape):
+        raise ValueError(
+            f"blend_rows takes two (B, H, N, D) tensors of one shape and a mask (B, N), got "
+            f"{tuple(x.shape)}, {tuple(x_source.shape)} and {tuple(mask.shape)}"
+        )
+    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    return torch.lerp(x_source.to(wide), x.to(wide), mask.to(wide)[:, None, :, None]).to(x.dtype)
+
+
+def blended_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    q_source: Tensor,
+    k_source: Tensor,
+    v_source: Tensor,
+    v_kept: Tensor | None,
+    mask: Tensor,
+    order: Tensor,
+    counts: Tensor,
+    frame_table: Tensor | None,
+    scale: float,
+) -> Tensor:
+    """The blend of `reference.blended_attention`, rows in the `order` of a `MaskPlan`."""
+    edit = Branch(q, k, v, frame_table, scale)
+    source = Branch(q_source, k_source, v_source, frame_table, scale)
+    kept = None if v_kept is None else Branch(q, k, v_kept, frame_table, scale)
+    weights = mask.to(torch.float64 if q.dtype == torch.float64 else torch.float32)
+    out, order = empty_output(q), order.long()
+    short = q.shape[2] <= SHORT_SEQUENCE
+    for part in _chunks(q) if short else _even_parts(q.shape[2], counts, frame_table):
+        others = None if kept is None else kept.part(part)
+        branches = (edit.part(part), source.part(part), others)
+        if short:
+            out[part] = _blend_sequences(*branches, weights[part], counts[part])
+        else:
+            _blend_rows(*branches, weights[part], order[part], counts[part], out[part])
+    return out
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One attention: its queries, keys and values, `(B, H, N, D)`."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    frame_table: Tensor | None
+    scale: float
+
+    def part(self, sequences: slice) -> Branch:
+        """The attention of some sequences; the frames that they may look at stay whole."""
+        if self.frame_table is None:
+            return replace(self, q=self.q[sequences], k=self.k[sequences], v=self.v[sequences])
+        return replace(self, q=self.q[sequences], frame_table=self.frame_table[sequences])
+
+    def run(self, rows: Tensor | None = None) -> Tensor:
+        """Attention of all rows, or of `rows (B, n)` of each sequence: `(B, H, n, D)`."""
+        q = self.q if rows is None else _take(self.q, rows)
+        k, v = (_frames(x, self.frame_table) for x in (self.k, self.v))
+        return sdpa(q, k, v, scale=self.scale)
+
+    def sequences(self, chosen: Tensor) -> Branch:
+        """The attention of the chosen sequences, gathered."""
+        if self.frame_table is None:
+            q, k, v = (_choose(x, chosen) for x in (self.q, self.k, self.v))
+            return replace(self, q=q, k=k, v=v)
+        return replace(self, q=_choose(self.q, chosen), frame_table=self.frame_table[chosen])
+
+
+def _frames(x: Tensor, table: Tensor | None) -> Tensor:
+    """The frames that each sequence sees, end to end: `(B, H, R * N, D)`."""
+    if table is None:
+        return x
+    if table.shape[1] == 1:
+        return x.index_select(0, table[:, 0])
+    return torch.cat([x.index_select(0, frames) for frames in table.unbind(1)], dim=2)
+
+
+def _heads_last(x: Tensor) -> bool:
+    return x.transpose(1, 2).is_contiguous()
+
+
+def _choose(x: Tensor, sequences: Tensor) -> Tensor:
+    """Some sequences, in the memory layout that they have."""
+    if _heads_last(x):
+        return x.transpose(1, 2).index_select(0, sequences).transpose(1, 2)
+    return x.index_select(0, sequences)
+
+
+def _take(x: Tensor, rows: Tensor) -> Tensor:
+    """`rows (B, n)` of each sequence, `(B, H, n, D)`; heads of a row move as one if they can."""
+    if _heads_last(x):
+        flat = x.transpose(1, 2).flatten(0, 1)  # (B * N, H, D)
+        return (
+            flat.index_select(0, _flat(rows, x.shape[2])).unflatten(0, rows.shape).transpose(1, 2)
+        )
+    return torch.stack([one.index_select(1, of) for one, of in zip(x, rows, strict=True)])
+
+
+def _flat(rows: Tensor, length: int) -> Tensor:
+    """Positions of `rows (B, n)` when the sequences lie end to end."""
+    starts = torch.arange(0, rows.shape[0] * length, length, device=rows.device)
+    return (rows + starts[:, None]).flatten()
+
+
+def _chunks(q: Tensor) -> list[slice]:
+    """Sequences in groups small enough that what is gathered from them stays in the cache."""
+    size = max(1, CHUNK_BYTES // (q[0].numel() * q.element_size()))
+    return [slice(start, start + size) for start in range(0, q.shape[0], size)]
+
+
+def _even_parts(rows: int, counts: Tensor, frame_table: Tensor | None) -> list[slice]:
+    """All sequences at once if their classes have nearly the same sizes, else one by one.
+
+    A part runs as many rows of each class as its neediest sequence: evenness bounds the waste.
+    Sequences with a frame table go one by one, so that only one holds its keys end to end.
+    """
+    total = counts.shape[0] * rows
+    outside, inside = counts.sum(1), rows - counts[:, 0]
+    needed = int((outside + inside).sum())
+    padded = counts.shape[0] * int(outside.max() + inside.max())
+    if frame_table is None and padded - needed <= total * MAX_WASTE:
+        return [slice(None)]
+    return [slice(b, b + 1) for b in range(counts.shape[0])]
+
+
+def _round_up(rows: int) -> int:
+    """A group of rows grows to a multiple of GROUP by rows of the next class, computed in vain.
+
+    Matrix products treat a last handful of rows by other code that rounds otherwise; without such a
+    rest the rows of a group are bit-identical to the same rows of one plain attention.
+    """
+    return -(-rows // GROUP) * GROUP
+
+
+def _blend_rows(
+    edit: Branch,
+    source: Branch,
+    kept: Branch | None,
+    weights: Tensor,
+    order: Tensor,
+    counts: Tensor,
+    out: Tensor,
+) -> None:
+    """Send the rows of each class to the attention they need; soft rows lie in both groups."""
+    total = order.shape[1]
+    outside = min(_round_up(int(counts.sum(1).max())), total)
+    pure = max(total - _round_up(total - int(counts[:, 0].min())), 0)
+    by_row = out.transpose(1, 2).flatten(0, 1)  # (B * N, H, D)
+
+    def store(rows: Tensor, values: Tensor) -> None:
+        by_row.index_copy_(0, _flat(rows, total), values.transpose(1, 2).flatten(0, 1))
+
+    if pure == total or outside == 0:  # one class: no row has to move
+        only = source if outside else edit
+        out.copy_(only.run() if kept is None or not outside else only.run() + kept.run())
+        return
+    before = order[:, :outside]
+    store(before, source.run(before) if kept is None else source.run(before) + kept.run(before))
+    after, shared = order[:, pure:], order[:, pure:outside]
+    values = edit.run(after)
+    if shared.shape[1]:
+        weight = weights.gather(1, shared)[:, None, :, None]
+        mixed = _mix(_take(out, shared), values[:, :, : shared.shape[1]], weight)
+        values[:, :, : shared.shape[1]] = mixed
+    store(after, values)
+
+
+def _blend_sequences(
+    edit: Branch, source: Branch, kept: Branch | None, weights: Tensor, counts: Tensor
+) -> Tensor:
+    """Short sequences go whole: to the source or to the edit, and the mixed ones to both."""
+    outside = counts[:, 0] == edit.q.shape[2]
+    if kept is not None or source.k.shape != edit.k.shape:
+        outside = torch.zeros_like(outside)
+    first = _either(outside, source, edit) if bool(outside.any()) else edit
+    out = first.run()
+    mixed = ((counts.sum(1) > 0) & ~outside).nonzero()[:, 0]
+    if len(mixed):
+        values = source.sequences(mixed).run()
+        values = values if kept is None else values + kept.sequences(mixed).run()
+        weight = weights[mixed][:, None, :, None]
+        mixture = _mix(values, _choose(out, mixed), weight)
+        out.transpose(1, 2).index_copy_(0, mixed, mixture.transpose(1, 2))
+    return out
+
+
+def _either(flag: Tensor, a: Branch, b: Branch) -> Branch:
+    """Branch `a` for the sequences where the flag is set, else `b`."""
+    if a.frame_table is not None:
+        a, b = (
+            replace(
+                x, k=_frames(x.k, x.frame_table), v=_frames(x.v, x.frame_table), frame_table=None
+            )
+            for x in (a, b)
+        )
+    pick = flag[:, None, None, None]
+    v = a.v if a.v is b.v else torch.where(pick, a.v, b.v)
+    return replace(a, q=torch.where(pick, a.q, b.q), k=torch.where(pick, a.k, b.k), v=v)
+
+
+def _mix(outside: Tensor, inside: Tensor, weight: Tensor) -> Tensor:
+    """`(1 - w) * outside + w * inside` in the width of `w`; at 0 and 1 the other side is unseen."""
+    mixed = torch.lerp(outside.to(weight.dtype), inside.to(weight.dtype), weight)
+    mixed = torch.where(weight == 0, outside, torch.where(weight == 1, inside, mixed))
+    return mixed.to(inside.dtype)
+
+
+def word_attention(
+    q: Tensor, k: Tensor, v: Tensor, word_weights: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Attention `(B, H, Nq, D)` and the float32 word map `(B, Nq)`, in chunks of query rows."""
+    out = empty_output(q)
+    word_map = word_weights.new_empty(q.shape[0], q.shape[2])
+    rows = max(1, CHUNK_ENTRIES // (q.shape[1] * k.shape[2]))
+    for b in range(q.shape[0]):
+        keys, values = k[b].transpose(1, 2), v[b]
+        for start in range(0, q.shape[2], rows):
+            chunk = slice(start, start + rows)
+            scores = torch.bmm(q[b, :, chunk], keys).mul_(scale)
+            probabilities = torch.softmax(scores, dim=-1, dtype=word_weights.dtype)
+            out[b, :, chunk] = torch.bmm(probabilities.to(v.dtype), values)
+            word_map[b, chunk] = (probabilities @ word_weights[b]).mean(0)
+    return out, word_map

@@ -1,0 +1,115 @@
+"""What the kernels accept. Each check raises ValueError: what was given, what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from freemask.kernels.plan import MaskPlan
+
+FrameTable = Tensor | Sequence[Sequence[int]]
+
+
+def same_kind(tensors: dict[str, Tensor | None]) -> None:
+    """All tensors given are 4-D floating point, non-empty, of one dtype and on one device."""
+    q = tensors["q"]
+    assert q is not None
+    for name, x in tensors.items():
+        if x is None:
+            continue
+        if x.ndim != 4 or 0 in x.shape:
+            raise ValueError(f"{name} is (B, H, N, D) with no empty axis, got {tuple(x.shape)}")
+        if not x.is_floating_point():
+            raise ValueError(f"{name} is floating point, got {x.dtype}")
+        if x.dtype != q.dtype or x.device != q.device:
+            raise ValueError(
+                f"{name} is {x.dtype} on {x.device} but q is {q.dtype} on {q.device}; "
+                "all tensors share one dtype and one device"
+            )
+
+
+def keys_fit(q: Tensor, keys: dict[str, Tensor | None], frames: int) -> None:
+    """Keys and values are `(frames, H, Nk, D)` with the H and D of `q` and one Nk among them."""
+    given = {name: x for name, x in keys.items() if x is not None}
+    (first, k), *_ = given.items()
+    for name, x in given.items():
+        expected = (frames, q.shape[1], k.shape[2], q.shape[3])
+        if tuple(x.shape) != expected:
+            raise ValueError(
+                f"{name} must be {expected} to fit q {tuple(q.shape)} and the {k.shape[2]} keys "
+                f"of {first}, got {tuple(x.shape)}"
+            )
+
+
+def queries_fit(q: Tensor, q_source: Tensor) -> None:
+    """Source and edit have the same queries."""
+    if q_source.shape != q.shape:
+        raise ValueError(
+            f"q_source must have the shape of q {tuple(q.shape)}, got {tuple(q_source.shape)}"
+        )
+
+
+def scale_of(scale: float | None, q: Tensor) -> float:
+    """The softmax scale, `D ** -0.5` unless given; positive and finite."""
+    if scale is None:
+        return float(q.shape[3]) ** -0.5
+    if not 0 < scale < float("inf"):
+        raise ValueError(f"scale must be positive and finite, got {scale}")
+    return float(scale)
+
+
+def mask_plan(mask: Tensor | MaskPlan, q: Tensor) -> MaskPlan:
+    """A plan for `(B, Nq)` on the device of `q`."""
+    expected = (q.shape[0], q.shape[2])
+    if tuple(mask.shape) != expected:
+        raise ValueError(
+            f"mask must be (B, Nq) = {expected} for q {tuple(q.shape)}, got {tuple(mask.shape)}"
+        )
+    plan = mask if isinstance(mask, MaskPlan) else MaskPlan.from_mask(mask)
+    if plan.mask.device != q.device:
+        raise ValueError(f"mask is on {plan.mask.device} but q is on {q.device}; move it first")
+    return plan
+
+
+def frame_table(table: FrameTable | None, q: Tensor) -> Tensor | None:
+    """An int32 `(B, R)` table on the device of `q`; its values are checked where it is used."""
+    if table is None:
+        return None
+    if not isinstance(table, Tensor):
+        table = torch.tensor(table)
+    if table.ndim != 2 or table.shape[0] != q.shape[0] or table.shape[1] == 0:
+        raise ValueError(
+            f"frame_table must be (B, R) with B = {q.shape[0]}: the frames whose keys each query "
+            f"sequence sees; got {tuple(table.shape)}"
+        )
+    if table.is_floating_point() or table.dtype == torch.bool:
+        raise ValueError(f"frame_table holds frame indices (integers), got {table.dtype}")
+    return table.to(q.device, torch.int32).contiguous()
+
+
+def frames_exist(table: Tensor | None, frames: int) -> None:
+    """Every index of the table is a frame of the keys; on an accelerator checked without a wait."""
+    if table is None:
+        return
+    message = f"frame_table must hold indices from 0 to {frames - 1}, the frames of the keys"
+    valid = ((table >= 0) & (table < frames)).all()
+    if table.device.type != "cpu":
+        torch._assert_async(valid, message)
+    elif not bool(valid):
+        raise ValueError(f"{message}; got {int(table.min())} to {int(table.max())}")
+
+
+def word_weights(weights: Tensor, k: Tensor) -> Tensor:
+    """Float32 (float64 for float64 keys) `(B, Nk)` from `(Nk,)` or `(B, Nk)`."""
+    expected = (k.shape[0], k.shape[2])
+    if tuple(weights.shape) not in (expected, expected[1:]):
+        raise ValueError(
+            f"word_weights must be (Nk,) = {expected[1:]} or (B, Nk) = {expected}, "
+            f"got {tuple(weights.shape)}"
+        )
+    if weights.device != k.device:
+        raise ValueError(f"word_weights are on {weights.device} but k is on {k.device}")
+    wide = torch.float64 if k.dtype == torch.float64 else torch.float32
+    return weights.to(wide).expand(expected).contiguous()

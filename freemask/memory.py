@@ -1,0 +1,50 @@
+"""Peak memory of a piece of work, on a GPU by the allocator, on a CPU by watching the process."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import torch
+
+INTERVAL = 0.005  # seconds between two looks at a CPU process
+
+
+class PeakMemory:
+    """A context manager; `bytes` is the peak while it was open.
+
+    On a GPU that of the device's allocator, on a CPU the resident set of the whole process.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.bytes = device, 0
+        self._done = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> PeakMemory:
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        else:
+            self._watcher.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.device.type == "cuda":
+            self.bytes = torch.cuda.max_memory_allocated(self.device)
+        else:
+            self._done.set()
+            self._watcher.join()
+
+    def _watch(self) -> None:
+        while not self._done.is_set():
+            self.bytes = max(self.bytes, resident_bytes())
+            self._done.wait(INTERVAL)
+
+
+def resident_bytes() -> int:
+    """The resident set of this process; 0 where the system does not tell."""
+    statm = Path("/proc/self/statm")
+    if not statm.exists():
+        return 0
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,226 @@
+"""Mask Matching Cost: how far each cross-attention map is from the true mask, measured once.
+
+For a clip with ground truth `Y`, cross site `l`, inversion entry at timestep `t` and threshold `th`
+
+    MMC(l, t) = mean over clips and frames of 1 - mIoU(heat(l, t) >= th, Y)
+    LMMC(l) = mean_t MMC(l, t)        TMMC(t) = mean_l MMC(l, t)
+
+with mIoU over the two classes (FreeMask, arXiv 2409.20500). A `Codebook` keeps the table and
+`select` takes the cells that it trusts. Steps are kept as timesteps, so that a codebook measured
+with 50 steps serves any other number: the nearest timestep is taken.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from freemask.config import MaskSettings
+from freemask.masks import Cell, Selection, heat
+from freemask.types import InputError, Site, WordMaps
+
+BINS = 40  # thresholds are i / BINS
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """MMC of every cross site and timestep, and what follows from it.
+
+    sites: module paths of the cross sites. levels: how often each one's latents are halved.
+    timesteps: ascending. mmc, spread: mean and standard deviation over clips, `[site][timestep]`.
+    threshold: the one at which the best cell costs least; mmc and spread are measured at it.
+    editor, checkpoint, steps, data, clips: what it was measured on.
+    """
+
+    editor: str
+    checkpoint: str
+    steps: int
+    data: str
+    clips: int
+    threshold: float
+    sites: tuple[str, ...]
+    levels: tuple[int, ...]
+    timesteps: tuple[int, ...]
+    mmc: tuple[tuple[float, ...], ...]
+    spread: tuple[tuple[float, ...], ...]
+
+    @property
+    def lmmc(self) -> np.ndarray:
+        """Cost of each site, `(L,)`."""
+        return np.mean(self.mmc, axis=1)
+
+    @property
+    def tmmc(self) -> np.ndarray:
+        """Cost of each timestep, `(T,)`."""
+        return np.mean(self.mmc, axis=0)
+
+    def ranked_sites(self) -> list[str]:
+        """Sites by LMMC, best first."""
+        return [self.sites[i] for i in np.argsort(self.lmmc, kind="stable")]
+
+    @property
+    def best_timestep(self) -> int:
+        """The timestep of least TMMC."""
+        return self.timesteps[int(np.argmin(self.tmmc))]
+
+    def save(self, path: str | Path) -> None:
+        """Write as JSON."""
+        Path(path).write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Codebook:
+        """Read JSON. Raises `InputError` for a missing file or one that is no codebook."""
+        try:
+            fields: dict[str, Any] = json.loads(Path(path).read_text())
+            for name in ("sites", "levels", "timesteps"):
+                fields[name] = tuple(fields[name])
+            for name in ("mmc", "spread"):
+                fields[name] = tuple(tuple(row) for row in fields[name])
+            return cls(**fields)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise InputError(
+                f"{path} is not a readable codebook ({error}); `freemask calibrate` writes one"
+            ) from None
+
+    def check(self, sites: Sequence[Site]) -> None:
+        """Raises `InputError` unless the codebook was measured on this architecture."""
+        names = [site.name for site in sites if site.kind == "cross"]
+        if set(names) != set(self.sites):
+            raise InputError(
+                f"the codebook was measured on {self.editor} ({self.checkpoint}) with "
+                f"{len(self.sites)} cross sites; this backbone has {len(names)}, and they differ; "
+                "calibrate it, or choose mask.policy=naive"
+            )
+
+
+class Calibration:
+    """Sums up the cost over clips; one clip's maps are needed at a time."""
+
+    def __init__(self) -> None:
+        self._costs: list[np.ndarray] = []  # per clip, (thresholds, sites, timesteps)
+        self._sites: tuple[Site, ...] = ()
+        self._timesteps: tuple[int, ...] = ()
+
+    def add(self, maps: WordMaps, truth: Tensor) -> None:
+        """Count a clip: the maps of its word, and its true mask `(F, H, W)`."""
+        self._sites, self._timesteps = tuple(maps.maps), maps.timesteps
+        self._costs.append(np.stack([clip_cost(m, truth) for m in maps.maps.values()], axis=1))
+
+    def codebook(self, *, editor: str, checkpoint: str, data: str) -> Codebook:
+        """The table over all clips so far."""
+        if not self._costs:
+            raise InputError("no clip to calibrate on; give at least one with a mask and a word")
+        costs = np.stack(self._costs)
+        mean = costs.mean(0)
+        best = int(mean.min(axis=(1, 2)).argmin())
+        rounded = [np.round(a[best], 5).tolist() for a in (mean, costs.std(0))]
+        return Codebook(
+            editor=editor,
+            checkpoint=checkpoint,
+            steps=len(self._timesteps),
+            data=data,
+            clips=len(costs),
+            threshold=(best + 1) / BINS,
+            sites=tuple(site.name for site in self._sites),
+            levels=tuple(site.level for site in self._sites),
+            timesteps=self._timesteps,
+            mmc=tuple(map(tuple, rounded[0])),
+            spread=tuple(map(tuple, rounded[1])),
+        )
+
+
+def clip_cost(maps: Tensor, truth: Tensor) -> np.ndarray:
+    """`1 - mIoU` of word maps `(T, F, h, w)` against `truth (F, H, W)`, mean over frames.
+
+    Returns `(BINS - 1, T)`, one row per threshold `1 / BINS, 2 / BINS, ...`. All thresholds come
+    from one histogram of the heat inside and outside the truth.
+    """
+    steps, frames = maps.shape[:2]
+    size = (int(truth.shape[1]), int(truth.shape[2]))
+    bins = (heat(maps, size) * BINS).long().clamp(max=BINS - 1)
+    cells = torch.arange(steps * frames).view(steps, frames, 1, 1)
+    inside = (truth >= 0.5).long()
+    index = (cells * 2 + inside) * BINS + bins
+    counts = torch.bincount(index.flatten(), minlength=steps * frames * 2 * BINS)
+    counts = counts.view(steps, frames, 2, BINS).double()
+    above = counts.flip(-1).cumsum(-1).flip(-1)[..., 1:]  # pixels at or over each threshold
+    totals = counts.sum(-1)[..., None]
+    false_edit, true_edit = above[..., 0, :], above[..., 1, :]
+    true_keep, false_keep = totals[..., 0, :] - false_edit, totals[..., 1, :] - true_edit
+    wrong = false_edit + false_keep
+    edit, keep = (
+        torch.where(right + wrong > 0, right / (right + wrong), 1.0)  # absent from both: agreed
+        for right in (true_edit, true_keep)
+    )
+    return (1 - (edit + keep) / 2).mean(1).T.numpy()
+
+
+def select(
+    codebook: Codebook | None,
+    settings: MaskSettings,
+    sites: Sequence[Site],
+    timesteps: Sequence[int],
+) -> Selection:
+    """The cells that a policy takes.
+
+    timesteps: those of the inversion, ascending. Without a codebook only the naive policy works.
+    Raises `InputError` when a codebook is needed and absent or foreign, or a site is unknown.
+    """
+    cross = {site.name: site for site in sites if site.kind == "cross"}
+    steps = len(timesteps)
+    if settings.policy == "naive":
+        cells = tuple((site, entry) for site in cross.values() for entry in range(steps))
+        threshold = settings.threshold or (codebook.threshold if codebook else 0.4)
+        return Selection((cells,), threshold, "mean of all sites and steps", {})
+    if codebook is None:
+        raise InputError(
+            "this checkpoint has no codebook; write one with `freemask calibrate`, "
+            "or choose mask.policy=naive"
+        )
+    codebook.check(sites)
+    chosen = _chosen_sites(codebook, settings, cross)
+    entries = _entries(codebook, settings, timesteps)
+    by_resolution = {}
+    if settings.sites == "best_per_resolution":
+        by_resolution = {
+            site.resolution: _cells([site], entries)
+            for site in reversed([cross[name] for name in codebook.ranked_sites()])
+        }
+    origin = f"{settings.policy}: {', '.join(site.name for site in chosen)}"
+    if len(entries) == 1:
+        origin += f" at t = {timesteps[entries[0]]}"
+    threshold = settings.threshold or codebook.threshold
+    return Selection(_cells(chosen, entries), threshold, origin, by_resolution)
+
+
+def _cells(sites: Sequence[Site], entries: Sequence[int]) -> tuple[tuple[Cell, ...], ...]:
+    return tuple(tuple((site, entry) for site in sites) for entry in entries)
+
+
+def _chosen_sites(codebook: Codebook, settings: MaskSettings, cross: dict[str, Site]) -> list[Site]:
+    if settings.sites == "explicit":
+        unknown = [name for name in settings.explicit if name not in cross]
+        if unknown or not settings.explicit:
+            raise InputError(
+                f"mask.explicit names {unknown or 'no sites'}; cross sites: {', '.join(cross)}"
+            )
+        return [cross[name] for name in settings.explicit]
+    count = settings.top_k if settings.sites == "mean_of" else 1
+    return [cross[name] for name in codebook.ranked_sites()[:count]]
+
+
+def _entries(
+    codebook: Codebook, settings: MaskSettings, timesteps: Sequence[int]
+) -> tuple[int, ...]:
+    """Inversion entries: the best one, or for `time_aware` that of each step of the edit."""
+    if settings.policy == "time_aware":
+        return tuple(reversed(range(len(timesteps))))
+    distance = [abs(t - codebook.best_timestep) for t in timesteps]
+    return (int(np.argmin(distance)),)

@@ -1,0 +1,127 @@
+"""LightningModules that train the demo checkpoints on sprites: VAE, CLIP, and the two UNets.
+
+Each module receives its network and knows only its loss; stages, data and files belong to
+`tools/train_sprites.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, DDPMScheduler
+from torch import Tensor, nn
+
+Batch = dict[str, Tensor]
+
+
+class TrainingModule(L.LightningModule):
+    """AdamW with linear warm-up and cosine decay to zero over `total_steps`."""
+
+    def __init__(
+        self,
+        *,
+        learning_rate: float,
+        total_steps: int,
+        warmup: int = 200,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.schedule = (learning_rate, total_steps, warmup, weight_decay)
+
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
+        """Clip to norm 1. (Lightning's own clipping refuses the fused AdamW.)"""
+        nn.utils.clip_grad_norm_(self.parameters(), 1.0)
+
+    def configure_optimizers(self) -> Any:
+        rate, total, warmup, decay = self.schedule
+        trained = [p for p in self.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=decay, fused=True)
+        ramp = torch.optim.lr_scheduler.LinearLR(optimizer, 0.01, total_iters=warmup)
+        fall = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, total - warmup))
+        scheduler = torch.optim.lr_scheduler.SequentialLR(optimizer, [ramp, fall], [warmup])
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+
+class AutoencoderTraining(TrainingModule):
+    """Mean squared reconstruction error and a faint KL term.
+
+    batch: `pixels (B, 3, H, W)` in [-1, 1].
+    """
+
+    def __init__(self, vae: AutoencoderKL, *, kl_weight: float = 1e-8, **schedule: Any) -> None:
+        super().__init__(**schedule)
+        self.vae, self.kl_weight = vae, kl_weight
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        pixels = batch["pixels"]
+        posterior = self.vae.encode(pixels).latent_dist
+        error = self.vae.decode(posterior.sample()).sample.float() - pixels
+        loss = error.square().mean() + self.kl_weight * posterior.kl().mean()
+        self.log("psnr", 10 * torch.log10(4 / error.square().mean()), prog_bar=True)
+        return loss
+
+
+class ClipTraining(TrainingModule):
+    """The contrastive loss of CLIP over the batch.
+
+    batch: `pixels (B, 3, H, W)` as the image processor makes them, `tokens (B, N)`.
+    """
+
+    def __init__(self, clip: nn.Module, **schedule: Any) -> None:
+        super().__init__(**schedule)
+        self.clip = clip
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        logits = self.clip(
+            input_ids=batch["tokens"], pixel_values=batch["pixels"]
+        ).logits_per_text.float()
+        pairs = torch.arange(len(logits))
+        loss = (F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)) / 2
+        self.log("loss", loss, prog_bar=True)
+        self.log("retrieval", (logits.argmax(1) == pairs).float().mean(), prog_bar=True)
+        return loss
+
+
+class DenoiserTraining(TrainingModule):
+    """Noise or velocity prediction, at noise levels where shapes and textures are decided.
+
+    A share of `uniform` timesteps is drawn uniformly, the others as `sigmoid(N(-0.6, 1.1))` of the
+    schedule (arXiv 2403.03206 draws logit-normal times too): in a linear schedule half of all
+    timesteps are nearly pure noise and teach little.
+
+    batch: `latents (B, C, h, w)` or `(B, C, F, h, w)`, `text (B, N, E)` hidden states; captions are
+    dropped by the data set.
+    """
+
+    def __init__(
+        self, unet: nn.Module, scheduler: DDPMScheduler, *, uniform: float = 0.2, **schedule: Any
+    ) -> None:
+        super().__init__(**schedule)
+        self.unet, self.scheduler, self.uniform = unet, scheduler, uniform
+
+    def on_fit_start(self) -> None:
+        self.unet.compile(dynamic=False)  # 1.7 times the speed on a CPU
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        latents, noise = batch["latents"], torch.randn_like(batch["latents"])
+        steps = self.draw_timesteps(len(latents)).to(latents.device)
+        noisy = self.scheduler.add_noise(latents, noise, steps)
+        predicted = self.unet(noisy, steps, batch["text"], return_dict=False)[0].float()
+        velocity = self.scheduler.config.prediction_type == "v_prediction"
+        target = self.scheduler.get_velocity(latents, noise, steps) if velocity else noise
+        loss = F.mse_loss(predicted, target)
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+    def draw_timesteps(self, count: int) -> Tensor:
+        """Timesteps `(count,)` of the scheduler."""
+        total = self.scheduler.config.num_train_timesteps
+        times = torch.sigmoid(1.1 * torch.randn(count) - 0.6)
+        times = torch.where(torch.rand(count) < self.uniform, torch.rand(count), times)
+        return (times * total).long().clamp(max=total - 1)

@@ -1,0 +1,130 @@
+"""The result of an edit, and how it becomes files.
+
+    OUT/edited.mp4  edited.gif  comparison.gif  masks.npz  result.json
+
+`comparison.gif` shows source | mask | edited; `masks.npz` holds `mask (S, F, H, W)`, 1 = edit.
+A folder is complete or absent: it is written aside and then renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from freemask.config import Settings
+from freemask.types import EditRequest, InputError, Masks, Trajectory, Video
+from freemask.video import mask_video, side_by_side, write_video
+
+PACKAGES = ("freemask", "torch", "diffusers", "transformers", "numpy", "imageio", "av")
+FILES = ("edited.mp4", "edited.gif", "comparison.gif", "masks.npz", "result.json")
+DEMO_FILES = ("source.mp4", "answer.gif")  # what `freemask demo` adds
+PICTURE_HEIGHT = 192  # small clips are enlarged to about this height in comparison.gif
+
+
+@dataclass(frozen=True, eq=False)
+class EditResult:
+    """What `freemask.edit` returns.
+
+    video, source: the edited clip and the clip it was made from. masks: where it was edited.
+    timings: seconds by stage. peak_memory: bytes. editor: name, checkpoint, device and dtype.
+    metrics: whatever was measured, by name.
+    """
+
+    video: Video
+    source: Video
+    masks: Masks
+    trajectory: Trajectory
+    request: EditRequest
+    settings: Settings
+    timings: Mapping[str, float]
+    peak_memory: int
+    editor: Mapping[str, str]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def describe(self) -> dict[str, Any]:
+        """All that is needed to repeat the run, and what it cost; the content of result.json."""
+        return {
+            "request": asdict(self.request),
+            "editor": dict(self.editor),
+            "settings": asdict(self.settings),
+            "mask": self.masks.origin,
+            "frames": self.video.num_frames,
+            "size": list(self.video.size),
+            "fps": self.video.fps,
+            "versions": {"python": platform.python_version()} | _versions(),
+            "timings": {stage: round(seconds, 3) for stage, seconds in self.timings.items()},
+            "peak_memory": self.peak_memory,
+            "metrics": {  # JSON has no infinity
+                name: value if math.isfinite(value) else str(value)
+                for name, value in self.metrics.items()
+            },
+        }
+
+    def save(self, folder: str | Path) -> Path:
+        """Write all files into `folder`, which must not exist or be an earlier result.
+
+        Raises `InputError` when the folder holds something else or cannot be written.
+        """
+        folder = Path(folder)
+        check_writable(folder)
+        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            write_files(self, aside)
+            aside.chmod(0o755)
+            if folder.exists():
+                shutil.rmtree(folder)
+            aside.rename(folder)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        return folder
+
+
+def write_files(result: EditResult, folder: Path) -> None:
+    """All files of a result, into an existing folder."""
+    write_video(result.video, folder / "edited.mp4")
+    write_video(result.video, folder / "edited.gif")
+    write_video(comparison(result), folder / "comparison.gif")
+    np.savez_compressed(folder / "masks.npz", mask=result.masks.values.cpu().numpy())
+    text = json.dumps(result.describe(), indent=2, default=str)
+    (folder / "result.json").write_text(text + "\n")
+
+
+def comparison(result: EditResult) -> Video:
+    """Source | mask | edited, side by side."""
+    mask = mask_video(result.masks.at(0).cpu().numpy(), fps=result.source.fps)
+    upscale = max(1, PICTURE_HEIGHT // result.source.size[0])
+    return side_by_side([result.source, mask, result.video], upscale=upscale)
+
+
+def check_writable(folder: Path) -> None:
+    """Raises `InputError` unless a result can be written to `folder`; makes its parent."""
+    if folder.exists() and not (
+        folder.is_dir() and {path.name for path in folder.iterdir()} <= {*FILES, *DEMO_FILES}
+    ):
+        raise InputError(f"{folder} exists and is no earlier result; choose another --out")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder.parent):
+            pass
+    except OSError as error:
+        raise InputError(f"cannot write to {folder.parent}: {error.strerror}") from None
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

@@ -1,0 +1,430 @@
+"""Videos and masks as files, and the pictures that show them.
+
+A video is uint8 RGB frames `(F, H, W, 3)` with its fps; on disk it is an mp4 (or whatever else
+PyAV decodes), a gif, or a folder of PNG / JPEG images in natural order (`2.png` before `10.png`).
+A mask is float `(F, H, W)` in [0, 1], **1 = edit, 0 = keep the source**; in a picture white = edit.
+Sizes are pairs `(H, W)`. The same frames are written as the same bytes.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from fractions import Fraction
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from einops import repeat
+from PIL import Image, ImageOps
+
+from freemask.types import InputError, Video
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+FOLDER_FPS = 8.0  # images carry no frame rate
+MAX_PIXELS = 2**26  # of a video's frame; images have Pillow's own limit
+GIF_MAX_FPS = 50.0  # viewers slow down delays under 2 hundredths of a second
+PALETTE_PIXELS = 2**18  # that vote on a gif's palette
+
+UNREADABLE_IMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    struct.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+
+FrameLoader = Callable[[], np.ndarray]
+
+
+def read_video(
+    path: str | Path,
+    *,
+    frames: int | None = None,
+    size: tuple[int, int] | None = None,
+    start: int = 0,
+    stride: int = 1,
+) -> Video:
+    """Reads `frames` frames (all, if None): the source frames `start`, `start + stride`, ...
+
+    Decoding stops at the last frame that is needed, and frames between are never converted.
+
+    path: a video file, or a folder of PNG / JPEG images, all of one size.
+    size: `(H, W)` in pixels; frames are scaled (Lanczos, aspect kept) until they cover it and
+        cropped about the centre. None keeps the source's size.
+    Returns a `Video` whose fps is the source's divided by `stride` (images: 8).
+    Raises InputError for a missing or unreadable file, no frames or fewer than asked (it says how
+    many there are), frames of different sizes, frames so large that they look like an
+    attack, or arguments out of range.
+    """
+    _check_counts(frames=frames, size=size, start=start, stride=stride)
+    with _opened(Path(path)) as (fps, loaders):
+        wanted = _take(path, loaders, frames=frames, size=size, start=start, stride=stride)
+    return Video(np.stack(wanted), fps=fps / stride)
+
+
+def write_video(video: Video, path: str | Path) -> None:
+    """Writes a video by the path's suffix: `.mp4`, `.gif`, or none for a new folder of PNGs.
+
+    mp4: h264, yuv420p, BT.709; an odd height or width is padded by one repeated row or column,
+    which yuv420p needs. gif: loops for ever, one palette of 256 colours for the whole clip, at
+    most `GIF_MAX_FPS`. PNG: `00000.png`, ..., lossless; the fps is lost.
+
+    Raises InputError for another suffix and for a folder that already holds files.
+    """
+    path = Path(path)
+    writer = WRITERS.get(path.suffix.lower())
+    if writer is None:
+        raise InputError(
+            f"cannot write a video to {str(path)!r}: its name must end in .mp4 or .gif, "
+            "or have no suffix for a folder of PNGs"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer(video, path)
+
+
+def read_mask(path: str | Path, *, frames: int, size: tuple[int, int]) -> np.ndarray:
+    """Reads a mask for a clip of `frames` frames of `size` `(H, W)`; 1 (white) = edit.
+
+    path: `.npz` (key `mask`) or `.npy` with values in [0, 1], shape `(F, H, W)`, or `(H, W)` for
+        all frames; a video, gif or folder of images with one picture per frame; or one image for
+        all frames. A picture's brightest channel counts, 255 as 1; in a PNG with a coloured
+        palette every label but 0 counts as 1.
+    Returns float32 `(F, H, W)` in [0, 1].
+    Raises InputError for an unreadable file, values outside [0, 1], and another length or size
+    than asked: a mask is never resized.
+    """
+    path = Path(path)
+    mask = _mask_array(path) if path.suffix.lower() in (".npz", ".npy") else _mask_picture(path)
+    if mask.ndim == 2:
+        mask = repeat(mask, "h w -> f h w", f=frames)
+    if mask.shape != (frames, *size):
+        raise InputError(
+            f"mask {str(path)!r} is {_shape_words(mask.shape)}, the clip is "
+            f"{_shape_words((frames, *size))}; give a mask of the clip's length and size"
+        )
+    return mask.astype(np.float32)
+
+
+def side_by_side(videos: Sequence[Video], *, gap: int = 4, upscale: int = 1) -> Video:
+    """Puts clips of one length and one height next to each other, left to right.
+
+    gap: white pixels between two clips. upscale: whole factor, pixels repeated.
+    Returns a Video `(F, H * upscale, sum of W * upscale + gaps, 3)` with the first one's fps.
+    """
+    if len({(video.num_frames, video.size[0]) for video in videos}) != 1:
+        shapes = ", ".join(_shape_words(video.frames.shape[:3]) for video in videos)
+        raise ValueError(f"clips side by side need one length and one height, got {shapes or 0}")
+    panels: list[np.ndarray] = []
+    for video in videos:
+        panel = repeat(video.frames, "f h w c -> f (h i) (w j) c", i=upscale, j=upscale)
+        if panels and gap:
+            panels.append(np.full((*panel.shape[:2], gap, 3), 255, dtype=np.uint8))
+        panels.append(panel)
+    return Video(np.concatenate(panels, axis=2), fps=videos[0].fps)
+
+
+def mask_video(mask: np.ndarray, *, fps: float = FOLDER_FPS) -> Video:
+    """A mask `(F, H, W)` in [0, 1] as a grey clip: white = edit, black = keep the source."""
+    grey = np.rint(np.clip(mask, 0.0, 1.0) * 255).astype(np.uint8)
+    return Video(repeat(grey, "f h w -> f h w c", c=3), fps=fps)
+
+
+def mask_overlay(
+    video: Video,
+    mask: np.ndarray,
+    *,
+    color: tuple[int, int, int] = (255, 0, 80),
+    opacity: float = 0.5,
+) -> Video:
+    """The clip with the mask `(F, H, W)` in [0, 1] laid over it: where mask = 1, `color`."""
+    weight = opacity * np.clip(mask, 0.0, 1.0)[..., None]
+    blended = (1.0 - weight) * video.frames + weight * np.asarray(color)
+    return Video(np.rint(blended).astype(np.uint8), fps=video.fps)
+
+
+def _check_counts(
+    *, frames: int | None, size: tuple[int, int] | None, start: int, stride: int
+) -> None:
+    if frames is not None and frames < 1:
+        raise InputError(f"frames must be at least 1, got {frames}")
+    if size is not None and min(size) < 1:
+        raise InputError(f"size is (height, width), both at least 1, got {tuple(size)}")
+    if start < 0:
+        raise InputError(f"start must be at least 0, got {start}")
+    if stride < 1:
+        raise InputError(f"stride must be at least 1, got {stride}")
+
+
+def _take(
+    path: str | Path,
+    loaders: Iterable[FrameLoader],
+    *,
+    frames: int | None,
+    size: tuple[int, int] | None,
+    start: int,
+    stride: int,
+) -> list[np.ndarray]:
+    taken: list[np.ndarray] = []
+    available = 0
+    native: tuple[int, ...] | None = None
+    for index, load in enumerate(loaders):
+        available = index + 1
+        if index < start or (index - start) % stride:
+            continue
+        frame = load()
+        native = native or frame.shape
+        if frame.shape != native:
+            raise InputError(
+                f"frame {index} of {str(path)!r} is {_size_words(frame.shape)}, those before it "
+                f"are {_size_words(native)}; all frames must have one size"
+            )
+        taken.append(frame if size is None else _cover(frame, size))
+        if len(taken) == frames:
+            return taken
+    if frames is None and taken:
+        return taken
+    raise InputError(
+        f"{str(path)!r} has {available} frames, which gives {len(taken)} from frame {start} with "
+        f"stride {stride}; {frames or 'at least 1'} asked"
+    )
+
+
+def _cover(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Scales `(H, W, 3)` to cover `size` and crops about the centre, in one resampling."""
+    if frame.shape[:2] == tuple(size):
+        return frame
+    (height, width), (to_height, to_width) = frame.shape[:2], size
+    shrink = min(height / to_height, width / to_width)
+    crop_h, crop_w = to_height * shrink, to_width * shrink
+    top, left = (height - crop_h) / 2, (width - crop_w) / 2
+    box = (left, top, min(left + crop_w, width), min(top + crop_h, height))
+    picture = Image.fromarray(frame)
+    return np.asarray(picture.resize((to_width, to_height), Image.Resampling.LANCZOS, box=box))
+
+
+def _opened(path: Path) -> AbstractContextManager[tuple[float, Iterator[FrameLoader]]]:
+    """The fps, and for each frame in turn a function that returns it as uint8 `(H, W, 3)`."""
+    if not path.exists():
+        raise InputError(f"there is no video at {str(path)!r}; give a file or a folder of images")
+    if path.is_dir():
+        return nullcontext((FOLDER_FPS, (partial(_read_rgb, image) for image in _images(path))))
+    return _container(path)
+
+
+@contextmanager
+def _container(path: Path) -> Iterator[tuple[float, Iterator[FrameLoader]]]:
+    import av
+
+    try:
+        # The prefix keeps a colon in the name from being read as a protocol.
+        with av.open(f"file:{path}") as container:
+            if not container.streams.video:
+                raise InputError(f"{str(path)!r} holds no video; give an mp4, a gif or a folder")
+            stream = container.streams.video[0]
+            if stream.height * stream.width > MAX_PIXELS:
+                raise InputError(
+                    f"{str(path)!r} has frames of {_size_words((stream.height, stream.width))}, "
+                    f"at most {MAX_PIXELS} pixels are read"
+                )
+            yield _fps(stream), (partial(_frame_rgb, frame) for frame in container.decode(stream))
+    except av.error.FFmpegError as error:
+        raise InputError(
+            f"{str(path)!r} cannot be read as a video ({error.strerror}); "
+            "give an mp4, a gif or a folder of PNG or JPEG images"
+        ) from error
+
+
+def _fps(stream: Any) -> float:
+    """Frames over seconds for a gif, whose delays are rounded; elsewhere the rate it declares."""
+    if stream.codec_context.name == "gif" and stream.frames and stream.duration:
+        return float(stream.frames / (stream.duration * stream.time_base))
+    return float(stream.average_rate or FOLDER_FPS)
+
+
+def _frame_rgb(frame: Any) -> np.ndarray:
+    """A decoded PyAV frame as uint8 `(H, W, 3)`, turned the way its file says it is shown."""
+    return np.rot90(frame.to_ndarray(format="rgb24"), k=round(frame.rotation / 90))
+
+
+def _images(folder: Path) -> list[Path]:
+    """The folder's images in natural order; an InputError if there are none."""
+    images = [
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    ]
+    if not images:
+        raise InputError(f"folder {str(folder)!r} has 0 frames: it holds no PNG or JPEG images")
+    return sorted(images, key=_natural_key)
+
+
+def _natural_key(path: Path) -> tuple[list[tuple[int, str]], str]:
+    parts = re.split(r"([0-9]+)", path.name.lower())
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], path.name
+
+
+def _read_rgb(path: Path) -> np.ndarray:
+    return np.asarray(_read_image(path).convert("RGB"))
+
+
+def _read_image(path: Path) -> Image.Image:
+    """A decoded 8-bit image, turned the way its EXIF orientation says it is shown."""
+    try:
+        with (
+            warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
+            Image.open(path) as image,
+        ):
+            upright = ImageOps.exif_transpose(image)
+    except UNREADABLE_IMAGE as error:
+        raise InputError(
+            f"{str(path)!r} cannot be read as an image ({error}); give a PNG or a JPEG"
+        ) from error
+    if upright.mode.startswith(("I", "F")):
+        raise InputError(f"image {str(path)!r} is not 8-bit; save it with 8 bits a channel")
+    return upright
+
+
+def _mask_array(path: Path) -> np.ndarray:
+    import zipfile
+
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            mask = loaded
+        else:
+            with loaded:
+                mask = loaded["mask"]
+    except FileNotFoundError as error:
+        raise InputError(f"there is no mask at {str(path)!r}") from error
+    except KeyError as error:
+        keys = ", ".join(loaded.files) or "none"
+        raise InputError(f"mask {str(path)!r} has no key 'mask'; its keys are: {keys}") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"mask {str(path)!r} cannot be read as an array") from error
+    if mask.dtype.kind not in "biuf":
+        raise InputError(f"mask {str(path)!r} holds {mask.dtype}, not numbers in [0, 1]")
+    # Written so that NaN fails it.
+    if mask.size and not (mask.min() >= 0 and mask.max() <= 1):
+        raise InputError(
+            f"mask {str(path)!r} has values from {mask.min():g} to {mask.max():g}; they must be "
+            "in [0, 1], 1 = edit"
+        )
+    return mask
+
+
+def _mask_picture(path: Path) -> np.ndarray:
+    """Grey levels over 255: `(H, W)` for one image, `(F, H, W)` for a folder or a video."""
+    if path.is_dir():
+        mask = _stack(path, [_levels(_read_image(image)) for image in _images(path)])
+    elif path.suffix.lower() in IMAGE_SUFFIXES and path.exists():
+        mask = _levels(_read_image(path))
+    else:
+        mask = read_video(path).frames.max(axis=-1)
+    if mask.max() == 1:
+        raise InputError(f"mask {str(path)!r} has levels 0 and 1 of 255; 255 = edit, so scale it")
+    return mask / np.float32(255)
+
+
+def _levels(image: Image.Image) -> np.ndarray:
+    colors = np.asarray(image.convert("RGB"))
+    labels = image.mode == "P" and bool((colors != colors[..., :1]).any())
+    return np.where(np.asarray(image), 255, 0) if labels else colors.max(axis=-1)
+
+
+def _stack(path: Path, pictures: list[np.ndarray]) -> np.ndarray:
+    if len({picture.shape for picture in pictures}) > 1:
+        raise InputError(f"the images in {str(path)!r} have different sizes")
+    return np.stack(pictures)
+
+
+def _write_mp4(video: Video, path: Path) -> None:
+    import av
+
+    height, width = video.size
+    frames = np.pad(video.frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    pictures = (
+        av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(
+            format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
+        )
+        for frame in frames
+    )
+    options = dict.fromkeys(("colorspace", "color_primaries", "color_trc"), "bt709")
+    options["crf"] = "12"
+    _encode(pictures, path, "libx264", "yuv420p", fps=video.fps, options=options)
+
+
+def _write_gif(video: Video, path: Path) -> None:
+    import av
+
+    pixels = video.frames.reshape(-1, 1, 3)
+    spread = np.linspace(0, len(pixels) - 1, min(len(pixels), PALETTE_PIXELS)).astype(int)
+    voters = Image.fromarray(pixels[spread])
+    # No dithering: it would make the parts of the picture that rest crawl.
+    palette = voters.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=1)
+    colors = np.asarray(palette.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
+    argb = np.zeros((256, 4), dtype=np.uint8)
+    argb[:, 0] = 255
+    argb[: len(colors), 1:] = colors
+    pictures = (
+        av.VideoFrame.from_ndarray((np.asarray(indexed), argb), format="pal8")
+        for indexed in (
+            Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE)
+            for frame in video.frames
+        )
+    )
+    _encode(pictures, path, "gif", "pal8", fps=min(video.fps, GIF_MAX_FPS), options={})
+
+
+def _encode(
+    pictures: Iterator[Any],
+    path: Path,
+    codec: str,
+    pix_fmt: str,
+    *,
+    fps: float,
+    options: dict[str, str],
+) -> None:
+    """Encodes PyAV frames into a new file, by one thread: the bytes never depend on the cores."""
+    import av
+
+    rate = Fraction(fps).limit_denominator(1001)
+    with av.open(f"file:{path}", "w", format=path.suffix.lower().lstrip(".")) as container:
+        stream = container.add_stream(codec, rate=rate, options={"threads": "1"} | options)
+        stream.pix_fmt = pix_fmt
+        first = next(pictures)
+        stream.height, stream.width = first.height, first.width
+        for picture in chain([first], pictures):
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+
+
+def _write_images(video: Video, folder: Path) -> None:
+    if folder.is_dir() and any(folder.iterdir()):
+        raise InputError(f"folder {str(folder)!r} already holds files; name a new or empty one")
+    folder.mkdir(exist_ok=True)
+    for index, frame in enumerate(video.frames):
+        Image.fromarray(frame).save(folder / f"{index:05d}.png")
+
+
+def _shape_words(shape: Sequence[int]) -> str:
+    if len(shape) != 3:
+        return f"of shape {tuple(shape)}"
+    return f"{shape[0]} frames of {_size_words(shape[1:])}"
+
+
+def _size_words(shape: Sequence[int]) -> str:
+    return f"{shape[0]}x{shape[1]} (height x width)"
+
+
+WRITERS: dict[str, Callable[[Video, Path], None]] = {
+    ".mp4": _write_mp4,
+    ".gif": _write_gif,
+    "": _write_images,
+}

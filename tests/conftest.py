@@ -1,0 +1,110 @@
+"""A tiny checkpoint of the real format with random weights, and small clips."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from freemask import sprites
+from freemask.editors import Editor, load_editor
+from freemask.types import Video
+
+torch.set_num_threads(1)  # tiny tensors; and sums have one order on every machine
+
+SPOKEN = "a bear panda red moving left right on the grass in sketch style".split()
+WORDS = list(
+    dict.fromkeys([*SPOKEN, *(word for kind in sprites.CHOICES.values() for word in kind)])
+)
+POSITIONS = 16
+
+
+def make_tokenizer() -> CLIPTokenizer:
+    """Every known word is one token; all others are spelled in letters."""
+    letters = [chr(c) for c in range(33, 127)]
+    vocab = {"<|startoftext|>": 0, "<|endoftext|>": 1}
+    merges = []
+    for token in [*letters, *(f"{c}</w>" for c in letters)]:
+        vocab.setdefault(token, len(vocab))
+    for word in WORDS:
+        parts = [*word[:-1], f"{word[-1]}</w>"]
+        while len(parts) > 1:
+            left, right = parts[-2:]
+            if (left, right) not in merges:
+                merges.append((left, right))
+            parts[-2:] = [left + right]
+            vocab.setdefault(parts[-1], len(vocab))
+    return CLIPTokenizer(vocab, merges, model_max_length=POSITIONS)
+
+
+def write_checkpoint(folder: Path) -> Path:
+    """A `UNet3DConditionModel` checkpoint of two levels, a few thousand weights."""
+    torch.manual_seed(0)
+    tokenizer = make_tokenizer()
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=POSITIONS,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    unet = UNet3DConditionModel(
+        sample_size=8,
+        block_out_channels=(16, 32),
+        down_block_types=("CrossAttnDownBlock3D",) * 2,
+        up_block_types=("CrossAttnUpBlock3D",) * 2,
+        layers_per_block=1,
+        cross_attention_dim=16,
+        attention_head_dim=8,
+        norm_num_groups=8,
+    )
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(8, 8, 8),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+        mid_block_add_attention=False,
+    )
+    scheduler = DDIMScheduler(clip_sample=False, steps_offset=1, prediction_type="v_prediction")
+    unet.save_pretrained(folder / "unet")
+    vae.save_pretrained(folder / "vae")
+    CLIPTextModel(text).save_pretrained(folder / "text_encoder")
+    tokenizer.save_pretrained(folder / "tokenizer")
+    scheduler.save_pretrained(folder / "scheduler")
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "TextToVideoSDPipeline"}))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(scope="session")
+def editor(checkpoint: Path) -> Editor:
+    return load_editor("zeroscope", checkpoint=checkpoint, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def clip() -> sprites.Clip:
+    """Four frames of a bear, 32x48 pixels: small and not square."""
+    scene = sprites.sample_scene(
+        0, "heldout", frames=4, size=(32, 48), object="bear", colour=None, ground="grass",
+        motion="left", style=None,
+    )  # fmt: skip
+    return scene.render()
+
+
+@pytest.fixture(scope="session")
+def video(clip: sprites.Clip) -> Video:
+    return clip.video

@@ -1,0 +1,74 @@
+"""The benchmark knows the right answer and scores it best."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from freemask import benchmark, sprites
+from freemask.editors import Editor
+from freemask.types import EditRequest, InputError
+
+SIZE = (32, 32)
+
+
+def make(task: str, seed: int = 3) -> benchmark.Case:
+    request = EditRequest("", "", task=task, steps=2)
+    return benchmark.CASES[task](seed, request, SIZE)
+
+
+@pytest.mark.parametrize("task", benchmark.CASES)
+def test_the_answer_scores_best_and_the_source_worst(task: str) -> None:
+    case = make(task)
+    right = benchmark.score(case, case.answer.video, case.object_mask)
+    wrong = benchmark.score(case, case.clip.video, None)
+    assert (right["nearer"], right["nearest"], right["miou"]) == (1, 1, 1)
+    assert (wrong["nearer"], wrong["nearest"]) == (0, 0)
+    assert right["psnr_inside"] == float("inf") > wrong["psnr_inside"]
+    assert wrong["psnr_source"] == float("inf")
+    assert "miou" not in wrong
+
+
+def test_a_case_changes_one_thing_and_says_so_in_its_prompts() -> None:
+    case = make("attribute")
+    before, after = case.clip.scene, case.answer.scene
+    assert before.object == after.object
+    assert before.colour != after.colour == case.asked
+    assert (case.request.source, case.request.target) == (before.caption, after.caption)
+    assert case.request.words == (before.object, before.object)
+
+
+def test_an_attribute_edit_is_never_too_small_to_see() -> None:
+    for seed in range(12):
+        case = make("attribute", seed)
+        change = np.abs(case.clip.video.frames.astype(float) - case.answer.video.frames).mean(-1)
+        assert (change * case.clip.mask).sum() / case.clip.mask.sum() >= benchmark.LEAST_CHANGE
+
+
+def test_benchmark_seeds_are_not_those_of_calibration() -> None:
+    assert benchmark.FIRST_SEED > 100_000
+    clip = next(sprites.labelled_clips(1))
+    assert clip.scene == sprites.sample_scene(0, "heldout")
+
+
+def test_methods_run_on_the_same_clips_and_fill_the_table(editor: Editor) -> None:
+    methods = ["reconstruct", "ddim", "naive"]
+    outcome = benchmark.run_benchmark(
+        editor, clips=2, methods=methods, tasks=["shape"], size=SIZE, steps=2
+    )
+    rows = outcome["rows"]
+    assert [(r["clip"], r["method"]) for r in rows] == [(c, m) for c in (0, 1) for m in methods]
+    assert all(r["seconds"] > 0 and r["memory"] > 0 for r in rows)
+    means = outcome["summary"]["shape"]["naive"]
+    naive = [r["psnr_source"] for r in rows if r["method"] == "naive"]
+    assert means["psnr_source"] == pytest.approx(np.mean(naive))
+    table = benchmark.table(outcome["summary"])
+    assert table.startswith("### shape")
+    assert [line.split("|")[1].strip() for line in table.splitlines()[4:]] == methods
+
+
+def test_unknown_methods_and_tasks_are_named(editor: Editor) -> None:
+    with pytest.raises(InputError, match="unknown method 'best'; there are: reconstruct"):
+        benchmark.run_benchmark(editor, clips=1, methods=["best"])
+    with pytest.raises(InputError, match="unknown task 'pose'"):
+        benchmark.run_benchmark(editor, clips=1, methods=["ddim"], tasks=["pose"])

@@ -1,0 +1,154 @@
+"""From word maps to M*: heat, union, dilation, threshold, and which side is edited."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from freemask.config import MaskSettings
+from freemask.masks import Cell, Selection, dilate, heat, make_masks, user_masks, whole_frame
+from freemask.types import InputError, Masks, Site, WordMaps
+
+SIZE = (12, 20)
+SITES = [Site("coarse", "cross", 1, (3, 5)), Site("fine", "cross", 0, (6, 10))]
+
+
+def word_maps(seed: int) -> WordMaps:
+    """Random maps of two sites, two entries and three frames."""
+    generator = torch.Generator().manual_seed(seed)
+    maps = {site: torch.rand(2, 3, *site.resolution, generator=generator) for site in SITES}
+    return WordMaps(maps, (1, 501))
+
+
+def bright_at(row: int, column: int) -> WordMaps:
+    """One bright cell of the fine site in every frame."""
+    maps = torch.full((2, 3, 6, 10), 0.01)
+    maps[..., row, column] = 0.9
+    return WordMaps({SITES[1]: maps}, (1, 501))
+
+
+def selection(*cells: Cell, threshold: float = 0.5) -> Selection:
+    return Selection((cells,), threshold, "the test's", {})
+
+
+def masks_of(maps: dict[str, WordMaps], chosen: Selection, **settings: Any) -> Masks:
+    return make_masks(maps, chosen, MaskSettings(**settings), SIZE)
+
+
+def test_heat_is_one_at_the_maximum_of_every_frame() -> None:
+    maps = word_maps(0).maps[SITES[0]]
+    found = heat(maps, SIZE)
+    assert found.shape == (2, 3, *SIZE)
+    assert found.min() >= 0
+    torch.testing.assert_close(found.amax((-2, -1)), torch.ones(2, 3))
+
+
+def test_heat_does_not_depend_on_the_scale_of_a_frame() -> None:
+    maps = word_maps(0).maps[SITES[0]]
+    scale = torch.tensor([1.0, 1e-3, 7.0])[:, None, None]
+    torch.testing.assert_close(heat(maps * scale, SIZE), heat(maps, SIZE))
+
+
+def test_heat_of_a_word_that_is_nowhere_is_zero() -> None:
+    assert (heat(torch.zeros(2, 3, 5), SIZE) == 0).all()
+
+
+def test_max_pool_takes_the_brightest_of_each_cells_neighbours() -> None:
+    maps = torch.zeros(1, 4, 6)
+    maps[0, 1, 3], maps[0, 3, 0] = 1.0, 0.5
+    pooled = torch.zeros(1, 4, 6)
+    pooled[0, 2:, :2] = 0.5
+    pooled[0, :3, 2:5] = 1
+    torch.testing.assert_close(heat(maps, (4, 6)), pooled)
+    torch.testing.assert_close(heat(maps, (4, 6), max_pool=False), maps)
+
+
+def test_the_mask_is_one_where_the_word_is() -> None:
+    chosen = selection((SITES[1], 0))
+    found = masks_of({"source": bright_at(2, 7)}, chosen, max_pool=False).values
+    assert found.shape == (1, 3, *SIZE)
+    assert (found[..., 4:6, 14:16] == 1).all()
+    assert (found[..., :2, :] == 0).all()
+    assert found.mean() < 0.1
+
+
+def test_the_mask_is_the_mean_heat_of_its_cells_cut_at_the_threshold() -> None:
+    maps, cells = word_maps(1), [(SITES[0], 1), (SITES[1], 0), (SITES[1], 1)]
+    mean = torch.stack([heat(maps.maps[site][entry], SIZE) for site, entry in cells]).mean(0)
+    mean = mean / mean.amax((-2, -1), keepdim=True)
+    for threshold in (0.7, 0.9):
+        chosen = selection(*cells, threshold=threshold)
+        found = masks_of({"source": maps}, chosen).values[0]
+        assert torch.equal(found, (mean >= threshold).float())
+        assert 0 < found.mean() < 1
+
+
+def test_settings_choose_the_pooling_and_the_dilation() -> None:
+    maps, chosen = {"source": bright_at(2, 7)}, selection((SITES[1], 0))
+    bare = masks_of(maps, chosen, max_pool=False).values
+    assert masks_of(maps, chosen, max_pool=True).values.sum() > bare.sum()
+    grown = masks_of(maps, chosen, max_pool=False, dilate=2).values
+    assert torch.equal(grown[0], dilate(bare[0], 2))
+
+
+def test_union_joins_the_masks_of_both_words() -> None:
+    chosen = selection((SITES[1], 0))
+    maps = {"source": bright_at(1, 2), "target": bright_at(4, 8)}
+    source, target = (masks_of({"source": maps[role]}, chosen).values for role in maps)
+    assert torch.equal(masks_of(maps, chosen, union=True).values, torch.maximum(source, target))
+    assert torch.equal(masks_of(maps, chosen, union=False).values, source)
+    assert not torch.equal(source, target)
+
+
+def test_a_selection_by_step_gives_a_mask_for_every_step() -> None:
+    maps = word_maps(2)
+    by_step = Selection((((SITES[0], 1),), ((SITES[0], 0),)), 0.95, "the test's", {})
+    found = masks_of({"source": maps}, by_step)
+    for step, entry in enumerate((1, 0)):
+        alone = masks_of({"source": maps}, selection((SITES[0], entry), threshold=0.95))
+        assert torch.equal(found.at(step), alone.at(step))
+    assert not torch.equal(found.at(0), found.at(1))
+
+
+def test_masks_by_resolution_come_from_their_own_cells() -> None:
+    maps, (coarse, fine) = word_maps(3), [((site, 0),) for site in SITES]
+    chosen = Selection((fine,), 0.6, "the test's", {(3, 5): (coarse,)})
+    found = masks_of({"source": maps}, chosen)
+    expected = masks_of({"source": maps}, selection(*coarse, threshold=0.6))
+    assert torch.equal(found.at(0, (3, 5)), expected.at(0))
+    assert torch.equal(found.at(0, (6, 10)), found.at(0))
+    assert not torch.equal(found.at(0, (3, 5)), found.at(0))
+
+
+@pytest.mark.parametrize("pixels", [0, 1, 2])
+def test_dilation_grows_a_square_to_every_side(pixels: int) -> None:
+    mask = torch.zeros(1, 7, 9)
+    mask[0, 3, 1] = 1
+    expected = torch.zeros(1, 7, 9)
+    expected[0, 3 - pixels : 4 + pixels, max(0, 1 - pixels) : 2 + pixels] = 1
+    assert torch.equal(dilate(mask, pixels), expected)
+
+
+def test_a_users_mask_is_taken_as_it_is() -> None:
+    mask = torch.rand(3, *SIZE)
+    assert torch.equal(user_masks(mask, 3, SIZE).at(7), mask)
+    assert torch.equal(user_masks(mask > 0.5, 3, SIZE).at(0), (mask > 0.5).float())
+    assert torch.equal(whole_frame(3, SIZE).at(0), torch.ones(3, *SIZE))
+
+
+@pytest.mark.parametrize("shape", [(2, *SIZE), (3, 12, 12), (3, 20, 12), SIZE, (1, 3, *SIZE)])
+def test_a_users_mask_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match=f"{'x'.join(map(str, shape))}, the clip is 3x12x20"):
+        user_masks(torch.ones(shape), 3, SIZE)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, 255.0, math.nan])
+def test_a_users_mask_outside_zero_and_one_is_refused(value: float) -> None:
+    mask: Tensor = torch.zeros(3, *SIZE)
+    mask[1, 2, 3] = value
+    with pytest.raises(InputError, match=r"\[0, 1\]: 1 where to edit"):
+        user_masks(mask, 3, SIZE)

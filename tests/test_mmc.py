@@ -1,0 +1,211 @@
+"""Mask Matching Cost against a loop over thresholds, and what a codebook makes of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from freemask.config import MaskSettings
+from freemask.masks import dilate, heat
+from freemask.mmc import BINS, Calibration, Codebook, clip_cost, select
+from freemask.types import InputError, Site, WordMaps
+
+SITES = (
+    Site("a", "cross", 0, (6, 10)),
+    Site("b", "cross", 1, (3, 5)),
+    Site("c", "cross", 1, (3, 5)),
+)
+OTHERS = (Site("s", "self", 0, (6, 10)), Site("t", "temporal", 0, (6, 10)))
+ENTRIES = (1, 251, 501, 751)  # of the run; the codebook has timesteps of its own
+CODEBOOK = Codebook(
+    editor="tiny",
+    checkpoint="0" * 16,
+    steps=3,
+    data="by hand",
+    clips=2,
+    threshold=0.4,
+    sites=("a", "b", "c"),
+    levels=(0, 1, 1),
+    timesteps=(1, 401, 801),
+    mmc=((0.5, 0.3, 0.6), (0.2, 0.1, 0.4), (0.4, 0.2, 0.1)),
+    spread=((0.0,) * 3,) * 3,
+)
+
+
+def random_maps(seed: int, frames: int = 3) -> Tensor:
+    return torch.rand(2, frames, 5, 7, generator=torch.Generator().manual_seed(seed))
+
+
+def mean_iou(mask: np.ndarray, truth: np.ndarray) -> float:
+    """Of one frame, over both classes; a class that neither has counts as agreed."""
+    ious = []
+    for a, b in ((mask, truth), (~mask, ~truth)):
+        either = (a | b).sum()
+        ious.append((a & b).sum() / either if either else 1.0)
+    return float(np.mean(ious))
+
+
+def test_the_cost_of_a_clip_is_one_minus_its_mean_iou_at_every_threshold() -> None:
+    maps = random_maps(0, frames=4)
+    truth = (torch.rand(4, 13, 17, generator=torch.Generator().manual_seed(1)) > 0.6).float()
+    truth[1], truth[2], maps[1, 1] = 0, 1, 0  # nothing to edit, all of it, and a word nowhere
+    found = clip_cost(maps, truth)
+    assert found.shape == (BINS - 1, 2)
+    hot, there = heat(maps, (13, 17)).double().numpy(), truth.numpy() >= 0.5
+    for row, column in np.ndindex(found.shape):
+        masks = hot[column] >= (row + 1) / BINS
+        costs = [1 - mean_iou(mask, t) for mask, t in zip(masks, there, strict=True)]
+        assert found[row, column] == pytest.approx(np.mean(costs), abs=1e-9)
+
+
+def test_a_perfect_map_costs_nothing_and_one_turned_round_costs_all() -> None:
+    core = torch.zeros(1, 12, 16)
+    core[0, 4:8, 5:9] = 1
+    truth = dilate(core, 1)  # the 3x3 max-pool of heat
+    middle = BINS // 2
+    assert clip_cost(core[None] * 0.02, truth)[middle, 0] == 0
+    assert clip_cost(core[None], 1 - truth)[middle, 0] == 1
+    assert 0 < clip_cost(core[None], core)[middle, 0] < 0.5
+
+
+def knowing(seed: int) -> tuple[Tensor, Tensor]:
+    """A map `(1, F, h, w)` that is bright in the object and noisy elsewhere, and its truth."""
+    core = torch.zeros(3, 10, 14)
+    core[:, 4:6, 5:9] = 1
+    dim = torch.rand(3, 10, 14, generator=torch.Generator().manual_seed(seed)) / 2
+    return torch.maximum(core, dim)[None], dilate(core, 1)
+
+
+def calibrated(*seeds: int) -> Codebook:
+    calibration = Calibration()
+    for seed in seeds:
+        maps = {site: random_maps(seed + n) for n, site in enumerate(SITES)}
+        bright, truth = knowing(seed)
+        maps[SITES[1]] = torch.cat([random_maps(seed).repeat(1, 1, 2, 2)[:1], bright])
+        calibration.add(WordMaps(maps, (1, 501)), truth)
+    return calibration.codebook(editor="tiny", checkpoint="x", data="random")
+
+
+def test_a_codebook_is_the_mean_over_clips_at_the_threshold_of_its_best_cell() -> None:
+    both, first, second = calibrated(0, 10), calibrated(0), calibrated(10)
+    assert (both.clips, both.steps, both.timesteps) == (2, 2, (1, 501))
+    assert (both.sites, both.levels) == (("a", "b", "c"), (0, 1, 1))
+    assert np.unravel_index(np.argmin(both.mmc), (3, 2)) == (1, 1)
+    assert both.threshold == first.threshold == second.threshold
+    np.testing.assert_allclose(both.mmc, (np.array(first.mmc) + second.mmc) / 2, atol=2e-5)
+    np.testing.assert_allclose(both.spread, np.abs(np.array(first.mmc) - second.mmc) / 2, atol=2e-5)
+    assert not np.any(first.spread)
+
+
+def test_the_threshold_is_the_cheapest_one() -> None:
+    codebook = calibrated(0)
+    costs = clip_cost(*knowing(0))[:, 0]
+    assert 0 < costs.argmin() < BINS - 2
+    assert codebook.threshold == (costs.argmin() + 1) / BINS
+    assert codebook.mmc[1][1] == pytest.approx(costs.min(), abs=1e-5)
+
+
+def test_lmmc_and_tmmc_are_means_of_the_table() -> None:
+    np.testing.assert_allclose(CODEBOOK.lmmc, [1.4 / 3, 0.7 / 3, 0.7 / 3])
+    np.testing.assert_allclose(CODEBOOK.tmmc, [1.1 / 3, 0.6 / 3, 1.1 / 3])
+    assert CODEBOOK.ranked_sites() == ["b", "c", "a"]
+    assert CODEBOOK.best_timestep == 401
+
+
+def test_a_codebook_survives_its_file(tmp_path: Path) -> None:
+    CODEBOOK.save(tmp_path / "codebook.json")
+    assert Codebook.load(tmp_path / "codebook.json") == CODEBOOK
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"sites": 3}', '{"sites": [], "more": 1}'])
+def test_a_file_that_is_no_codebook_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "codebook.json"
+    with pytest.raises(InputError, match=r"codebook.json is not a readable codebook"):
+        Codebook.load(path)
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"freemask calibrate"):
+        Codebook.load(path)
+
+
+def test_a_codebook_with_a_key_too_many_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "codebook.json"
+    CODEBOOK.save(path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "extra": 1}))
+    with pytest.raises(InputError, match="extra"):
+        Codebook.load(path)
+
+
+def chosen(codebook: Codebook | None = CODEBOOK, **settings: Any) -> list[list[tuple[str, int]]]:
+    """Names of the cells of each step."""
+    selection = select(codebook, MaskSettings(**settings), (*OTHERS, *SITES), ENTRIES)
+    return [[(site.name, entry) for site, entry in cells] for cells in selection.cells]
+
+
+def test_each_choice_of_sites_takes_those_that_it_says() -> None:
+    assert chosen(sites="best") == [[("b", 2)]]
+    assert chosen(sites="best_per_resolution") == [[("b", 2)]]
+    assert chosen(sites="mean_of", top_k=2) == [[("b", 2), ("c", 2)]]
+    assert chosen(sites="mean_of", top_k=9) == [[("b", 2), ("c", 2), ("a", 2)]]
+    assert chosen(sites="explicit", explicit=["c", "a"]) == [[("c", 2), ("a", 2)]]
+
+
+def test_best_per_resolution_has_the_best_site_of_each() -> None:
+    settings = MaskSettings(sites="best_per_resolution")
+    selection = select(CODEBOOK, settings, (*OTHERS, *SITES), ENTRIES)
+    assert selection.by_resolution == {(6, 10): (((SITES[0], 2),),), (3, 5): (((SITES[1], 2),),)}
+    assert select(CODEBOOK, MaskSettings(), SITES, ENTRIES).by_resolution == {}
+
+
+def test_time_aware_takes_the_entry_of_each_step_of_the_edit() -> None:
+    assert chosen(policy="time_aware") == [[("b", entry)] for entry in (3, 2, 1, 0)]
+
+
+def test_naive_takes_every_site_at_every_step_and_needs_no_codebook() -> None:
+    every = [[(name, entry) for name in "abc" for entry in range(4)]]
+    assert chosen(policy="naive") == chosen(None, policy="naive") == every
+
+
+@pytest.mark.parametrize(
+    ("best", "entry"), [(1, 0), (120, 0), (130, 1), (401, 2), (370, 1), (999, 3)]
+)
+def test_the_nearest_timestep_serves_a_run_of_other_steps(best: int, entry: int) -> None:
+    codebook = replace(CODEBOOK, timesteps=(0, best, 1000))
+    assert chosen(codebook) == [[("b", entry)]]
+
+
+def test_the_threshold_is_the_settings_or_else_the_codebooks() -> None:
+    for policy in ("time_agnostic", "time_aware", "naive"):
+        own = select(CODEBOOK, MaskSettings(policy=policy), SITES, ENTRIES)
+        given = select(CODEBOOK, MaskSettings(policy=policy, threshold=0.7), SITES, ENTRIES)
+        assert (own.threshold, given.threshold) == (0.4, 0.7)
+
+
+def test_the_origin_says_what_was_taken() -> None:
+    assert select(CODEBOOK, MaskSettings(), SITES, ENTRIES).origin == "time_agnostic: b at t = 501"
+
+
+def test_a_codebook_that_is_needed_and_absent_or_foreign_is_an_error() -> None:
+    with pytest.raises(InputError, match=r"no codebook.*naive"):
+        chosen(None)
+    for sites in (("a", "b"), ("a", "b", "d")):
+        with pytest.raises(InputError, match=r"calibrate it, or choose mask\.policy=naive"):
+            chosen(replace(CODEBOOK, sites=sites))
+
+
+def test_sites_that_are_unknown_or_missing_are_an_error() -> None:
+    with pytest.raises(InputError, match=r"\['s'\]; cross sites: a, b, c"):
+        chosen(sites="explicit", explicit=["a", "s"])
+    with pytest.raises(InputError, match="names no sites"):
+        chosen(sites="explicit")
+
+
+def test_calibrating_on_no_clip_is_an_error() -> None:
+    with pytest.raises(InputError, match="no clip"):
+        Calibration().codebook(editor="tiny", checkpoint="x", data="none")

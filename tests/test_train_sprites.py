@@ -1,0 +1,104 @@
+"""The training tool: what it exports is what it trained, in the layout that others read."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from freemask import sprites
+
+TOOL = Path(__file__).parents[1] / "tools" / "train_sprites.py"
+
+
+@pytest.fixture(scope="module")
+def tool() -> ModuleType:
+    path = [str(TOOL.parent)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", path + sys.path)
+        return importlib.import_module("train_sprites")
+
+
+@pytest.fixture(scope="module")
+def frames() -> np.ndarray:
+    scenes = [sprites.sample_scene(seed, "train", frames=1, size=(32, 32)) for seed in range(8)]
+    return np.concatenate([scene.render().video.frames for scene in scenes])
+
+
+@torch.no_grad()
+def test_whitening_normalises_latents_and_keeps_the_reconstruction(
+    tool: ModuleType, frames: np.ndarray
+) -> None:
+    torch.manual_seed(0)
+    vae = AutoencoderKL(**tool.VAE_CONFIG | {"block_out_channels": (8, 8, 8)}).eval()
+    pixels = tool.to_pixels(frames)
+    before = vae.encode(pixels).latent_dist
+    expected = vae.decode(before.mean).sample
+    tool.whiten(vae, frames)
+    after = vae.encode(pixels).latent_dist
+    torch.testing.assert_close(vae.decode(after.mean).sample, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(after.mean.mean((0, 2, 3)), torch.zeros(4), atol=1e-4, rtol=0)
+    torch.testing.assert_close(after.mean.std((0, 2, 3)), torch.ones(4), atol=1e-3, rtol=0)
+    ratio = before.mean.std((0, 2, 3)) / after.mean.std((0, 2, 3))
+    spread = before.std / after.std  # the noise keeps its size relative to the latents
+    torch.testing.assert_close(spread.mean((0, 2, 3)), ratio, rtol=1e-3, atol=0)
+
+
+def test_every_caption_word_is_one_token(
+    tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captions = [sprites.sample_scene(seed, "train").caption for seed in range(400)]
+    monkeypatch.setattr(tool, "draw_pool", lambda work, stage: (tmp_path, captions))
+    tokenizer = tool.build_tokenizer(tmp_path)
+    for caption in captions:
+        assert len(tokenizer.tokenize(caption)) == len(caption.split())
+    assert tokenizer.unk_token_id not in tokenizer.convert_tokens_to_ids(
+        tokenizer.tokenize("xylophone zebras, 42!")
+    )
+    tool.save_tokenizer(tokenizer, tmp_path)
+    again = CLIPTokenizer.from_pretrained(tmp_path)
+    assert again(captions[0])["input_ids"] == tokenizer(captions[0])["input_ids"]
+    assert json.loads((tmp_path / "vocab.json").read_text())["<|endoftext|>"] == 1
+
+
+@torch.no_grad()
+def test_before_training_the_temporal_model_is_the_image_model_on_every_frame(
+    tool: ModuleType,
+) -> None:
+    torch.manual_seed(0)
+    spatial = UNet2DConditionModel(**tool.sd_config()).eval()
+    temporal = tool.inflated(spatial.state_dict()).eval()
+    clip, text = torch.randn(1, 4, 3, 16, 16), torch.randn(1, 8, tool.TEXT_WIDTH)
+    together = temporal(clip, 300, text).sample
+    for frame in range(3):
+        alone = spatial(clip[:, :, frame], 300, text).sample
+        torch.testing.assert_close(together[:, :, frame], alone, rtol=1e-3, atol=1e-4)
+
+
+def test_dropped_captions_get_the_empty_prompt(tool: ModuleType) -> None:
+    text = torch.stack([torch.zeros(2, 3), torch.ones(2, 3)])  # the last one is of ""
+    data = tool.LatentData(torch.zeros(1, 4, 2, 2), text, torch.tensor([0]))
+    torch.manual_seed(0)
+    share = np.mean([float(data[0]["text"].mean()) for _ in range(2000)])
+    assert share == pytest.approx(tool.DROPPED_CAPTIONS, abs=0.03)
+
+
+def test_shipped_text_encoders_are_the_text_half_of_the_shipped_clip(tool: ModuleType) -> None:
+    from safetensors.torch import load_file
+
+    clip = load_file(tool.ASSETS / "sprites-clip" / "model.safetensors")
+    for name in ("sprites-sd", "sprites-t2v"):
+        folder = tool.ASSETS / name / "text_encoder"
+        config = CLIPTextConfig.from_pretrained(folder)
+        assert config.max_position_embeddings == tool.POSITIONS
+        for key, weight in load_file(folder / "model.safetensors").items():
+            torch.testing.assert_close(weight, clip[key], rtol=0, atol=0)
+        assert isinstance(CLIPTextModel.from_pretrained(folder), CLIPTextModel)

@@ -357,6 +357,8 @@ def _write_mp4(video: Video, path: Path) -> None:
     )
     options = dict.fromkeys(("colorspace", "color_primaries", "color_trc"), "bt709")
     options["crf"] = "12"
+    # Without it x264's assembly for macroblock trees reads memory that nobody has written.
+    options["x264-params"] = "cpu-independent=1"
     _encode(pictures, path, "libx264", "yuv420p", fps=video.fps, options=options)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
@@ -15,6 +16,8 @@ from freemask.editors import Editor, load_editor
 from freemask.types import Video
 
 torch.set_num_threads(1)  # tiny tensors; and sums have one order on every machine
+hypothesis.settings.register_profile("same examples everywhere", derandomize=True)
+hypothesis.settings.load_profile("same examples everywhere")
 
 SPOKEN = "a bear panda red moving left right on the grass in sketch style".split()
 WORDS = list(
@@ -83,6 +86,11 @@ def write_checkpoint(folder: Path) -> Path:
     scheduler.save_pretrained(folder / "scheduler")
     (folder / "model_index.json").write_text(json.dumps({"_class_name": "TextToVideoSDPipeline"}))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -18,8 +18,9 @@ def draw(shape, dtype=torch.float32, seed=0):
 @pytest.mark.parametrize("keys", [1, 7, 77])
 @pytest.mark.parametrize("queries", [1, 37, 130, 1100])
 def test_the_torch_path_stays_within_the_error_budget(queries, keys, dtype):
-    tensors = draw(Shape(queries=queries, keys=keys), dtype)
-    weights = torch.rand(2, keys)
+    batch = max(2, 200 // queries)  # the budget compares maxima: of two numbers they mean nothing
+    tensors = draw(Shape(batch=batch, queries=queries, keys=keys), dtype)
+    weights = torch.rand(batch, keys)
     exact = word_attention(
         *(x.double() for x in tensors), word_weights=weights, backend="reference"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import subprocess
 import sys
@@ -60,6 +61,26 @@ def test_the_same_frames_give_the_same_bytes(tmp_path: Path, name: str) -> None:
     for run in ("first", "second"):
         write_video(Video(noise.copy()), tmp_path / run / name)
     assert contents(tmp_path / "first" / name) == contents(tmp_path / "second" / name)
+
+
+def test_an_mp4_does_not_depend_on_what_memory_held_before(tmp_path: Path) -> None:
+    code = """
+import numpy, sys
+from freemask.types import Video
+from freemask.video import write_video
+random = numpy.random.default_rng(2)
+for clip in range(12):
+    frames = random.integers(0, 255, (4, 32, 48, 3), dtype=numpy.uint8)
+    write_video(Video(frames), f"{sys.argv[1]}/{clip}.mp4")
+"""
+    written = []
+    for pattern in ("1", "85", "255"):  # glibc fills new memory with it
+        folder = tmp_path / pattern
+        folder.mkdir()
+        environment = os.environ | {"MALLOC_PERTURB_": pattern}
+        subprocess.run([sys.executable, "-c", code, folder], env=environment, check=True)
+        written.append(contents(folder))
+    assert written[0] == written[1] == written[2]
 
 
 def test_an_mp4_is_h264_yuv420p_and_pads_odd_sides(tmp_path: Path) -> None:

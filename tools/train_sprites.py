@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import string
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -574,12 +574,17 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/sprites"))
     parser.add_argument("--devices", type=int, default=2, help="processes, one thread each")
     parser.add_argument("--warm-start", action="store_true", help="start from the shipped weights")
+    parser.add_argument("--train-steps", type=int, help="in place of the stages' own numbers")
+    parser.add_argument("--learning-rate", type=float, help="the highest, likewise")
     parser.add_argument("--export-only", action="store_true", help="export the newest checkpoint")
     parser.add_argument("--clips", type=int, default=64, help="held-out captions to validate on")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--guidance", type=float, default=7.5)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
+    given = {"steps": options.train_steps, "learning_rate": options.learning_rate}
+    given = {key: value for key, value in given.items() if value is not None}
+    STAGES.update({name: replace(stage, **given) for name, stage in STAGES.items()})
     for stage in options.stages:
         if stage == "validate":
             report(validate(options.clips, options.steps, options.guidance))

@@ -254,7 +254,9 @@ def word_attention(
         keys, values = k[b].transpose(1, 2), v[b]
         for start in range(0, q.shape[2], rows):
             chunk = slice(start, start + rows)
-            scores = torch.bmm(q[b, :, chunk], keys).mul_(scale)
+            part = q[b, :, chunk]
+            unused = q.new_empty(1, 1, 1)  # beta=0 ignores it; scaled inside, rounded once
+            scores = torch.baddbmm(unused, part, keys, beta=0, alpha=scale)
             probabilities = torch.softmax(scores, dim=-1, dtype=word_weights.dtype)
             out[b, :, chunk] = torch.bmm(probabilities.to(v.dtype), values)
             word_map[b, chunk] = (probabilities @ word_weights[b]).mean(0)

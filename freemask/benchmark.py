@@ -183,7 +183,8 @@ def _run_case(
         if method == "reconstruct":
             asked = replace(asked, target=request.source, guidance=1.0)
         plan = prepare(editor, video, asked)
-        key = f"{plan.settings.features} {'maps' if plan.probes else 'bare'}"
+        stored = plan.settings.fusion if plan.settings.features == "store" else None
+        key = f"{sorted(plan.probes)} {stored}"  # what an inversion reads, and what it keeps
         if key not in shared:
             started = time.perf_counter()
             inversion = invert_for(editor, video, plan)

@@ -19,7 +19,10 @@ from freemask.types import InputError, Progress
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     parser = make_parser()
-    options = parser.parse_args(arguments)
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown and not options.passes_on:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    options.rest = unknown
     try:
         options.run(options)
     except (InputError, FloatingPointError) as error:
@@ -155,10 +158,19 @@ def run_calibrate(options: argparse.Namespace) -> None:
     )
 
 
+def run_profile(options: argparse.Namespace) -> None:
+    if not options.attention:
+        raise InputError("nothing to measure; give --attention (and --help for its choices)")
+    from freemask.kernels import benchmark
+
+    benchmark.main(options.rest, program="freemask profile --attention")
+
+
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="freemask", description="Edit videos from text, with no training."
     )
+    parser.set_defaults(passes_on=False)  # whether a command parses unknown arguments itself
     commands = parser.add_subparsers(required=True, metavar="command")
 
     demo = commands.add_parser("demo", help="the main job on the shipped checkpoint and clip")
@@ -204,6 +216,10 @@ def make_parser() -> argparse.ArgumentParser:
     calibrate.add_argument("--out", type=Path, default=Path("codebook.json"))
     _add_editor(calibrate)
     calibrate.set_defaults(run=run_calibrate)
+
+    profile = commands.add_parser("profile", help="measure attention kernels", add_help=False)
+    profile.add_argument("--attention", action="store_true")
+    profile.set_defaults(run=run_profile, passes_on=True)
     return parser
 
 

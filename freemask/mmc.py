@@ -83,11 +83,21 @@ class Codebook:
                 fields[name] = tuple(fields[name])
             for name in ("mmc", "spread"):
                 fields[name] = tuple(tuple(row) for row in fields[name])
-            return cls(**fields)
+            codebook = cls(**fields)
+            codebook._check_shape()
+            return codebook
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise InputError(
                 f"{path} is not a readable codebook ({error}); `freemask calibrate` writes one"
             ) from None
+
+    def _check_shape(self) -> None:
+        shape = (len(self.sites), len(self.timesteps))
+        for name, table in (("mmc", self.mmc), ("spread", self.spread)):
+            if [len(row) for row in table] != [shape[1]] * shape[0]:
+                raise ValueError(f"{name} is no table of {shape[0]} sites x {shape[1]} timesteps")
+        if len(self.levels) != shape[0]:
+            raise ValueError(f"{len(self.levels)} levels for {shape[0]} sites")
 
     def check(self, sites: Sequence[Site]) -> None:
         """Raises `InputError` unless the codebook was measured on this architecture."""

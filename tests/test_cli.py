@@ -201,3 +201,22 @@ def test_latents_that_are_not_finite_end_the_edit(
 def test_editors_lists_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["editors"]) == 0
     assert "zeroscope        UNet3DConditionModel" in capsys.readouterr().out
+
+
+def test_profile_measures_attention(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = folder / "profile"
+    given = ["--size", "self 64", "--dtype", "fp32", "--rounds", "1", f"--out={out}"]
+    assert cli.main(["profile", "--attention", *given]) == 0
+    assert "blended" in capsys.readouterr().out
+    assert sorted(path.name for path in out.iterdir()) == ["attention.json", "attention.png"]
+
+
+def test_profile_and_other_commands_refuse_what_they_do_not_know(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["profile"]) == 2
+    assert "--attention" in capsys.readouterr().err
+    for given in (["editors", "--size"], ["profile", "--attention", "--colour"]):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main(given)
+        assert f"unrecognized arguments: {given[-1]}" in capsys.readouterr().err

@@ -142,6 +142,17 @@ def test_a_codebook_with_a_key_too_many_is_refused(tmp_path: Path) -> None:
         Codebook.load(path)
 
 
+@pytest.mark.parametrize("name", ["mmc", "spread", "levels", "timesteps"])
+def test_a_codebook_whose_table_lacks_a_cell_is_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "codebook.json"
+    CODEBOOK.save(path)
+    fields = json.loads(path.read_text())
+    fields[name].pop()
+    path.write_text(json.dumps(fields))
+    with pytest.raises(InputError, match="is not a readable codebook"):
+        Codebook.load(path)
+
+
 def chosen(codebook: Codebook | None = CODEBOOK, **settings: Any) -> list[list[tuple[str, int]]]:
     """Names of the cells of each step."""
     selection = select(codebook, MaskSettings(**settings), (*OTHERS, *SITES), ENTRIES)

@@ -11,6 +11,7 @@ Losses are logged as CSV in `WORK/<stage>/logs`.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import string
 from dataclasses import dataclass, replace
@@ -559,9 +560,18 @@ def recognised(video: Video, scene: sprites.Scene) -> dict[str, bool]:
     return found
 
 
+def weights_hash() -> str:
+    """SHA-256 of all shipped weights, by which figures know what they were measured on."""
+    digest = hashlib.sha256()
+    for path in sorted(ASSETS.rglob("*.safetensors")):
+        digest.update(path.relative_to(ASSETS).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
 def report(figures: dict[str, float]) -> None:
-    """Print the figures, and keep them beside the weights."""
-    (ASSETS / "validation.json").write_text(json.dumps(figures, indent=2) + "\n")
+    """Print the figures, and keep them beside the weights that they belong to."""
+    kept = {"figures": figures, "weights": weights_hash()}
+    (ASSETS / "validation.json").write_text(json.dumps(kept, indent=2) + "\n")
     for name, value in figures.items():
         print(f"{name:<24} {value:.3f}")  # noqa: T201
 

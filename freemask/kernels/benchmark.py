@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -176,6 +177,8 @@ def profile(
     medians = {variant: statistics.median(t) for variant, t in times.items()}
     work = cost.blend(size, kind, soft=soft)
     floors = {gpu: work.floor(peaks) for gpu, peaks in cost.GPUS.items()}
+    present = torch.cuda.get_device_name() if device == "cuda" else ""
+    floor = next((seconds for gpu, seconds in floors.items() if gpu in present), None)
     output = size.batch * size.heads * size.queries * size.dim * kind.itemsize
     return [
         {
@@ -183,18 +186,20 @@ def profile(
             "threads": torch.get_num_threads(), "device": device, "seconds": medians[variant],
             "ratio": medians[variant] / medians["plain"], "peak_bytes": memory[variant],
             "peak_over_output": memory[variant] / output, "floor_seconds": floors,
+            "over_floor": medians[variant] / floor if floor else None,
         }
         for variant in calls
     ]  # fmt: skip
 
 
 def table(records: list[dict[str, Any]]) -> str:
-    """The records as text, one line each."""
+    """The records as text, one line each; `/ floor` where the cost model knows the GPU."""
     head = f"{'size':20}{'dtype':6}{'mask':>6}{'soft':>6}  {'variant':15}"
-    lines = [f"{head}{'ms':>10}{'ratio':>8}{'mem/out':>9}"]
+    lines = [f"{head}{'ms':>10}{'ratio':>8}{'mem/out':>9}{'/ floor':>9}"]
     lines += [
         f"{r['size']:20}{r['dtype']:6}{r['coverage']:6.0%}{r['soft']:6.0%}  {r['variant']:15}"
         f"{r['seconds'] * 1e3:10.2f}{r['ratio']:8.2f}{r['peak_over_output']:9.2f}"
+        f"{r['over_floor'] or math.nan:9.2f}"
         for r in records
     ]
     return "\n".join(lines)
@@ -240,9 +245,9 @@ def chart(records: list[dict[str, Any]], path: Path) -> None:
     plt.close(figure)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, program: str | None = None) -> int:
     """Measure, print the table, write `attention.json` and `attention.png` into --out."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog=program, description=__doc__)
     parser.add_argument("--size", nargs="+", choices=SIZES, default=DEFAULT_SIZES)
     parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=("fp32", "bf16"))
     parser.add_argument("--coverage", nargs="+", type=float, default=(0.3,))

@@ -1,0 +1,122 @@
+"""The shipped checkpoints: small, loaded by diffusers' own pipelines, and as good as is said."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline, TextToVideoSDPipeline
+
+from freemask import metrics, sprites
+from freemask.editors import ASSETS, Editor, load_editor
+from freemask.mmc import Codebook
+from freemask.pipeline import edit
+from freemask.types import EditRequest
+
+TOOLS = Path(__file__).parents[1] / "tools"
+MEGABYTES = 30
+BARS = {  # of the figures that `train_sprites.py validate` wrote beside the weights
+    "vae psnr": 26.0,
+    "clip retrieval": 0.9,
+    "sprites-sd object": 0.8,
+    "sprites-sd ground": 0.9,
+    "sprites-t2v object": 0.8,
+    "sprites-t2v ground": 0.9,
+}
+
+
+@pytest.fixture(scope="module")
+def tool() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [str(TOOLS), *sys.path])
+        yield importlib.import_module("train_sprites")
+
+
+@pytest.fixture(scope="module")
+def demo() -> Editor:
+    return load_editor("zeroscope", checkpoint="demo", device="cpu")
+
+
+def test_the_assets_are_small() -> None:
+    size = sum(file.stat().st_size for file in ASSETS.rglob("*") if file.is_file())
+    assert size <= MEGABYTES * 2**20
+
+
+def test_the_figures_belong_to_these_weights_and_meet_the_bars(tool: ModuleType) -> None:
+    validation = json.loads((ASSETS / "validation.json").read_text())
+    assert validation["weights"] == tool.weights_hash()
+    for name, bar in BARS.items():
+        assert validation["figures"][name] >= bar, name
+
+
+@torch.no_grad()
+def test_the_vae_and_clip_are_as_good_as_is_said(tool: ModuleType) -> None:
+    scenes = [sprites.sample_scene(3_000_000 + i, "heldout", size=tool.SIZE) for i in range(64)]
+    assert tool.reconstruction(scenes[:4]) >= BARS["vae psnr"]
+    assert tool.retrieval(scenes) >= BARS["clip retrieval"]
+
+
+def test_diffusers_own_pipeline_makes_pictures_of_sprites_sd() -> None:
+    pipeline = StableDiffusionPipeline.from_pretrained(ASSETS / "sprites-sd")
+    pipeline.set_progress_bar_config(disable=True)
+    picture = pipeline(
+        "a bear moving left on the grass", height=64, width=64, num_inference_steps=4,
+        generator=torch.Generator().manual_seed(0), output_type="np",
+    ).images[0]  # fmt: skip
+    assert picture.shape == (64, 64, 3)
+    assert picture.std() > 0.05
+
+
+def test_diffusers_own_pipeline_makes_clips_of_sprites_t2v() -> None:
+    pipeline = TextToVideoSDPipeline.from_pretrained(ASSETS / "sprites-t2v")
+    pipeline.set_progress_bar_config(disable=True)
+    clip = pipeline(
+        "a bear moving left on the grass", height=64, width=64, num_frames=3,
+        num_inference_steps=4, generator=torch.Generator().manual_seed(0), output_type="np",
+    ).frames[0]  # fmt: skip
+    assert clip.shape == (3, 64, 64, 3)
+    assert clip.std() > 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sprites-sd", "sprites-t2v"])
+def test_most_captions_give_the_object_and_the_ground_asked_for(
+    tool: ModuleType, name: str
+) -> None:
+    hits = []
+    for seed in range(16):
+        scene = sprites.sample_scene(3_000_000 + seed, "heldout", size=tool.SIZE)
+        hits.append(tool.recognised(tool.generate(name, scene.caption, seed, 50, 7.5), scene))
+    assert np.mean([hit["object"] for hit in hits]) >= 0.6  # of so few, within chance of the bar
+    assert np.mean([hit["ground"] for hit in hits]) >= 0.7
+
+
+def test_the_codebook_is_of_these_weights(demo: Editor) -> None:
+    assert demo.codebook is not None
+    codebook = Codebook.load(demo.codebook)
+    assert codebook.checkpoint == demo.fingerprint()
+    codebook.check(demo.sites((16, 16)))
+
+
+def test_inversion_and_back_is_within_two_decibels_of_the_vae(demo: Editor) -> None:
+    video = sprites.sample_scene(3_000_000, "heldout", size=(64, 64)).render().video
+    caption = sprites.sample_scene(3_000_000, "heldout", size=(64, 64)).caption
+    request = EditRequest(
+        caption,
+        caption,
+        guidance=1.0,
+        overrides={
+            f"fusion.{window}": [0, 0]
+            for window in ("cross_replace", "self_replace", "temporal_replace", "latent_blend")
+        },
+    )
+    result = edit(demo, video, request)
+    decoded = demo.decode(demo.encode(video), video.fps)
+    assert metrics.psnr(result.video, video) >= metrics.psnr(decoded, video) - 2

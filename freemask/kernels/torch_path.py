@@ -16,7 +16,9 @@ from torch.nn.functional import scaled_dot_product_attention as sdpa
 
 SHORT_SEQUENCE = 64  # rows; below it a call per sequence costs more than the rows it saves
 GROUP = 8  # rows; see `_round_up`
+LARGER_BLOCKS = (192, 768)  # rows from which fused attention takes them in larger, cheaper blocks
 MAX_WASTE = 1 / 16  # of all rows: what batching sequences of uneven coverage may compute in vain
+SHORTEST_RUN = 8  # short sequences, on average, that are worth a call of their own
 CHUNK_BYTES = 1 << 20  # of the queries of short sequences that are handled at once
 CHUNK_ENTRIES = 1 << 19  # probabilities that exist at once while a word map is computed
 
@@ -63,13 +65,12 @@ def blended_attention(
     kept = None if v_kept is None else Branch(q, k, v_kept, frame_table, scale)
     weights = mask.to(torch.float64 if q.dtype == torch.float64 else torch.float32)
     out, order = empty_output(q), order.long()
-    short = q.shape[2] <= SHORT_SEQUENCE
-    for part in _chunks(q) if short else _even_parts(q.shape[2], counts, frame_table):
-        others = None if kept is None else kept.part(part)
-        branches = (edit.part(part), source.part(part), others)
-        if short:
-            out[part] = _blend_sequences(*branches, weights[part], counts[part])
-        else:
+    if q.shape[2] <= SHORT_SEQUENCE:
+        _blend_sequences(edit, source, kept, weights, counts, out)
+    else:
+        for part in _even_parts(q.shape[2], counts, frame_table):
+            others = None if kept is None else kept.part(part)
+            branches = (edit.part(part), source.part(part), others)
             _blend_rows(*branches, weights[part], order[part], counts[part], out[part])
     return out
 
@@ -96,13 +97,6 @@ class Branch:
         k, v = (_frames(x, self.frame_table) for x in (self.k, self.v))
         return sdpa(q, k, v, scale=self.scale)
 
-    def sequences(self, chosen: Tensor) -> Branch:
-        """The attention of the chosen sequences, gathered."""
-        if self.frame_table is None:
-            q, k, v = (_choose(x, chosen) for x in (self.q, self.k, self.v))
-            return replace(self, q=q, k=k, v=v)
-        return replace(self, q=_choose(self.q, chosen), frame_table=self.frame_table[chosen])
-
 
 def _frames(x: Tensor, table: Tensor | None) -> Tensor:
     """The frames that each sequence sees, end to end: `(B, H, R * N, D)`."""
@@ -117,20 +111,11 @@ def _heads_last(x: Tensor) -> bool:
     return x.transpose(1, 2).is_contiguous()
 
 
-def _choose(x: Tensor, sequences: Tensor) -> Tensor:
-    """Some sequences, in the memory layout that they have."""
-    if _heads_last(x):
-        return x.transpose(1, 2).index_select(0, sequences).transpose(1, 2)
-    return x.index_select(0, sequences)
-
-
 def _take(x: Tensor, rows: Tensor) -> Tensor:
     """`rows (B, n)` of each sequence, `(B, H, n, D)`; heads of a row move as one if they can."""
     if _heads_last(x):
-        flat = x.transpose(1, 2).flatten(0, 1)  # (B * N, H, D)
-        return (
-            flat.index_select(0, _flat(rows, x.shape[2])).unflatten(0, rows.shape).transpose(1, 2)
-        )
+        taken = _rows(x).index_select(0, _flat(rows, x.shape[2]))
+        return taken.unflatten(0, rows.shape).transpose(1, 2)
     return torch.stack([one.index_select(1, of) for one, of in zip(x, rows, strict=True)])
 
 
@@ -140,10 +125,32 @@ def _flat(rows: Tensor, length: int) -> Tensor:
     return (rows + starts[:, None]).flatten()
 
 
-def _chunks(q: Tensor) -> list[slice]:
-    """Sequences in groups small enough that what is gathered from them stays in the cache."""
+def _whole_words(rows: Tensor) -> Tensor:
+    """Rows `(n, H, D)` as `(n, H * D)`, in whole words where they fit: copied twice as fast."""
+    flat = rows.flatten(1)
+    return flat.view(torch.int64) if flat.shape[1] * flat.itemsize % 8 == 0 else flat
+
+
+OUTSIDE, INSIDE, MIXED = range(3)  # classes of a sequence, by those of its rows
+
+
+def _runs(q: Tensor, counts: Tensor) -> list[tuple[slice, int]]:
+    """Neighbouring sequences of one class, few enough that what they make stays in the cache.
+
+    The sequences of temporal attention are pixels in raster order, so those of a class lie in runs
+    and need not be gathered. A mask without runs worth their calls counts as mixed throughout.
+    """
+    batch = q.shape[0]
+    outside, inside = counts[:, 0] == q.shape[2], counts.sum(1) == 0
+    classes = torch.where(outside, OUTSIDE, torch.where(inside, INSIDE, MIXED))
+    changes = ((classes[1:] != classes[:-1]).nonzero()[:, 0] + 1).tolist()
+    if len(changes) * SHORTEST_RUN > batch:
+        classes, changes = torch.full_like(classes, MIXED), []
     size = max(1, CHUNK_BYTES // (q[0].numel() * q.element_size()))
-    return [slice(start, start + size) for start in range(0, q.shape[0], size)]
+    starts = sorted({*range(0, batch, size), *changes})
+    ends = [*starts[1:], batch]
+    kinds = classes[starts].tolist()
+    return [(slice(*run), kind) for *run, kind in zip(starts, ends, kinds, strict=True)]
 
 
 def _even_parts(rows: int, counts: Tensor, frame_table: Tensor | None) -> list[slice]:
@@ -165,9 +172,11 @@ def _round_up(rows: int) -> int:
     """A group of rows grows to a multiple of GROUP by rows of the next class, computed in vain.
 
     Matrix products treat a last handful of rows by other code that rounds otherwise; without such a
-    rest the rows of a group are bit-identical to the same rows of one plain attention.
+    rest the rows of a group are bit-identical to the same rows of one plain attention. A group just
+    below one of LARGER_BLOCKS grows to it, which costs less than the smaller blocks would.
     """
-    return -(-rows // GROUP) * GROUP
+    rows = -(-rows // GROUP) * GROUP
+    return next((n for n in LARGER_BLOCKS if n * 11 / 12 <= rows < n), rows)
 
 
 def _blend_rows(
@@ -183,64 +192,71 @@ def _blend_rows(
     total = order.shape[1]
     outside = min(_round_up(int(counts.sum(1).max())), total)
     pure = max(total - _round_up(total - int(counts[:, 0].min())), 0)
-    by_row = out.transpose(1, 2).flatten(0, 1)  # (B * N, H, D)
-
-    def store(rows: Tensor, values: Tensor) -> None:
-        by_row.index_copy_(0, _flat(rows, total), values.transpose(1, 2).flatten(0, 1))
-
     if pure == total or outside == 0:  # one class: no row has to move
         only = source if outside else edit
         out.copy_(only.run() if kept is None or not outside else only.run() + kept.run())
         return
-    before = order[:, :outside]
-    store(before, source.run(before) if kept is None else source.run(before) + kept.run(before))
-    after, shared = order[:, pure:], order[:, pure:outside]
-    values = edit.run(after)
-    if shared.shape[1]:
-        weight = weights.gather(1, shared)[:, None, :, None]
-        mixed = _mix(_take(out, shared), values[:, :, : shared.shape[1]], weight)
-        values[:, :, : shared.shape[1]] = mixed
-    store(after, values)
+    by_row, after, before = _rows(out), order[:, pure:], order[:, :outside]
+    _whole_words(by_row).index_copy_(0, _flat(after, total), _whole_words(_rows(edit.run(after))))
+    values = source.run(before) if kept is None else source.run(before) + kept.run(before)
+    weight = weights.gather(1, before).flatten()
+    _bring_in(by_row, _flat(before, total), _rows(values), weight)
 
 
 def _blend_sequences(
-    edit: Branch, source: Branch, kept: Branch | None, weights: Tensor, counts: Tensor
-) -> Tensor:
-    """Short sequences go whole: to the source or to the edit, and the mixed ones to both."""
-    outside = counts[:, 0] == edit.q.shape[2]
-    if kept is not None or source.k.shape != edit.k.shape:
-        outside = torch.zeros_like(outside)
-    first = _either(outside, source, edit) if bool(outside.any()) else edit
-    out = first.run()
-    mixed = ((counts.sum(1) > 0) & ~outside).nonzero()[:, 0]
-    if len(mixed):
-        values = source.sequences(mixed).run()
-        values = values if kept is None else values + kept.sequences(mixed).run()
-        weight = weights[mixed][:, None, :, None]
-        mixture = _mix(values, _choose(out, mixed), weight)
-        out.transpose(1, 2).index_copy_(0, mixed, mixture.transpose(1, 2))
-    return out
+    edit: Branch,
+    source: Branch,
+    kept: Branch | None,
+    weights: Tensor,
+    counts: Tensor,
+    out: Tensor,
+) -> None:
+    """Short sequences go whole: to the source, to the edit, or the mixed ones to both."""
+    mixed: list[slice] = []
+    outside: list[Tensor] = []
+    for part, kind in _runs(edit.q, counts):
+        if kind != OUTSIDE:
+            out[part] = edit.part(part).run()
+        if kind != INSIDE:
+            values = source.part(part).run()
+            values = values if kept is None else values + kept.part(part).run()
+            if kind == OUTSIDE:
+                out[part] = values
+            else:
+                mixed.append(part)
+                outside.append(values)
+        if sum(map(len, outside)) * out[0].nbytes > CHUNK_BYTES:
+            _mix_in(out, mixed, outside, weights)
+            mixed, outside = [], []
+    if mixed:
+        _mix_in(out, mixed, outside, weights)
 
 
-def _either(flag: Tensor, a: Branch, b: Branch) -> Branch:
-    """Branch `a` for the sequences where the flag is set, else `b`."""
-    if a.frame_table is not None:
-        a, b = (
-            replace(
-                x, k=_frames(x.k, x.frame_table), v=_frames(x.v, x.frame_table), frame_table=None
-            )
-            for x in (a, b)
-        )
-    pick = flag[:, None, None, None]
-    v = a.v if a.v is b.v else torch.where(pick, a.v, b.v)
-    return replace(a, q=torch.where(pick, a.q, b.q), k=torch.where(pick, a.k, b.k), v=v)
+def _mix_in(out: Tensor, parts: list[slice], outside: list[Tensor], weights: Tensor) -> None:
+    """Bring what lies outside into the sequences of some parts, which hold the edit so far."""
+    length = out.shape[2]
+    rows = torch.cat(
+        [torch.arange(p.start * length, p.stop * length, device=out.device) for p in parts]
+    )
+    _bring_in(_rows(out), rows, torch.cat([_rows(x) for x in outside]), weights.flatten()[rows])
 
 
-def _mix(outside: Tensor, inside: Tensor, weight: Tensor) -> Tensor:
-    """`(1 - w) * outside + w * inside` in the width of `w`; at 0 and 1 the other side is unseen."""
-    mixed = torch.lerp(outside.to(weight.dtype), inside.to(weight.dtype), weight)
-    mixed = torch.where(weight == 0, outside, torch.where(weight == 1, inside, mixed))
-    return mixed.to(inside.dtype)
+def _bring_in(by_row: Tensor, rows: Tensor, outside: Tensor, weight: Tensor) -> None:
+    """`(1 - w) * outside + w * inside` in `rows (n,)` of `by_row (., H, D)`, which holds `inside`.
+
+    Computed in the width of `weight (n,)`; where it is 0 or 1 the row is a copy.
+    """
+    special = (weight > 0).nonzero()[:, 0]
+    at, w = rows[special], weight[special, None, None]
+    inside, other = by_row.index_select(0, at), outside.index_select(0, special)
+    mixed = torch.lerp(other.to(w.dtype), inside.to(w.dtype), w).to(inside.dtype)
+    _whole_words(by_row).index_copy_(0, rows, _whole_words(outside))
+    by_row.index_copy_(0, at, torch.where(w == 1, inside, mixed))
+
+
+def _rows(x: Tensor) -> Tensor:
+    """`(B, H, N, D)` as `(B * N, H, D)`: a view of what fused attention returns."""
+    return x.transpose(1, 2).flatten(0, 1)
 
 
 def word_attention(

@@ -112,6 +112,19 @@ def read_mask(path: str | Path, *, frames: int, size: tuple[int, int]) -> np.nda
     return mask.astype(np.float32)
 
 
+def read_labels(path: Path) -> np.ndarray:
+    """An annotation as object numbers, uint8 `(H, W)`: a palette's indices, or grey levels.
+
+    Raises InputError for an unreadable image and for one in colour without a palette.
+    """
+    image = _read_image(path)
+    if image.mode not in ("P", "L", "1"):
+        raise InputError(
+            f"annotation {str(path)!r} is in colour; it must have a palette or be grey"
+        )
+    return np.asarray(image).astype(np.uint8)
+
+
 def side_by_side(videos: Sequence[Video], *, gap: int = 4, upscale: int = 1) -> Video:
     """Puts clips of one length and one height next to each other, left to right.
 
@@ -185,7 +198,7 @@ def _take(
                 f"frame {index} of {str(path)!r} is {_size_words(frame.shape)}, those before it "
                 f"are {_size_words(native)}; all frames must have one size"
             )
-        taken.append(frame if size is None else _cover(frame, size))
+        taken.append(frame if size is None else cover(frame, size))
         if len(taken) == frames:
             return taken
     if frames is None and taken:
@@ -196,8 +209,12 @@ def _take(
     )
 
 
-def _cover(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Scales `(H, W, 3)` to cover `size` and crops about the centre, in one resampling."""
+def cover(
+    frame: np.ndarray,
+    size: tuple[int, int],
+    resampling: Image.Resampling = Image.Resampling.LANCZOS,
+) -> np.ndarray:
+    """Scales uint8 `(H, W, 3)` or `(H, W)` to cover `size` and crops about the centre, at once."""
     if frame.shape[:2] == tuple(size):
         return frame
     (height, width), (to_height, to_width) = frame.shape[:2], size
@@ -206,7 +223,7 @@ def _cover(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     top, left = (height - crop_h) / 2, (width - crop_w) / 2
     box = (left, top, min(left + crop_w, width), min(top + crop_h, height))
     picture = Image.fromarray(frame)
-    return np.asarray(picture.resize((to_width, to_height), Image.Resampling.LANCZOS, box=box))
+    return np.asarray(picture.resize((to_width, to_height), resampling, box=box))
 
 
 def _opened(path: Path) -> AbstractContextManager[tuple[float, Iterator[FrameLoader]]]:
@@ -214,7 +231,7 @@ def _opened(path: Path) -> AbstractContextManager[tuple[float, Iterator[FrameLoa
     if not path.exists():
         raise InputError(f"there is no video at {str(path)!r}; give a file or a folder of images")
     if path.is_dir():
-        return nullcontext((FOLDER_FPS, (partial(_read_rgb, image) for image in _images(path))))
+        return nullcontext((FOLDER_FPS, (partial(_read_rgb, image) for image in image_files(path))))
     return _container(path)
 
 
@@ -253,8 +270,8 @@ def _frame_rgb(frame: Any) -> np.ndarray:
     return np.rot90(frame.to_ndarray(format="rgb24"), k=round(frame.rotation / 90))
 
 
-def _images(folder: Path) -> list[Path]:
-    """The folder's images in natural order; an InputError if there are none."""
+def image_files(folder: Path) -> list[Path]:
+    """The folder's images in natural order. Raises `InputError` if there are none."""
     images = [
         path
         for path in folder.iterdir()
@@ -322,7 +339,7 @@ def _mask_array(path: Path) -> np.ndarray:
 def _mask_picture(path: Path) -> np.ndarray:
     """Grey levels over 255: `(H, W)` for one image, `(F, H, W)` for a folder or a video."""
     if path.is_dir():
-        mask = _stack(path, [_levels(_read_image(image)) for image in _images(path)])
+        mask = _stack(path, [_levels(_read_image(image)) for image in image_files(path)])
     elif path.suffix.lower() in IMAGE_SUFFIXES and path.exists():
         mask = _levels(_read_image(path))
     else:

@@ -15,8 +15,10 @@ whose levels above 0 are one object.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -54,26 +56,50 @@ class Caption:
     objects: dict[int, str] = field(default_factory=dict)
 
 
-Report = Callable[[str], None]
+@dataclass(frozen=True)
+class ClipSource:
+    """A clip that is not loaded yet: its name, and what loads it or raises `LeftOut`."""
+
+    name: str
+    load: Callable[[], LabelledClip]
+
+
+class LeftOut(Exception):
+    """A clip cannot serve; the message says why."""
+
+
+def load_clips(
+    sources: Iterable[ClipSource], report: Callable[[str], None] = lambda line: None
+) -> Iterator[LabelledClip]:
+    """The clips one after another; `report` is told of each that is left out, and why."""
+    for source in sources:
+        try:
+            yield source.load()
+        except LeftOut as reason:
+            report(f"{source.name}: left out, {reason}")
 
 
 def sprites_clips(
-    count: int, *, size: tuple[int, int] = SIZE, frames: int = 8, words: Sequence[str] = ()
-) -> Iterator[LabelledClip]:
-    """The first `count` held-out sprites clips, of some objects only if `words` names them."""
+    clips: int, *, size: tuple[int, int] = SIZE, frames: int = 8, words: Sequence[str] = ()
+) -> list[ClipSource]:
+    """The first `clips` held-out sprites clips, of some objects only if `words` names them."""
     unknown = [word for word in words if word not in sprites.OBJECTS]
     if unknown:
-        raise InputError(
-            f"no sprite is called {unknown[0]!r}{nearest(unknown[0], sprites.OBJECTS)}"
-        )
-    seed = found = 0
-    while found < count:
-        scene = sprites.sample_scene(seed, "heldout", frames=frames, size=size)
-        if not words or scene.object in words:
-            clip = scene.render()
-            yield LabelledClip(f"{seed:06d}", clip.video, clip.caption, scene.object, clip.mask)
-            found += 1
-        seed += 1
+        close = nearest(unknown[0], sprites.OBJECTS)
+        raise InputError(f"no sprite is called {unknown[0]!r}{close}")
+    scenes = (
+        (seed, sprites.sample_scene(seed, "heldout", frames=frames, size=size)) for seed in count()
+    )
+    chosen = ((seed, scene) for seed, scene in scenes if not words or scene.object in words)
+    return [
+        ClipSource(f"{seed:06d}", partial(_draw, seed, scene))
+        for seed, scene in islice(chosen, clips)
+    ]
+
+
+def _draw(seed: int, scene: sprites.Scene) -> LabelledClip:
+    clip = scene.render()
+    return LabelledClip(f"{seed:06d}", clip.video, clip.caption, scene.object, clip.mask)
 
 
 def davis_clips(
@@ -83,16 +109,15 @@ def davis_clips(
     size: tuple[int, int] | None = None,
     frames: int = 8,
     words: Sequence[str] = (),
-    report: Report = lambda line: None,
-) -> Iterator[LabelledClip]:
+) -> list[ClipSource]:
     """The clips of a folder in DAVIS layout that have a caption, in the order of their names.
 
     captions: default `folder/captions.yaml`. size: `(H, W)`, frames cover it and are cropped about
     the centre; None keeps theirs. frames: the first so many. words: use only clips with one of
-    these words. report: is told of every clip that is left out, and why.
+    these words. A clip of several objects of which its word selects none is left out.
 
-    Raises `InputError` before the first clip when the layout or the captions are not as they must
-    be, and for a clip that cannot be read.
+    Raises `InputError` when the layout or the captions are not as they must be, and, once a clip is
+    loaded, when it cannot be read or is too short.
     """
     pictures, annotations = (_resolution(folder, part) for part in ("JPEGImages", "Annotations"))
     entries = read_captions(captions or folder / "captions.yaml")
@@ -100,52 +125,43 @@ def davis_clips(
     if missing:
         known = sorted(path.name for path in pictures.iterdir() if path.is_dir())
         raise InputError(f"{pictures} has no clip {missing[0]!r}{nearest(missing[0], known)}")
-    return _davis(pictures, annotations, entries, size, frames, words, report)
+    return [
+        ClipSource(name, partial(_read, pictures / name, annotations / name, caption, size, frames))
+        for name, caption in sorted(entries.items())
+        if not words or caption.word in words
+    ]
 
 
-def _davis(
-    pictures: Path,
-    annotations: Path,
-    entries: dict[str, Caption],
-    size: tuple[int, int] | None,
-    frames: int,
-    words: Sequence[str],
-    report: Report,
-) -> Iterator[LabelledClip]:
-    for name, caption in sorted(entries.items()):
-        if words and caption.word not in words:
-            continue
-        if not (annotations / name).is_dir():
-            report(f"{name}: left out, it has no annotations")
-            continue
-        labels = [read_labels(path) for path in image_files(annotations / name)[:frames]]
-        number = _object_number(labels, caption)
-        if isinstance(number, str):
-            report(f"{name}: left out, {number}")
-            continue
-        video = read_video(pictures / name, frames=frames, size=size)
-        masks = [(frame > 0) if number is None else (frame == number) for frame in labels]
-        if len(masks) < frames:
-            raise InputError(f"{annotations / name} has {len(masks)} annotations, {frames} asked")
-        fitted = [cover(m.astype(np.uint8), video.size, Image.Resampling.NEAREST) for m in masks]
-        mask = np.stack(fitted).astype(np.float32)
-        yield LabelledClip(name, video, caption.prompt, caption.word, mask)
+def _read(
+    pictures: Path, annotations: Path, caption: Caption, size: tuple[int, int] | None, frames: int
+) -> LabelledClip:
+    if not annotations.is_dir():
+        raise LeftOut("it has no annotations")
+    labels = [read_labels(path) for path in image_files(annotations)[:frames]]
+    number = _object_number(labels, caption)
+    video = read_video(pictures, frames=frames, size=size)
+    if len(labels) < frames:
+        raise InputError(f"{annotations} has {len(labels)} annotations, {frames} asked")
+    masks = [(frame > 0) if number is None else (frame == number) for frame in labels]
+    fitted = [cover(m.astype(np.uint8), video.size, Image.Resampling.NEAREST) for m in masks]
+    mask = np.stack(fitted).astype(np.float32)
+    return LabelledClip(pictures.name, video, caption.prompt, caption.word, mask)
 
 
-def _object_number(labels: Sequence[np.ndarray], caption: Caption) -> int | str | None:
-    """Which number the word selects: None for all there is, or why it selects none."""
+def _object_number(labels: Sequence[np.ndarray], caption: Caption) -> int | None:
+    """Which number the word selects; None for all there is. Raises `LeftOut` if it selects none."""
     numbers = sorted({int(n) for frame in labels for n in np.unique(frame)} - {0})
     if not numbers:
-        return "nothing is annotated in these frames"
+        raise LeftOut("nothing is annotated in these frames")
     named = [n for n, word in caption.objects.items() if word == caption.word]
-    if named:
-        return named[0] if named[0] in numbers else f"object {named[0]} is in none of these frames"
-    if len(numbers) > 1 or caption.objects:
-        return (
+    if named and named[0] not in numbers:
+        raise LeftOut(f"object {named[0]} is in none of these frames")
+    if not named and (len(numbers) > 1 or caption.objects):
+        raise LeftOut(
             f"it has objects {', '.join(map(str, numbers))} and the word {caption.word!r} selects "
             "none; say `objects: {1: WORD, ...}` in its caption"
         )
-    return None
+    return named[0] if named else None
 
 
 def read_captions(path: Path) -> dict[str, Caption]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from freemask.datasets import davis_clips, sprites_clips
+from freemask.datasets import davis_clips, load_clips, sprites_clips
 from freemask.types import InputError
 
 FRAMES, SIZE = 3, (20, 30)
@@ -41,7 +41,7 @@ def davis(tmp_path: Path) -> Path:
 
 
 def test_sprites_are_held_out_clips_with_their_masks() -> None:
-    first, second = sprites_clips(2, size=(32, 48), frames=3)
+    first, second = load_clips(sprites_clips(2, size=(32, 48), frames=3))
     assert first.video.frames.shape == (3, 32, 48, 3)
     assert first.mask.shape == (3, 32, 48)
     assert first.word in first.prompt
@@ -49,15 +49,15 @@ def test_sprites_are_held_out_clips_with_their_masks() -> None:
 
 
 def test_sprites_of_some_words_are_as_many_as_asked() -> None:
-    clips = list(sprites_clips(3, size=(32, 32), frames=1, words=["bear", "panda"]))
+    clips = list(load_clips(sprites_clips(3, size=(32, 32), frames=1, words=["bear", "panda"])))
     assert len({clip.name for clip in clips}) == 3
     assert {clip.word for clip in clips} <= {"bear", "panda"}
     with pytest.raises(InputError, match=r"'beer'; did you mean 'bear'"):
-        list(sprites_clips(1, words=["beer"]))
+        sprites_clips(1, words=["beer"])
 
 
 def test_davis_masks_are_those_of_the_word(davis: Path) -> None:
-    bear, bmx = davis_clips(davis, frames=FRAMES)
+    bear, bmx = load_clips(davis_clips(davis, frames=FRAMES))
     assert (bear.name, bear.prompt, bear.word) == ("bear", "a bear on rocks", "bear")
     expected = np.zeros((FRAMES, *SIZE), dtype=np.float32)
     for index in range(FRAMES):
@@ -69,7 +69,7 @@ def test_davis_masks_are_those_of_the_word(davis: Path) -> None:
 
 
 def test_clip_and_mask_are_scaled_and_cropped_alike(davis: Path) -> None:
-    bear = next(davis_clips(davis, frames=2, size=(10, 10)))
+    bear = davis_clips(davis, frames=2, size=(10, 10))[0].load()
     assert bear.video.frames.shape == (2, 10, 10, 3)
     expected = np.zeros((10, 10), dtype=np.float32)
     expected[2:5, 0:5] = 1  # columns 5 to 14 of 30, half of them, the first 5 of which are cropped
@@ -99,7 +99,7 @@ def test_a_clip_whose_word_selects_no_object_is_left_out_with_a_line(
 ) -> None:
     (davis / "captions.yaml").write_text(caption)
     lines: list[str] = []
-    assert not list(davis_clips(davis, frames=2, report=lines.append))
+    assert not list(load_clips(davis_clips(davis, frames=2), lines.append))
     assert len(lines) == 1
     with pytest.raises(AssertionError, match=rf"bmx: left out, .*{line}"):
         raise AssertionError(lines[0])
@@ -131,4 +131,4 @@ def test_a_folder_of_another_layout_and_too_few_frames_are_refused(
     with pytest.raises(InputError, match="no JPEGImages/480p"):
         davis_clips(tmp_path / "JPEGImages")
     with pytest.raises(InputError, match="3 frames"):
-        list(davis_clips(davis, frames=9))
+        davis_clips(davis, frames=9)[0].load()

@@ -39,6 +39,11 @@ def say(text: str) -> None:
     print(text, flush=True)  # noqa: T201
 
 
+def warn(text: str) -> None:
+    """A line for the same person, that is no result."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
 def show_progress() -> Progress:
     """A bar per stage, on standard error."""
     from tqdm import tqdm
@@ -122,7 +127,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
         tasks=options.tasks.split(","),
         steps=options.steps,
         overrides=parse_overrides(options.overrides),
-        report=lambda line: print(line, file=sys.stderr, flush=True),  # noqa: T201
+        report=warn,
     )
     printed = table(outcome["summary"])
     options.out.mkdir(parents=True, exist_ok=True)
@@ -132,30 +137,37 @@ def run_evaluate(options: argparse.Namespace) -> None:
 
 
 def run_calibrate(options: argparse.Namespace) -> None:
-    import torch
+    from tqdm import tqdm
 
     from freemask.editors import load_editor
     from freemask.pipeline import calibrate
-    from freemask.sprites import labelled_clips
 
+    request = calibration_request(options)
+    sources = request.sources()
     editor = load_editor(
         options.editor, checkpoint=options.checkpoint, device=options.device, dtype=options.dtype
     )
+    parts = request.open_parts(editor)
     codebook = calibrate(
         editor,
-        (
-            (clip.video, clip.caption, clip.scene.object, torch.from_numpy(clip.mask))
-            for clip in labelled_clips(options.clips)
-        ),
-        data=f"sprites, held-out seeds 0 to {options.clips - 1}",
-        steps=options.steps,
+        tqdm(sources, desc="calibrate", unit="clip"),
+        data=request.describe(),
+        steps=request.steps,
+        parts=parts,
+        report=warn,
     )
-    codebook.save(options.out)
-    ranked = codebook.ranked_sites()
-    say(f"{options.out}: best site {ranked[0]}, best timestep {codebook.best_timestep}, ")
-    say(
-        f"threshold {codebook.threshold}, LMMC {min(codebook.lmmc):.3f} to {max(codebook.lmmc):.3f}"
-    )
+    say(request.finish(codebook, parts))
+
+
+def calibration_request(options: argparse.Namespace) -> Any:
+    """The `CalibrationRequest` that the options of `add_calibration` ask for."""
+    from dataclasses import fields
+
+    from freemask.calibration import CalibrationRequest
+
+    given = {field.name: getattr(options, field.name) for field in fields(CalibrationRequest)}
+    words = tuple(word for word in (options.words or "").split(",") if word)
+    return CalibrationRequest(**given | {"words": words})
 
 
 def run_profile(options: argparse.Namespace) -> None:
@@ -211,16 +223,25 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(run=run_evaluate)
 
     calibrate = commands.add_parser("calibrate", help="measure MMC and write a codebook")
-    calibrate.add_argument("--data", choices=["sprites"], default="sprites")
-    calibrate.add_argument("--clips", type=_positive, default=64)
-    calibrate.add_argument("--out", type=Path, default=Path("codebook.json"))
-    _add_editor(calibrate)
+    add_calibration(calibrate)
     calibrate.set_defaults(run=run_calibrate)
 
     profile = commands.add_parser("profile", help="measure attention kernels", add_help=False)
     profile.add_argument("--attention", action="store_true")
     profile.set_defaults(run=run_profile, passes_on=True)
     return parser
+
+
+def add_calibration(parser: argparse.ArgumentParser) -> None:
+    """The options of a calibration."""
+    parser.add_argument("--data", default="sprites", help="'sprites' or a folder in DAVIS layout")
+    parser.add_argument("--clips", type=_positive, default=64, help="of sprites")
+    parser.add_argument("--words", metavar="W,W", help="only clips whose word is one of these")
+    parser.add_argument("--captions", type=Path, help="of a folder; default: its captions.yaml")
+    parser.add_argument("--frames", type=_positive, default=8)
+    parser.add_argument("--size", type=_size, metavar="HxW", help="default: 64x64 or the pictures'")
+    parser.add_argument("--out", type=Path, default=Path("codebook.json"))
+    _add_editor(parser)
 
 
 def _add_editor(parser: argparse.ArgumentParser) -> None:

@@ -12,8 +12,11 @@ with 50 steps serves any other number: the nearest timestep is taken.
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Sequence
+import os
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +38,8 @@ class Codebook:
 
     sites: module paths of the cross sites. levels: how often each one's latents are halved.
     timesteps: ascending. mmc, spread: mean and standard deviation over clips, `[site][timestep]`.
-    threshold: the one at which the best cell costs least; mmc and spread are measured at it.
+    lmmc_spread, tmmc_spread: standard deviation over clips of each site's, each timestep's mean.
+    threshold: the one at which the best cell costs least; all figures are measured at it.
     editor, checkpoint, steps, data, clips: what it was measured on.
     """
 
@@ -50,6 +54,8 @@ class Codebook:
     timesteps: tuple[int, ...]
     mmc: tuple[tuple[float, ...], ...]
     spread: tuple[tuple[float, ...], ...]
+    lmmc_spread: tuple[float, ...]
+    tmmc_spread: tuple[float, ...]
 
     @property
     def lmmc(self) -> np.ndarray:
@@ -79,7 +85,7 @@ class Codebook:
         """Read JSON. Raises `InputError` for a missing file or one that is no codebook."""
         try:
             fields: dict[str, Any] = json.loads(Path(path).read_text())
-            for name in ("sites", "levels", "timesteps"):
+            for name in ("sites", "levels", "timesteps", "lmmc_spread", "tmmc_spread"):
                 fields[name] = tuple(fields[name])
             for name in ("mmc", "spread"):
                 fields[name] = tuple(tuple(row) for row in fields[name])
@@ -96,8 +102,9 @@ class Codebook:
         for name, table in (("mmc", self.mmc), ("spread", self.spread)):
             if [len(row) for row in table] != [shape[1]] * shape[0]:
                 raise ValueError(f"{name} is no table of {shape[0]} sites x {shape[1]} timesteps")
-        if len(self.levels) != shape[0]:
-            raise ValueError(f"{len(self.levels)} levels for {shape[0]} sites")
+        lengths = [len(x) for x in (self.levels, self.lmmc_spread, self.tmmc_spread)]
+        if lengths != [shape[0], *shape]:
+            raise ValueError(f"lists of {lengths} for {shape[0]} sites and {shape[1]} timesteps")
 
     def check(self, sites: Sequence[Site]) -> None:
         """Raises `InputError` unless the codebook was measured on this architecture."""
@@ -110,39 +117,124 @@ class Codebook:
             )
 
 
-class Calibration:
-    """Sums up the cost over clips; one clip's maps are needed at a time."""
+@dataclass(frozen=True, eq=False)
+class ClipCost:
+    """The cost of one clip: `(BINS - 1, sites, timesteps)`, a row per threshold as in `clip_cost`.
+
+    sites, levels, timesteps: as in `Codebook`.
+    """
+
+    costs: np.ndarray
+    sites: tuple[str, ...]
+    levels: tuple[int, ...]
+    timesteps: tuple[int, ...]
+
+    @classmethod
+    def measure(cls, maps: WordMaps, truth: Tensor) -> ClipCost:
+        """Of the maps of a clip's word, against its true mask `(F, H, W)`."""
+        costs = np.stack([clip_cost(m, truth) for m in maps.maps.values()], axis=1)
+        sites, levels = zip(*((site.name, site.level) for site in maps.maps), strict=True)
+        return cls(costs, sites, levels, maps.timesteps)
+
+
+class Parts:
+    """The costs of clips as files, so that a calibration can be interrupted and shared by ranks.
+
+    identity: what all clips have in common; a folder of parts serves one calibration only.
+    Raises `InputError` when the folder belongs to another one.
+    """
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
+        self.folder, record = folder, folder / "calibration.json"
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(identity, indent=1, sort_keys=True)
+        if record.exists() and record.read_text() != text:
+            raise InputError(
+                f"{folder} holds an unfinished calibration with other arguments; "
+                "finish it with those, delete it, or choose another --out"
+            )
+        _write_whole(record, text.encode())
+
+    def load(self, name: str) -> ClipCost | None:
+        """The cost of a clip, or None if it has not been measured."""
+        path = self.folder / f"{name}.npz"
+        if not path.exists():
+            return None
+        with np.load(path, allow_pickle=False) as saved:
+            sites, levels, timesteps = (saved[k].tolist() for k in ("sites", "levels", "timesteps"))
+            return ClipCost(saved["costs"], tuple(sites), tuple(levels), tuple(timesteps))
+
+    def save(self, name: str, cost: ClipCost) -> None:
+        """Keep the cost of a clip."""
+        buffer = io.BytesIO()
+        arrays: dict[str, Any] = vars(cost)
+        np.savez(buffer, **arrays)
+        _write_whole(self.folder / f"{name}.npz", buffer.getvalue())
+
+    def remove(self) -> None:
+        """Delete all parts."""
+        shutil.rmtree(self.folder)
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_bytes(content)
+    aside.replace(path)
+
+
+class _Moments:
+    """Mean and standard deviation of arrays that come one by one (Welford)."""
 
     def __init__(self) -> None:
-        self._costs: list[np.ndarray] = []  # per clip, (thresholds, sites, timesteps)
-        self._sites: tuple[Site, ...] = ()
-        self._timesteps: tuple[int, ...] = ()
+        self.count, self.mean, self.squares = 0, np.zeros(()), np.zeros(())
 
-    def add(self, maps: WordMaps, truth: Tensor) -> None:
-        """Count a clip: the maps of its word, and its true mask `(F, H, W)`."""
-        self._sites, self._timesteps = tuple(maps.maps), maps.timesteps
-        self._costs.append(np.stack([clip_cost(m, truth) for m in maps.maps.values()], axis=1))
+    def add(self, values: np.ndarray) -> None:
+        self.count += 1
+        difference = values - self.mean
+        self.mean = self.mean + difference / self.count
+        self.squares = self.squares + difference * (values - self.mean)
+
+    @property
+    def std(self) -> np.ndarray:
+        return np.sqrt(self.squares / self.count)
+
+
+class Calibration:
+    """Sums up the cost over clips; takes the same memory for any number of them."""
+
+    def __init__(self) -> None:
+        self._cells, self._by_site, self._by_step = _Moments(), _Moments(), _Moments()
+        self._first: ClipCost | None = None
+
+    def add(self, clip: ClipCost) -> None:
+        """Count a clip. Raises `InputError` when its sites or timesteps are not the others'."""
+        first = self._first = self._first or clip
+        if (clip.sites, clip.timesteps) != (first.sites, first.timesteps):
+            raise InputError("clips of one calibration must share their sites and timesteps")
+        self._cells.add(clip.costs)
+        self._by_site.add(clip.costs.mean(2))
+        self._by_step.add(clip.costs.mean(1))
 
     def codebook(self, *, editor: str, checkpoint: str, data: str) -> Codebook:
         """The table over all clips so far."""
-        if not self._costs:
+        if self._first is None:
             raise InputError("no clip to calibrate on; give at least one with a mask and a word")
-        costs = np.stack(self._costs)
-        mean = costs.mean(0)
-        best = int(mean.min(axis=(1, 2)).argmin())
-        rounded = [np.round(a[best], 5).tolist() for a in (mean, costs.std(0))]
+        best = int(self._cells.mean.min(axis=(1, 2)).argmin())
+        mean, spread = (np.round(a[best], 5).tolist() for a in (self._cells.mean, self._cells.std))
         return Codebook(
             editor=editor,
             checkpoint=checkpoint,
-            steps=len(self._timesteps),
+            steps=len(self._first.timesteps),
             data=data,
-            clips=len(costs),
+            clips=self._cells.count,
             threshold=(best + 1) / BINS,
-            sites=tuple(site.name for site in self._sites),
-            levels=tuple(site.level for site in self._sites),
-            timesteps=self._timesteps,
-            mmc=tuple(map(tuple, rounded[0])),
-            spread=tuple(map(tuple, rounded[1])),
+            sites=self._first.sites,
+            levels=self._first.levels,
+            timesteps=self._first.timesteps,
+            mmc=tuple(map(tuple, mean)),
+            spread=tuple(map(tuple, spread)),
+            lmmc_spread=tuple(np.round(self._by_site.std[best], 5).tolist()),
+            tmmc_spread=tuple(np.round(self._by_step.std[best], 5).tolist()),
         )
 
 

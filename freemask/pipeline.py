@@ -9,7 +9,7 @@ Source: FreeMask (arXiv 2409.20500). Words and shapes are those of `types` and `
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from freemask import masks as mask_making
 from freemask import mmc, prompts
 from freemask.capture import Capture, Probe
 from freemask.config import Settings
+from freemask.datasets import ClipSource, load_clips
 from freemask.editors.editor import Editor
 from freemask.fusion import FeatureStore, Fusion, in_window
 from freemask.inversion import check_finite, ddim_invert, make_scheduler
@@ -240,21 +241,51 @@ def generate(
 
 def calibrate(
     editor: Editor,
-    clips: Iterable[tuple[Video, str, str, Tensor]],
+    clips: Iterable[ClipSource],
     *,
     data: str,
     steps: int = 50,
+    parts: mmc.Parts | None = None,
+    report: Callable[[str], None] = lambda line: None,
     progress: Progress | None = None,
 ) -> mmc.Codebook:
-    """Measure MMC on labelled clips: (video, prompt, word, true mask `(F, H, W)`).
+    """Measure MMC on labelled clips. One clip's word maps live at a time.
 
-    data: what the clips are, for the codebook. One clip's word maps live at a time.
+    data: what the clips are, for the codebook. parts: where to keep what is measured, so that an
+    interrupted calibration goes on; it gives the same codebook. report: is told of clips left out.
     """
     calibration = mmc.Calibration()
-    for video, prompt, word, truth in clips:
-        inversion = invert(editor, video, prompt, words=word, steps=steps, progress=progress)
-        calibration.add(inversion.word_maps["source"], truth)
+    for source in clips:
+        cost = measure_clip(
+            editor, source, steps=steps, parts=parts, report=report, progress=progress
+        )
+        if cost is not None:
+            calibration.add(cost)
     return calibration.codebook(editor=editor.name, checkpoint=editor.fingerprint(), data=data)
+
+
+def measure_clip(
+    editor: Editor,
+    source: ClipSource,
+    *,
+    steps: int,
+    parts: mmc.Parts | None = None,
+    report: Callable[[str], None] = lambda line: None,
+    progress: Progress | None = None,
+) -> mmc.ClipCost | None:
+    """The cost of one clip, measured or taken from `parts`; None if the clip cannot serve."""
+    known = parts.load(source.name) if parts else None
+    if known is not None:
+        return known
+    for clip in load_clips([source], report):
+        inversion = invert(
+            editor, clip.video, clip.prompt, words=clip.word, steps=steps, progress=progress
+        )
+        cost = mmc.ClipCost.measure(inversion.word_maps["source"], torch.from_numpy(clip.mask))
+        if parts:
+            parts.save(source.name, cost)
+        return cost
+    return None
 
 
 def describe(editor: Editor) -> dict[str, str]:

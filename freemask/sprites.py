@@ -13,7 +13,7 @@ same bytes. Sprites are rendered from Noto Color Emoji (OFL 1.1, see `assets/NOT
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -353,9 +353,3 @@ def sample_scene(
         frames=frames,
         size=size,
     )
-
-
-def labelled_clips(count: int, size: tuple[int, int] = (64, 64)) -> Iterator[Clip]:
-    """Held-out clips in every colour and style, for calibration; the object's word is known."""
-    for seed in range(count):
-        yield sample_scene(seed, "heldout", size=size).render()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from freemask.config import MaskSettings
 from freemask.masks import dilate, heat
-from freemask.mmc import BINS, Calibration, Codebook, clip_cost, select
+from freemask.mmc import BINS, Calibration, ClipCost, Codebook, Parts, clip_cost, select
 from freemask.types import InputError, Site, WordMaps
 
 SITES = (
@@ -36,6 +37,8 @@ CODEBOOK = Codebook(
     timesteps=(1, 401, 801),
     mmc=((0.5, 0.3, 0.6), (0.2, 0.1, 0.4), (0.4, 0.2, 0.1)),
     spread=((0.0,) * 3,) * 3,
+    lmmc_spread=(0.0,) * 3,
+    tmmc_spread=(0.0,) * 3,
 )
 
 
@@ -89,7 +92,7 @@ def calibrated(*seeds: int) -> Codebook:
         maps = {site: random_maps(seed + n) for n, site in enumerate(SITES)}
         bright, truth = knowing(seed)
         maps[SITES[1]] = torch.cat([random_maps(seed).repeat(1, 1, 2, 2)[:1], bright])
-        calibration.add(WordMaps(maps, (1, 501)), truth)
+        calibration.add(ClipCost.measure(WordMaps(maps, (1, 501)), truth))
     return calibration.codebook(editor="tiny", checkpoint="x", data="random")
 
 
@@ -102,6 +105,54 @@ def test_a_codebook_is_the_mean_over_clips_at_the_threshold_of_its_best_cell() -
     np.testing.assert_allclose(both.mmc, (np.array(first.mmc) + second.mmc) / 2, atol=2e-5)
     np.testing.assert_allclose(both.spread, np.abs(np.array(first.mmc) - second.mmc) / 2, atol=2e-5)
     assert not np.any(first.spread)
+
+
+def test_spreads_are_those_of_each_clips_means() -> None:
+    seeds = range(5)
+    both, alone = calibrated(*seeds), [calibrated(seed) for seed in seeds]
+    assert {codebook.threshold for codebook in alone} == {both.threshold}
+    np.testing.assert_allclose(both.lmmc_spread, np.std([c.lmmc for c in alone], 0), atol=2e-5)
+    np.testing.assert_allclose(both.tmmc_spread, np.std([c.tmmc for c in alone], 0), atol=2e-5)
+
+
+def random_cost(seed: int, **values: Any) -> ClipCost:
+    costs = np.random.default_rng(seed).random((BINS - 1, 3, 50))
+    return replace(ClipCost(costs, ("a", "b", "c"), (0, 1, 1), tuple(range(50))), **values)
+
+
+def test_many_clips_take_no_more_memory_than_few() -> None:
+    peaks = []
+    for clips in (5, 100):
+        calibration = Calibration()
+        tracemalloc.start()
+        for seed in range(clips):
+            calibration.add(random_cost(seed))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]
+
+
+def test_clips_of_other_sites_or_steps_cannot_be_mixed() -> None:
+    calibration = Calibration()
+    calibration.add(random_cost(0))
+    for other in (random_cost(1, sites=("a", "b", "d")), random_cost(1, timesteps=(1,) * 50)):
+        with pytest.raises(InputError, match="share their sites"):
+            calibration.add(other)
+
+
+def test_parts_come_back_as_they_were_saved_and_serve_one_calibration(tmp_path: Path) -> None:
+    parts = Parts(tmp_path / "parts", {"steps": 50})
+    cost = random_cost(0)
+    assert parts.load("clip") is None
+    parts.save("clip", cost)
+    again = Parts(tmp_path / "parts", {"steps": 50}).load("clip")
+    assert again is not None
+    np.testing.assert_array_equal(again.costs, cost.costs)
+    assert (again.sites, again.levels, again.timesteps) == (cost.sites, cost.levels, cost.timesteps)
+    with pytest.raises(InputError, match="other arguments"):
+        Parts(tmp_path / "parts", {"steps": 20})
+    parts.remove()
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_threshold_is_the_cheapest_one() -> None:
@@ -142,7 +193,10 @@ def test_a_codebook_with_a_key_too_many_is_refused(tmp_path: Path) -> None:
         Codebook.load(path)
 
 
-@pytest.mark.parametrize("name", ["mmc", "spread", "levels", "timesteps"])
+LISTS = ["mmc", "spread", "levels", "timesteps", "lmmc_spread", "tmmc_spread"]
+
+
+@pytest.mark.parametrize("name", LISTS)
 def test_a_codebook_whose_table_lacks_a_cell_is_refused(name: str, tmp_path: Path) -> None:
     path = tmp_path / "codebook.json"
     CODEBOOK.save(path)

@@ -17,6 +17,7 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
 from freemask import mmc
+from freemask.datasets import ClipSource, LabelledClip
 from freemask.editors import Editor
 from freemask.pipeline import calibrate, denoise, edit, find_masks, generate, invert, invert_for
 from freemask.plan import prepare
@@ -232,7 +233,9 @@ def test_a_codebook_measured_here_serves_an_edit_with_other_steps(
     editor: Editor, small: Video, tmp_path: Path
 ) -> None:
     truth = half_mask(small)
-    codebook = calibrate(editor, [(small, SOURCE, "bear", truth)], data="one clip", steps=3)
+    clip = LabelledClip("small", small, SOURCE, "bear", truth.numpy())
+    source = ClipSource("small", lambda: clip)
+    codebook = calibrate(editor, [source], data="one clip", steps=3)
     maps = invert(editor, small, SOURCE, words="bear", steps=3).word_maps["source"]
     assert codebook.timesteps == maps.timesteps
     for row, site in enumerate(codebook.sites):

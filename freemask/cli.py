@@ -170,6 +170,35 @@ def calibration_request(options: argparse.Namespace) -> Any:
     return CalibrationRequest(**given | {"words": words})
 
 
+def run_masks(options: argparse.Namespace) -> None:
+    from freemask.config import parse_overrides
+    from freemask.editors import load_editor, preflight
+    from freemask.inspection import show_masks
+    from freemask.types import EditRequest
+    from freemask.video import read_video
+
+    request = EditRequest(
+        options.source,
+        options.source,
+        words=(options.words, options.words),
+        task=options.task,
+        steps=options.steps,
+        overrides=parse_overrides(options.overrides),
+    )
+    video = read_video(
+        options.video,
+        frames=options.frames,
+        size=options.size,
+        start=options.start,
+        stride=options.stride,
+    )
+    preflight(options.editor, options.checkpoint, request, video.size)
+    editor = load_editor(
+        options.editor, checkpoint=options.checkpoint, device=options.device, dtype=options.dtype
+    )
+    say(show_masks(editor, video, request, options.out, progress=show_progress()))
+
+
 def run_profile(options: argparse.Namespace) -> None:
     if not options.attention:
         raise InputError("nothing to measure; give --attention (and --help for its choices)")
@@ -192,22 +221,28 @@ def make_parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=run_demo)
 
     edit = commands.add_parser("edit", help="edit one video")
-    edit.add_argument("--video", required=True, help="mp4, gif, or a folder of images")
     edit.add_argument("--source", required=True, metavar="P0", help="what the video shows")
     edit.add_argument("--target", required=True, metavar="P1", help="what it should show")
     edit.add_argument("--words", metavar="OLD:NEW", help="the edited word in P0 and in P1")
     edit.add_argument("--task", default="shape", help="shape, attribute or style")
     edit.add_argument("--mask", metavar="FILE", help="use this mask (1 = edit)")
     edit.add_argument("--out", type=Path, default=Path("out/edit"))
-    edit.add_argument("--frames", type=_frames, default=8, metavar="N", help="or 'all'")
-    edit.add_argument("--start", type=int, default=0)
-    edit.add_argument("--stride", type=int, default=1)
-    edit.add_argument("--size", type=_size, metavar="HxW", help="default: the video's own")
+    _add_clip(edit)
     edit.add_argument("--guidance", type=float, default=7.5)
     edit.add_argument("--seed", type=int, default=0)
     _add_editor(edit)
     _add_overrides(edit)
     edit.set_defaults(run=run_edit)
+
+    masks = commands.add_parser("masks", help="show where a word is seen, and which map is trusted")
+    masks.add_argument("--source", required=True, metavar="P0", help="what the video shows")
+    masks.add_argument("--words", required=True, metavar="W", help="a word of it")
+    masks.add_argument("--task", default="shape", help="whose mask settings are used")
+    masks.add_argument("--out", type=Path, default=Path("out/masks"))
+    _add_clip(masks)
+    _add_editor(masks)
+    _add_overrides(masks)
+    masks.set_defaults(run=run_masks)
 
     editors = commands.add_parser("editors", help="list the base editors")
     editors.set_defaults(run=run_editors)
@@ -242,6 +277,14 @@ def add_calibration(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=_size, metavar="HxW", help="default: 64x64 or the pictures'")
     parser.add_argument("--out", type=Path, default=Path("codebook.json"))
     _add_editor(parser)
+
+
+def _add_clip(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--video", required=True, help="mp4, gif, or a folder of images")
+    parser.add_argument("--frames", type=_frames, default=8, metavar="N", help="or 'all'")
+    parser.add_argument("--start", type=int, default=0)
+    parser.add_argument("--stride", type=int, default=1)
+    parser.add_argument("--size", type=_size, metavar="HxW", help="default: the video's own")
 
 
 def _add_editor(parser: argparse.ArgumentParser) -> None:

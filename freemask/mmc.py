@@ -76,6 +76,11 @@ class Codebook:
         """The timestep of least TMMC."""
         return self.timesteps[int(np.argmin(self.tmmc))]
 
+    def cost(self, site: Site, timestep: int) -> float:
+        """MMC of a site at the measured timestep nearest to one."""
+        nearest = int(np.abs(np.array(self.timesteps) - timestep).argmin())
+        return self.mmc[self.sites.index(site.name)][nearest]
+
     def save(self, path: str | Path) -> None:
         """Write as JSON."""
         Path(path).write_text(json.dumps(asdict(self), indent=1) + "\n")

@@ -1,13 +1,17 @@
-"""Pictures for people: what a codebook found. PNG and SVG, the same bytes for the same figures."""
+"""Pictures for people, as PNG and SVG: what a codebook found, and the maps behind a mask."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from freemask.masks import Cell, heat
 from freemask.mmc import Codebook
+from freemask.types import Video, WordMaps
 
 COLOUR, BEST = "#2b6cb0", "#c53030"
 STYLE: Any = {"svg.hashsalt": "freemask", "svg.fonttype": "none", "font.size": 8}
@@ -18,21 +22,84 @@ def draw_codebook(codebook: Codebook, path: Path) -> None:
 
     Bars and bands show one standard deviation over clips; the best site and timestep are red.
     """
+    rows = len(codebook.sites)
+    grid = {"width_ratios": (3, 2), "height_ratios": (rows, 8)}
+    with _figure(path, 2, 2, figsize=(11, 3.2 + 0.24 * rows), **grid) as (figure, axes):
+        _heat_map(figure, axes[0, 0], codebook)
+        _by_site(axes[0, 1], codebook)
+        _by_timestep(axes[1, 0], codebook)
+        _words(axes[1, 1], codebook)
+
+
+def draw_word_maps(
+    video: Video,
+    maps: WordMaps,
+    path: Path,
+    *,
+    threshold: float,
+    chosen: Collection[Cell] = (),
+    codebook: Codebook | None = None,
+    max_pool: bool = True,
+    columns: int = 8,
+) -> None:
+    """A contact sheet of a word's maps on the clip's middle frame, beside `path` as .png and .svg.
+
+    Rows are sites, columns timesteps, spread over the run with those of `chosen` among them. Every
+    cell shows the heat, the outline of what reaches `threshold`, and its MMC from the codebook; the
+    chosen ones have a red frame.
+    """
+    middle, sites = video.num_frames // 2, list(maps.maps)
+    entries = spread_entries(len(maps.timesteps), [entry for _, entry in chosen], columns)
+    shape = video.size[0] / video.size[1]
+    grid = {
+        "squeeze": False,
+        "figsize": (1.2 + 1.25 * len(entries), 1.45 * len(sites) * shape + 0.5),
+    }
+    with _figure(path, len(sites), len(entries), **grid) as (_, axes):
+        for row, site in enumerate(sites):
+            found = heat(maps.maps[site][entries, middle][:, None], video.size, max_pool=max_pool)
+            for column, entry in enumerate(entries):
+                cell = axes[row, column]
+                _draw_cell(cell, video.frames[middle], found[column, 0].numpy(), threshold)
+                if (site, entry) in chosen:
+                    for spine in cell.spines.values():
+                        spine.set(visible=True, color=BEST, linewidth=2.5)
+                if codebook is not None:
+                    cost = codebook.cost(site, maps.timesteps[entry])
+                    cell.set_xlabel(f"{cost:.3f}", fontsize=7, labelpad=2)
+            axes[row, 0].set_ylabel(_short(site.name), rotation=0, ha="right", va="center")
+        for column, entry in enumerate(entries):
+            axes[0, column].set_title(f"t = {maps.timesteps[entry]}", fontsize=8)
+
+
+def spread_entries(count: int, wanted: Sequence[int], columns: int) -> list[int]:
+    """About `columns` entries of `count`, evenly spread, with the wanted ones if they are few."""
+    even = np.linspace(0, count - 1, min(columns, count)).round().astype(int).tolist()
+    few = set(wanted) if len(set(wanted)) <= columns // 2 else set()
+    return sorted({*even, *few})
+
+
+def _draw_cell(axes: Any, frame: np.ndarray, heat_map: np.ndarray, threshold: float) -> None:
+    axes.imshow(frame.mean(-1), cmap="gray", vmin=0, vmax=255)
+    axes.imshow(heat_map, cmap="inferno", alpha=0.6, vmin=0, vmax=1)
+    if heat_map.min() < threshold <= heat_map.max():
+        axes.contour(heat_map, levels=[threshold], colors="white", linewidths=0.9)
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+@contextmanager
+def _figure(path: Path, rows: int, columns: int, **options: Any) -> Iterator[tuple[Any, Any]]:
+    """A figure with its axes, saved beside `path` as .png and .svg."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    rows = len(codebook.sites)
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            2, 2, figsize=(11, 3.2 + 0.24 * rows), width_ratios=(3, 2), height_ratios=(rows, 8),
-            layout="constrained",
-        )  # fmt: skip
-        _heat_map(figure, axes[0, 0], codebook)
-        _by_site(axes[0, 1], codebook)
-        _by_timestep(axes[1, 0], codebook)
-        _words(axes[1, 1], codebook)
+        figure, axes = plt.subplots(rows, columns, layout="constrained", **options)
+        yield figure, axes
         figure.savefig(path.with_suffix(".png"), dpi=120, metadata={"Software": None})
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
         plt.close(figure)

@@ -80,6 +80,12 @@ def prepare(editor: Editor, video: Video, request: EditRequest, mask: Tensor | N
     )
 
 
+def codebook_for(editor: Editor, settings: Settings) -> mmc.Codebook | None:
+    """The codebook that the settings name, or else the one that the checkpoint came with."""
+    path = settings.codebook or editor.codebook
+    return mmc.Codebook.load(path) if path else None
+
+
 def needs_mask(settings: Settings) -> bool:
     """Whether anything that M* gates is open at any time."""
     fusion = settings.fusion
@@ -155,7 +161,5 @@ def _probes(
 def _selection(
     editor: Editor, settings: Settings, sites: tuple[Site, ...], scheduler: DDIMScheduler
 ) -> mask_making.Selection:
-    path = settings.codebook or editor.codebook
-    codebook = mmc.Codebook.load(path) if path else None
     timesteps = scheduler.timesteps.flip(0).tolist()
-    return mmc.select(codebook, settings.mask, sites, timesteps)
+    return mmc.select(codebook_for(editor, settings), settings.mask, sites, timesteps)

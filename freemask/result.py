@@ -13,7 +13,8 @@ import math
 import platform
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -75,18 +76,27 @@ class EditResult:
 
         Raises `InputError` when the folder holds something else or cannot be written.
         """
-        folder = Path(folder)
-        check_writable(folder)
-        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
+        with whole_folder(Path(folder), (*FILES, *DEMO_FILES)) as aside:
             write_files(self, aside)
-            aside.chmod(0o755)
-            if folder.exists():
-                shutil.rmtree(folder)
-            aside.rename(folder)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-        return folder
+        return Path(folder)
+
+
+@contextmanager
+def whole_folder(folder: Path, files: Collection[str]) -> Iterator[Path]:
+    """A folder to write into that becomes `folder` at the end, and vanishes on an error.
+
+    files: what an earlier result may hold; it is replaced. Raises `InputError` as `check_writable`.
+    """
+    check_writable(folder, files)
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield aside
+        aside.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        aside.rename(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_files(result: EditResult, folder: Path) -> None:
@@ -106,10 +116,10 @@ def comparison(result: EditResult) -> Video:
     return side_by_side([result.source, mask, result.video], upscale=upscale)
 
 
-def check_writable(folder: Path) -> None:
-    """Raises `InputError` unless a result can be written to `folder`; makes its parent."""
+def check_writable(folder: Path, files: Collection[str] = (*FILES, *DEMO_FILES)) -> None:
+    """Raises `InputError` unless a result of some files can be written; makes the parent folder."""
     if folder.exists() and not (
-        folder.is_dir() and {path.name for path in folder.iterdir()} <= {*FILES, *DEMO_FILES}
+        folder.is_dir() and {path.name for path in folder.iterdir()} <= set(files)
     ):
         raise InputError(f"{folder} exists and is no earlier result; choose another --out")
     try:

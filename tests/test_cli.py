@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from freemask import cli
+from freemask.mmc import Codebook
 from freemask.types import Video
 from freemask.video import read_video, write_video
 
@@ -220,3 +221,40 @@ def test_profile_and_other_commands_refuse_what_they_do_not_know(
         with pytest.raises(SystemExit, match="2"):
             cli.main(given)
         assert f"unrecognized arguments: {given[-1]}" in capsys.readouterr().err
+
+
+def test_masks_shows_every_site_and_the_mask_over_the_clip(
+    folder: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = [f"--checkpoint={checkpoint}", "--device=cpu", "--steps=4"]
+    book = folder / "book.json"
+    measured = ["--frames=2", "--size=32x32", "--clips=1", f"--out={book}"]
+    assert cli.main(["calibrate", *common, *measured]) == 0
+    clip = [f"--video={folder / 'clip.mp4'}", f"--source={SOURCE}", "--frames=3"]
+    out = folder / "masks"
+    given = ["masks", *common, *clip, f"--out={out}", "--words=bear", f"codebook={book}"]
+    assert cli.main(given) == 0
+    assert "mask from time_agnostic" in capsys.readouterr().out
+    names = ["mask.gif", "mask.mp4", "masks.npz", "sheet.png", "sheet.svg"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    drawn = (out / "sheet.svg").read_text()
+    codebook = Codebook.load(book)
+    assert drawn.count("t = ") == 4
+    for row in codebook.mmc:
+        for cost in row:
+            assert f"{cost:.3f}" in drawn
+    first = {name: (out / name).read_bytes() for name in names}
+    assert cli.main(given) == 0
+    assert {name: (out / name).read_bytes() for name in names} == first
+
+
+def test_masks_refuses_a_word_and_a_task_that_show_none(
+    folder: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["masks", f"--checkpoint={checkpoint}", f"--video={folder / 'clip.mp4'}"]
+    common += [f"--source={SOURCE}", "--device=cpu", "--frames=4", f"--out={folder / 'masks'}"]
+    assert cli.main([*common, "--words=lion"]) == 2
+    assert "'lion' is not in the source prompt" in capsys.readouterr().err
+    assert cli.main([*common, "--words=bear", "--task=style"]) == 2
+    assert "uses no mask" in capsys.readouterr().err
+    assert not (folder / "masks").exists()

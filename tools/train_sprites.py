@@ -406,7 +406,8 @@ def train_sd(work: Path, devices: int, warm_start: bool) -> None:
     if warm_start:
         unet.load_state_dict(shipped("sprites-sd", "unet"))
     unet.to(memory_format=torch.channels_last).set_attn_processor(AttnProcessor())
-    module = training.DenoiserTraining(unet, DDPMScheduler(**SCHEDULER_CONFIG), **schedule("sd"))
+    scheduler = DDPMScheduler(**SCHEDULER_CONFIG)
+    module = training.DenoiserTraining(unet, scheduler, compiled=True, **schedule("sd"))
     fit(work, "sd", module, latent_data(work, "sd"), devices)
 
 

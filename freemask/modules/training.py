@@ -96,17 +96,26 @@ class DenoiserTraining(TrainingModule):
     timesteps are nearly pure noise and teach little.
 
     batch: `latents (B, C, h, w)` or `(B, C, F, h, w)`, `text (B, N, E)` hidden states; captions are
-    dropped by the data set.
+    dropped by the data set. compiled: by `torch.compile`, 1.7 times the speed of an image model on
+    a CPU; a `UNet3DConditionModel` compiled whole gives NaN in bfloat16 (torch 2.13).
     """
 
     def __init__(
-        self, unet: nn.Module, scheduler: DDPMScheduler, *, uniform: float = 0.2, **schedule: Any
+        self,
+        unet: nn.Module,
+        scheduler: DDPMScheduler,
+        *,
+        uniform: float = 0.2,
+        compiled: bool = False,
+        **schedule: Any,
     ) -> None:
         super().__init__(**schedule)
         self.unet, self.scheduler, self.uniform = unet, scheduler, uniform
+        self.compiled = compiled
 
     def on_fit_start(self) -> None:
-        self.unet.compile(dynamic=False)  # 1.7 times the speed on a CPU
+        if self.compiled:
+            self.unet.compile(dynamic=False)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         latents, noise = batch["latents"], torch.randn_like(batch["latents"])
@@ -116,6 +125,8 @@ class DenoiserTraining(TrainingModule):
         velocity = self.scheduler.config.prediction_type == "v_prediction"
         target = self.scheduler.get_velocity(latents, noise, steps) if velocity else noise
         loss = F.mse_loss(predicted, target)
+        if not bool(torch.isfinite(loss)):
+            raise FloatingPointError("the loss is not finite; see that a compiled UNet is the UNet")
         self.log("loss", loss, prog_bar=True)
         return loss
 

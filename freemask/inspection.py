@@ -1,0 +1,55 @@
+"""Why a mask was chosen: a word's maps at every site and step, and the mask that came of them.
+
+OUT/sheet.png  sheet.svg  mask.mp4  mask.gif  masks.npz
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from freemask import pictures
+from freemask.editors.editor import Editor
+from freemask.pipeline import find_masks, invert_for
+from freemask.plan import codebook_for, prepare
+from freemask.result import whole_folder
+from freemask.types import EditRequest, InputError, Progress, Video
+from freemask.video import mask_overlay, write_video
+
+FILES = ("sheet.png", "sheet.svg", "mask.mp4", "mask.gif", "masks.npz")
+
+
+def show_masks(
+    editor: Editor,
+    video: Video,
+    request: EditRequest,
+    out: Path,
+    *,
+    progress: Progress | None = None,
+) -> str:
+    """Write the contact sheet of a word and the mask over the clip; returns what to say.
+
+    request: its source prompt and first word count, and its task and overrides for the mask.
+    Raises `InputError` as `freemask.edit` does, and when nothing in the settings needs a mask.
+    """
+    plan = prepare(editor, video, request)
+    if plan.selection is None:
+        raise InputError(f"task {request.task!r} uses no mask; choose another")
+    with whole_folder(out, FILES) as folder:
+        inversion = invert_for(editor, video, plan, progress=progress)
+        masks = find_masks(video, plan, inversion)
+        pictures.draw_word_maps(
+            video,
+            inversion.word_maps["source"],
+            folder / "sheet",
+            threshold=plan.selection.threshold,
+            chosen=[cell for cells in plan.selection.cells for cell in cells],
+            codebook=codebook_for(editor, plan.settings),
+            max_pool=plan.settings.mask.max_pool,
+        )
+        shown = mask_overlay(video, masks.at(0).cpu().numpy())
+        write_video(shown, folder / "mask.mp4")
+        write_video(shown, folder / "mask.gif")
+        np.savez_compressed(folder / "masks.npz", mask=masks.values.cpu().numpy())
+    return f"{out}: {', '.join(FILES)}\nmask from {masks.origin}"

@@ -9,16 +9,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from freemask import metrics, sprites
+from freemask.config import nearest
 from freemask.editors import Editor
 from freemask.memory import PeakMemory
 from freemask.pipeline import edit, generate, invert_for, prepare
 from freemask.types import EditRequest, InputError, Inversion, Video
+from freemask.video import mask_overlay
 
 CLOSED = {
     "fusion.cross_replace": [0.0, 0.0],
@@ -140,46 +142,51 @@ def score(case: Case, video: Video, mask: np.ndarray | None) -> dict[str, float]
     return {name: float(value) for name, value in figures.items()}
 
 
-def run_benchmark(
+@dataclass(frozen=True)
+class BenchmarkSettings:
+    """What all cases of a run have in common.
+
+    size `(H, W)`: of the clips. overrides: of every method's settings.
+    """
+
+    methods: tuple[str, ...]
+    tasks: tuple[str, ...] = ("shape", "attribute", "style")
+    size: tuple[int, int] = (64, 64)
+    steps: int = 50
+    guidance: float = 7.5
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for kind, given, known in (("method", self.methods, METHODS), ("task", self.tasks, CASES)):
+            unknown = [name for name in given if name not in known]
+            if unknown:
+                close = nearest(unknown[0], known)
+                raise InputError(f"unknown {kind} {unknown[0]!r}{close}")
+
+
+def run_case(
     editor: Editor,
-    *,
-    clips: int,
-    methods: Sequence[str],
-    tasks: Sequence[str] = ("shape", "attribute", "style"),
-    size: tuple[int, int] = (64, 64),
-    steps: int = 50,
-    guidance: float = 7.5,
-    overrides: Mapping[str, Any] | None = None,
-    report: Callable[[str], None] = lambda line: None,
-) -> dict[str, Any]:
-    """Run methods over held-out clips; returns `{task: {method: {column: mean}}}` and all rows.
+    task: str,
+    index: int,
+    settings: BenchmarkSettings,
+    keep: Callable[[str, Video], None] = lambda name, video: None,
+) -> list[dict[str, Any]]:
+    """All methods on one held-out clip; returns a row of figures for each.
 
     seconds and memory are relative to plain guided generation of the same clip in the same run;
-    seconds include the inversion. Raises `InputError` for unknown methods or tasks.
+    seconds include the inversion. keep: is given the clips to look at, by name: source, answer,
+    every method's, and the mask of every method that has one.
     """
-    for kind, given, known in (("method", methods, METHODS), ("task", tasks, CASES)):
-        unknown = [name for name in given if name not in known]
-        if unknown:
-            raise InputError(f"unknown {kind} {unknown[0]!r}; there are: {', '.join(known)}")
-    rows = []
-    for task in tasks:
-        request = EditRequest("", "", task=task, steps=steps, guidance=guidance)
-        for index in range(clips):
-            case = CASES[task](FIRST_SEED + index, request, size)
-            rows += _run_case(editor, case, methods, index, overrides or {})
-            report(f"{task} {index + 1}/{clips}")
-    return {"summary": summarise(rows, tasks, methods), "rows": rows}
-
-
-def _run_case(
-    editor: Editor, case: Case, methods: Sequence[str], index: int, overrides: Mapping[str, Any]
-) -> list[dict[str, Any]]:
+    request = EditRequest("", "", task=task, steps=settings.steps, guidance=settings.guidance)
+    case = CASES[task](FIRST_SEED + index, request, settings.size)
     video, request = case.clip.video, case.request
+    keep("source", video)
+    keep("answer", case.answer.video)
     plain_seconds, plain_memory = _plain_cost(editor, case)
     shared: dict[str, tuple[Inversion, float]] = {}
     rows = []
-    for method in methods:
-        asked = replace(request, overrides={**overrides, **METHODS[method]})
+    for method in settings.methods:
+        asked = replace(request, overrides={**settings.overrides, **METHODS[method]})
         if method == "reconstruct":
             asked = replace(asked, target=request.source, guidance=1.0)
         plan = prepare(editor, video, asked)
@@ -192,8 +199,11 @@ def _run_case(
         inversion, seconds = shared[key]
         result = edit(editor, video, asked, inversion=inversion)
         mask = result.masks.at(0).cpu().numpy() if plan.selection else None
+        keep(method, result.video)
+        if mask is not None:
+            keep(f"{method} mask", mask_overlay(video, mask))
         rows.append(
-            {"task": request.task, "clip": index, "method": method}
+            {"task": task, "clip": index, "method": method}
             | score(case, result.video, mask)
             | {
                 "seconds": (seconds + sum(result.timings.values())) / plain_seconds,
@@ -249,6 +259,27 @@ COLUMNS = {  # column -> heading and format
 }
 
 
+HIGHER_IS_BETTER = {c: c not in ("flicker", *COSTS) for c in COLUMNS}
+
+
+def differences(
+    rows: Sequence[Mapping[str, Any]], task: str, method: str, other: str
+) -> dict[str, tuple[float, float, float]]:
+    """By column, how much `method` lies above `other` on the same clips: mean and 95% interval."""
+    by_clip: dict[str, dict[int, Mapping[str, Any]]] = {method: {}, other: {}}
+    for row in rows:
+        if row["task"] == task and row["method"] in by_clip:
+            by_clip[row["method"]][row["clip"]] = row
+    clips = sorted(set(by_clip[method]) & set(by_clip[other]))
+    found = {}
+    for column in COLUMNS:
+        pairs = [(by_clip[method][c].get(column), by_clip[other][c].get(column)) for c in clips]
+        both = [(a, b) for a, b in pairs if a is not None and b is not None]
+        if both and np.isfinite(both).all():
+            found[column] = metrics.paired_interval(*(np.array(x) for x in zip(*both, strict=True)))
+    return found
+
+
 def table(summary: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     """The summary as Markdown, one table per task."""
     lines = []
@@ -262,6 +293,29 @@ def table(summary: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
             ]
             lines.append(_line([method, *cells]))
     return "\n".join(lines[1:]) + "\n"
+
+
+def interval(column: str, values: tuple[float, float, float]) -> str:
+    """A mean with its interval, in the form of the column."""
+    mean, low, high = (COLUMNS[column][1].format(value) for value in values)
+    return f"{mean} [{low}, {high}]"
+
+
+def difference_table(
+    compared: Mapping[str, Mapping[str, Mapping[str, tuple[float, float, float]]]],
+) -> str:
+    """Paired differences with their 95% intervals as Markdown, one table per task."""
+    lines = []
+    for task, by_label in compared.items():
+        if not by_label:
+            continue
+        lines += ["", f"### {task}: paired differences, 95% bootstrap intervals", ""]
+        lines.append(_line(["on the same clips", *(h for h, _ in COLUMNS.values())]))
+        lines.append(_line(["---"] * (len(COLUMNS) + 1)))
+        for label, figures in by_label.items():
+            cells = [interval(c, figures[c]) if c in figures else "" for c in COLUMNS]
+            lines.append(_line([label, *cells]))
+    return "\n".join(lines) + "\n" if lines else ""
 
 
 def _line(cells: Iterable[str]) -> str:

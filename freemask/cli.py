@@ -7,7 +7,6 @@ and exit code 2.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -113,27 +112,28 @@ def run_editors(options: argparse.Namespace) -> None:
 
 
 def run_evaluate(options: argparse.Namespace) -> None:
-    from freemask.benchmark import run_benchmark, table
+    from freemask.benchmark import BenchmarkSettings
     from freemask.config import parse_overrides
-    from freemask.editors import load_editor
+    from freemask.evaluation import EvaluationRequest, evaluate
 
-    editor = load_editor(
-        options.editor, checkpoint=options.checkpoint, device=options.device, dtype=options.dtype
-    )
-    outcome = run_benchmark(
-        editor,
-        clips=options.clips,
-        methods=options.methods.split(","),
-        tasks=options.tasks.split(","),
+    settings = BenchmarkSettings(
+        methods=tuple(options.methods.split(",")),
+        tasks=tuple(options.tasks.split(",")),
         steps=options.steps,
         overrides=parse_overrides(options.overrides),
-        report=warn,
     )
-    printed = table(outcome["summary"])
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "table.md").write_text(printed)
-    (options.out / "table.json").write_text(json.dumps(outcome, indent=1) + "\n")
-    say(printed)
+    request = EvaluationRequest(
+        options.out,
+        settings,
+        clips=options.clips,
+        editor=options.editor,
+        checkpoint=options.checkpoint,
+        device=options.device,
+        dtype=options.dtype,
+        processes=options.processes,
+    )
+    say(evaluate(request, warn))
+    say(f"written to {options.out}; open {options.out / 'index.html'} in a browser")
 
 
 def run_calibrate(options: argparse.Namespace) -> None:
@@ -252,6 +252,7 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--clips", type=_positive, default=24, help="held-out clips per task")
     evaluate.add_argument("--methods", default="reconstruct,ddim,naive,freemask")
     evaluate.add_argument("--tasks", default="shape,attribute,style")
+    evaluate.add_argument("--processes", type=_positive, default=1, help="one thread each")
     evaluate.add_argument("--out", type=Path, default=Path("out/evaluate"))
     _add_editor(evaluate)
     _add_overrides(evaluate)

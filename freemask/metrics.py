@@ -92,6 +92,22 @@ def nearest_candidate(
     return min(errors, key=lambda name: errors[name])
 
 
+def paired_interval(
+    a: np.ndarray, b: np.ndarray, *, confidence: float = 0.95, resamples: int = 10_000
+) -> tuple[float, float, float]:
+    """Mean of `a - b (n,)` and its bootstrap interval over the pairs (percentiles, fixed seed).
+
+    Raises ValueError for no pairs or lists of different lengths.
+    """
+    if np.shape(a) != np.shape(b) or np.ndim(a) != 1 or not len(a):
+        raise ValueError(f"pairs need two lists of one length, got {np.shape(a)} and {np.shape(b)}")
+    difference = np.asarray(a, dtype=np.float64) - b
+    chosen = np.random.default_rng(0).integers(len(difference), size=(resamples, len(difference)))
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(difference[chosen].mean(1), [tail, 1 - tail])
+    return float(difference.mean()), float(low), float(high)
+
+
 def _mean_squared_error(a: Video, b: Video, where: np.ndarray | None) -> float:
     """In squared grey levels, over pixels and channels."""
     _require_shape(b.frames, a.frames.shape)

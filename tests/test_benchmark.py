@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from freemask import benchmark, datasets, sprites
 from freemask.editors import Editor
-from freemask.types import EditRequest, InputError
+from freemask.types import EditRequest, InputError, Video
 
 SIZE = (32, 32)
 
@@ -51,24 +53,49 @@ def test_benchmark_seeds_are_not_those_of_calibration() -> None:
     assert last.prompt == sprites.sample_scene(199, "heldout").caption
 
 
+def run(editor: Editor, clips: int, methods: list[str]) -> list[dict[str, Any]]:
+    settings = benchmark.BenchmarkSettings(tuple(methods), ("shape",), SIZE, steps=2)
+    cases = [benchmark.run_case(editor, "shape", clip, settings) for clip in range(clips)]
+    return [row for rows in cases for row in rows]
+
+
 def test_methods_run_on_the_same_clips_and_fill_the_table(editor: Editor) -> None:
     methods = ["reconstruct", "ddim", "naive"]
-    outcome = benchmark.run_benchmark(
-        editor, clips=2, methods=methods, tasks=["shape"], size=SIZE, steps=2
-    )
-    rows = outcome["rows"]
+    rows = run(editor, 2, methods)
     assert [(r["clip"], r["method"]) for r in rows] == [(c, m) for c in (0, 1) for m in methods]
     assert all(r["seconds"] > 0 and r["memory"] > 0 for r in rows)
-    means = outcome["summary"]["shape"]["naive"]
+    summary = benchmark.summarise(rows, ["shape"], methods)
     naive = [r["psnr_source"] for r in rows if r["method"] == "naive"]
-    assert means["psnr_source"] == pytest.approx(np.mean(naive))
-    table = benchmark.table(outcome["summary"])
+    assert summary["shape"]["naive"]["psnr_source"] == pytest.approx(np.mean(naive))
+    table = benchmark.table(summary)
     assert table.startswith("### shape")
     assert [line.split("|")[1].strip() for line in table.splitlines()[4:]] == methods
 
 
-def test_unknown_methods_and_tasks_are_named(editor: Editor) -> None:
-    with pytest.raises(InputError, match="unknown method 'best'; there are: reconstruct"):
-        benchmark.run_benchmark(editor, clips=1, methods=["best"])
-    with pytest.raises(InputError, match="unknown task 'pose'"):
-        benchmark.run_benchmark(editor, clips=1, methods=["ddim"], tasks=["pose"])
+def test_what_is_to_be_looked_at_is_handed_over(editor: Editor) -> None:
+    kept: dict[str, Video] = {}
+    settings = benchmark.BenchmarkSettings(("ddim", "naive"), ("shape",), SIZE, steps=2)
+    benchmark.run_case(editor, "shape", 0, settings, kept.__setitem__)
+    assert list(kept) == ["source", "answer", "ddim", "naive", "naive mask"]
+    assert {video.frames.shape for video in kept.values()} == {(8, *SIZE, 3)}
+
+
+def test_differences_are_of_the_same_clips() -> None:
+    rows = [
+        {"task": "shape", "clip": clip, "method": method, "psnr_source": 20.0 + 10 * clip + gain}
+        for method, gain in (("freemask", 3), ("ddim", 0))
+        for clip in (0, 1, 2)
+    ]
+    rows.append({"task": "shape", "clip": 3, "method": "freemask", "psnr_source": 0.0})
+    found = benchmark.differences(rows, "shape", "freemask", "ddim")
+    assert found == {"psnr_source": (3.0, 3.0, 3.0)}
+    text = benchmark.difference_table({"shape": {"freemask - ddim": found}})
+    assert "| freemask - ddim |" in text
+    assert "3.0 [3.0, 3.0]" in text
+
+
+def test_unknown_methods_and_tasks_are_named() -> None:
+    with pytest.raises(InputError, match="unknown method 'naiv'; did you mean 'naive'"):
+        benchmark.BenchmarkSettings(("naiv",))
+    with pytest.raises(InputError, match="unknown task 'shapes'; did you mean 'shape'"):
+        benchmark.BenchmarkSettings(("ddim",), ("shapes",))

@@ -14,6 +14,7 @@ from freemask.metrics import (
     iou,
     mean_iou,
     nearest_candidate,
+    paired_interval,
     psnr,
     temporal_consistency,
 )
@@ -172,3 +173,22 @@ def test_shapes_must_agree() -> None:
         background_flicker(short, outside=ones[..., None], reference=short)
     with pytest.raises(ValueError, match="shapes must agree"):
         background_flicker(short, outside=ones, reference=long)
+
+
+def test_the_interval_of_paired_differences_is_that_of_all_their_resamples() -> None:
+    mean, low, high = paired_interval(np.array([5.0, 3.0]), np.array([1.0, 1.0]))
+    assert mean == 3.0
+    assert (low, high) == (2.0, 4.0)  # the means of two draws from 4 and 2 are 2, 3 and 4
+    assert paired_interval(np.array([1.0, 2.0]), np.array([0.0, 1.0])) == (1.0, 1.0, 1.0)
+
+
+def test_the_interval_is_as_wide_as_the_normal_one_of_many_pairs() -> None:
+    noise = np.random.default_rng(1).normal(size=400)
+    mean, low, high = paired_interval(noise, np.zeros(400))
+    assert (low - mean, high - mean) == pytest.approx((-1.96 / 20, 1.96 / 20), rel=0.12)
+
+
+def test_pairs_need_two_lists_of_one_length() -> None:
+    for a, b in (([], []), ([1.0], [1.0, 2.0]), ([[1.0]], [[1.0]])):
+        with pytest.raises(ValueError, match="one length"):
+            paired_interval(np.array(a), np.array(b))

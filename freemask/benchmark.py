@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from freemask import metrics, sprites
 from freemask.config import nearest
@@ -33,8 +34,14 @@ METHODS: dict[str, dict[str, Any]] = {  # name -> overrides of the task's preset
     "reconstruct": CLOSED,
     "ddim": CLOSED,
     "naive": {"mask.policy": "naive"},
+    "fatezero_mask": {  # the layers, the threshold and the current step, as released
+        "mask.sites": "released",
+        "mask.policy": "time_aware",
+        "mask.threshold": 0.3,
+    },
     "freemask": {},
     "freemask_store": {"features": "store"},
+    "oracle": {},  # the true mask
 }
 LEAST_CHANGE = 30.0  # grey levels by which an attribute edit must change the object
 FIRST_SEED = 1_000_000  # of the held-out stream; calibration uses the seeds below
@@ -197,7 +204,10 @@ def run_case(
             inversion = invert_for(editor, video, plan)
             shared[key] = (inversion, time.perf_counter() - started)
         inversion, seconds = shared[key]
-        result = edit(editor, video, asked, inversion=inversion)
+        true_mask = None
+        if method == "oracle" and plan.selection:
+            true_mask = torch.from_numpy(case.object_mask)
+        result = edit(editor, video, asked, mask=true_mask, inversion=inversion)
         mask = result.masks.at(0).cpu().numpy() if plan.selection else None
         keep(method, result.video)
         if mask is not None:

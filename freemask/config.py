@@ -28,7 +28,8 @@ class MaskSettings:
 
     policy: "time_agnostic" (the best step, one mask for the run), "time_aware" (the maps of the
         current step) or "naive" (the mean of all sites and steps).
-    sites: "best", "best_per_resolution", "mean_of" (the `top_k` best) or "explicit".
+    sites: "best", "best_per_resolution", "mean_of" (the `top_k` best), "explicit", or "released":
+        the fixed layers of the authors' and FateZero's releases, which need no codebook.
     threshold: on the map divided by its frame's maximum; None takes the codebook's.
     union: join the maps of the source and the target word, for edits that change the shape.
     dilate: grow the binary mask by so many pixels.
@@ -94,7 +95,7 @@ class Settings:
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "mask.policy": ("time_agnostic", "time_aware", "naive"),
-    "mask.sites": ("best", "best_per_resolution", "mean_of", "explicit"),
+    "mask.sites": ("best", "best_per_resolution", "mean_of", "explicit", "released"),
     "fusion.temporal_mode": ("map", "qk"),
     "fusion.alignment": ("auto", "replace", "refine"),
     "features": ("replay", "store"),

@@ -16,7 +16,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from freemask.masks import Cell, Selection, heat
 from freemask.types import InputError, Site, WordMaps
 
 BINS = 40  # thresholds are i / BINS
+RELEASED = 0.3  # the threshold of the releases, which have 0.3 to 0.4
 
 
 @dataclass(frozen=True)
@@ -286,10 +287,16 @@ def select(
         cells = tuple((site, entry) for site in cross.values() for entry in range(steps))
         threshold = settings.threshold or (codebook.threshold if codebook else 0.4)
         return Selection((cells,), threshold, "mean of all sites and steps", {})
+    if settings.sites == "released":
+        chosen = released_sites(cross.values())
+        early = (steps // 5,)  # entry 10 of 50
+        entries = early if settings.policy == "time_agnostic" else _every_step(timesteps)
+        origin = f"{settings.policy}, as released: {', '.join(site.name for site in chosen)}"
+        return Selection(_cells(chosen, entries), settings.threshold or RELEASED, origin, {})
     if codebook is None:
         raise InputError(
-            "this checkpoint has no codebook; write one with `freemask calibrate`, "
-            "or choose mask.policy=naive"
+            "this checkpoint has no codebook; write one with `freemask calibrate`, or choose "
+            "mask.policy=naive or mask.sites=released, which need none"
         )
     codebook.check(sites)
     chosen = _chosen_sites(codebook, settings, cross)
@@ -305,6 +312,15 @@ def select(
         origin += f" at t = {timesteps[entries[0]]}"
     threshold = settings.threshold or codebook.threshold
     return Selection(_cells(chosen, entries), threshold, origin, by_resolution)
+
+
+def released_sites(cross: Iterable[Site]) -> list[Site]:
+    """The cross sites that the releases take on every backbone, unmeasured: the third and fourth of
+    the down blocks, and the first three of the up blocks."""
+    ordered = list(cross)
+    down = [site for site in ordered if site.name.startswith("down_blocks")]
+    up = [site for site in ordered if site.name.startswith("up_blocks")]
+    return down[2:4] + up[:3]
 
 
 def _cells(sites: Sequence[Site], entries: Sequence[int]) -> tuple[tuple[Cell, ...], ...]:
@@ -323,11 +339,16 @@ def _chosen_sites(codebook: Codebook, settings: MaskSettings, cross: dict[str, S
     return [cross[name] for name in codebook.ranked_sites()[:count]]
 
 
+def _every_step(timesteps: Sequence[int]) -> tuple[int, ...]:
+    """For each step of the edit the inversion entry of its timestep."""
+    return tuple(reversed(range(len(timesteps))))
+
+
 def _entries(
     codebook: Codebook, settings: MaskSettings, timesteps: Sequence[int]
 ) -> tuple[int, ...]:
     """Inversion entries: the best one, or for `time_aware` that of each step of the edit."""
     if settings.policy == "time_aware":
-        return tuple(reversed(range(len(timesteps))))
+        return _every_step(timesteps)
     distance = [abs(t - codebook.best_timestep) for t in timesteps]
     return (int(np.argmin(distance)),)

@@ -72,6 +72,19 @@ def test_methods_run_on_the_same_clips_and_fill_the_table(editor: Editor) -> Non
     assert [line.split("|")[1].strip() for line in table.splitlines()[4:]] == methods
 
 
+def test_the_oracle_has_the_true_mask_and_others_do_not(editor: Editor) -> None:
+    kept: dict[str, Video] = {}
+    settings = benchmark.BenchmarkSettings(
+        ("fatezero_mask", "oracle"), ("attribute", "style"), SIZE, steps=2
+    )
+    rows = benchmark.run_case(editor, "attribute", 0, settings, kept.__setitem__)
+    assert rows[1]["miou"] == 1 > rows[0]["miou"]
+    assert not np.array_equal(kept["oracle"].frames, kept["fatezero_mask"].frames)
+    rows = benchmark.run_case(editor, "style", 0, settings)
+    assert "miou" not in rows[0]
+    assert rows[0]["psnr_inside"] == rows[1]["psnr_inside"]  # a style edit has no mask
+
+
 def test_what_is_to_be_looked_at_is_handed_over(editor: Editor) -> None:
     kept: dict[str, Video] = {}
     settings = benchmark.BenchmarkSettings(("ddim", "naive"), ("shape",), SIZE, steps=2)

@@ -245,6 +245,23 @@ def test_the_nearest_timestep_serves_a_run_of_other_steps(best: int, entry: int)
     assert chosen(codebook) == [[("b", entry)]]
 
 
+def test_the_released_layers_need_no_codebook() -> None:
+    blocks = ["down_blocks.0.0", "down_blocks.0.1", "down_blocks.1.0", "down_blocks.1.1"]
+    blocks += ["down_blocks.2.0", "mid_block.0", *(f"up_blocks.{n}" for n in range(1, 6))]
+    sites = [Site(name, "cross", 0, (4, 4)) for name in blocks]
+    taken = ["down_blocks.1.0", "down_blocks.1.1", "up_blocks.1", "up_blocks.2", "up_blocks.3"]
+    timesteps = range(0, 1000, 20)
+    fixed = select(None, MaskSettings(sites="released"), sites, timesteps)
+    assert [[(site.name, entry) for site, entry in cells] for cells in fixed.cells] == [
+        [(name, 10) for name in taken]
+    ]
+    assert fixed.threshold == 0.3
+    settings = MaskSettings(sites="released", policy="time_aware", threshold=0.4)
+    current = select(None, settings, sites, timesteps)
+    assert [cells[0][1] for cells in current.cells] == list(range(49, -1, -1))
+    assert current.threshold == 0.4
+
+
 def test_the_threshold_is_the_settings_or_else_the_codebooks() -> None:
     for policy in ("time_agnostic", "time_aware", "naive"):
         own = select(CODEBOOK, MaskSettings(policy=policy), SITES, ENTRIES)

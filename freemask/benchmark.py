@@ -41,7 +41,7 @@ METHODS: dict[str, dict[str, Any]] = {  # name -> overrides of the task's preset
     },
     "freemask": {},
     "freemask_store": {"features": "store"},
-    "oracle": {},  # the true mask
+    "oracle": {"mask.policy": "naive"},  # the true mask instead
 }
 LEAST_CHANGE = 30.0  # grey levels by which an attribute edit must change the object
 FIRST_SEED = 1_000_000  # of the held-out stream; calibration uses the seeds below

@@ -228,6 +228,7 @@ def fit(
     )
     loader = DataLoader(data, batch_size=size.batch, shuffle=True, drop_last=True)
     trainer.fit(module, loader, ckpt_path=newest if newest.exists() else None)
+    trainer.save_checkpoint(newest)  # the last step is rarely one that a callback saves
 
 
 def averaged_weights(work: Path, stage: str, prefix: str) -> dict[str, Tensor]:

@@ -308,14 +308,27 @@ def export_clip(work: Path) -> None:
     text = CLIPTextModel(clip.config.text_config)
     text.load_state_dict(clip.text_model.state_dict())
     clip.half().save_pretrained(ASSETS / "sprites-clip")
+    say_float32(ASSETS / "sprites-clip")
     save_tokenizer(tokenizer, ASSETS / "sprites-clip")
     for name in ("sprites-sd", "sprites-t2v"):
         folder = ASSETS / name / "text_encoder"
         text.half().save_pretrained(folder)
+        say_float32(folder)
         # under the names that Stable Diffusion's own folders use, which every version reads
         named = {f"text_model.{key}": value for key, value in text.state_dict().items()}
         save_file(named, folder / "model.safetensors", metadata={"format": "pt"})
         save_tokenizer(tokenizer, ASSETS / name / "tokenizer")
+
+
+def say_float32(folder: Path) -> None:
+    """Have transformers load float32 by default, as diffusers does: parts must agree."""
+    path = folder / "config.json"
+
+    def widened(config: dict[str, Any]) -> dict[str, Any]:
+        inner = {k: widened(v) for k, v in config.items() if isinstance(v, dict)}
+        return config | inner | ({"dtype": "float32"} if "dtype" in config else {})
+
+    path.write_text(json.dumps(widened(json.loads(path.read_text())), indent=2) + "\n")
 
 
 def build_tokenizer(work: Path) -> CLIPTokenizer:

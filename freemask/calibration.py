@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from freemask import mmc, pictures
-from freemask.datasets import ClipSource, davis_clips, sprites_clips
+from freemask.datasets import SIZE, ClipSource, davis_clips, sprites_clips
 from freemask.editors.editor import Editor
+from freemask.parts import Parts
 from freemask.types import InputError
 
 SPRITES = "sprites"
@@ -42,7 +43,7 @@ class CalibrationRequest:
             raise InputError(f"--out is {str(self.out)!r}; a codebook's name must end in .json")
         frames, words = self.frames, self.words
         if self.data == SPRITES:
-            return sprites_clips(self.clips, size=self.size or (64, 64), frames=frames, words=words)
+            return sprites_clips(self.clips, size=self.size or SIZE, frames=frames, words=words)
         found = davis_clips(
             Path(self.data), captions=self.captions, size=self.size, frames=frames, words=words
         )
@@ -59,17 +60,18 @@ class CalibrationRequest:
             return f"sprites, held-out clips from seed 0{words}{shape}"
         return f"{Path(self.data).resolve().name}{words}{shape}"
 
-    def open_parts(self, editor: Editor) -> mmc.Parts:
+    def open_parts(self, editor: Editor) -> Parts:
         """What an earlier run with these arguments left, or a new folder."""
         identity = {
             "editor": editor.name,
             "checkpoint": editor.fingerprint(),
             "data": self.describe(),
+            "dtype": str(editor.dtype),
             "steps": self.steps,
         }
-        return mmc.Parts(self.out.with_suffix(".parts"), identity)
+        return Parts(self.out.with_suffix(".parts"), identity)
 
-    def finish(self, codebook: mmc.Codebook, parts: mmc.Parts) -> str:
+    def finish(self, codebook: mmc.Codebook, parts: Parts) -> str:
         """Write the codebook and its picture, and say what it shows."""
         codebook.save(self.out)
         pictures.draw_codebook(codebook, self.out)

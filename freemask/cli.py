@@ -87,19 +87,22 @@ def run_edit(options: argparse.Namespace) -> None:
         overrides=parse_overrides(options.overrides),
     )
     video = check_job(job, options.out)
-    from freemask.editors import load_editor, preflight
+    from freemask.editors import preflight
 
     preflight(options.editor, options.checkpoint, job.request(), video.size)
-    editor = load_editor(
-        options.editor,
-        checkpoint=options.checkpoint,
-        device=options.device,
-        dtype=options.dtype,
-    )
+    editor = _load(options)
     result = run_job(editor, job, show_progress())
     result.save(options.out)
     say(f"{options.out}: edited.mp4, edited.gif, comparison.gif, masks.npz, result.json")
     say(f"mask from {result.masks.origin}; {sum(result.timings.values()):.1f} s")
+
+
+def _load(options: argparse.Namespace) -> Any:
+    from freemask.editors import load_editor
+
+    return load_editor(
+        options.editor, checkpoint=options.checkpoint, device=options.device, dtype=options.dtype
+    )
 
 
 def run_editors(options: argparse.Namespace) -> None:
@@ -139,14 +142,11 @@ def run_evaluate(options: argparse.Namespace) -> None:
 def run_calibrate(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from freemask.editors import load_editor
     from freemask.pipeline import calibrate
 
     request = calibration_request(options)
     sources = request.sources()
-    editor = load_editor(
-        options.editor, checkpoint=options.checkpoint, device=options.device, dtype=options.dtype
-    )
+    editor = _load(options)
     parts = request.open_parts(editor)
     codebook = calibrate(
         editor,
@@ -172,8 +172,9 @@ def calibration_request(options: argparse.Namespace) -> Any:
 
 def run_masks(options: argparse.Namespace) -> None:
     from freemask.config import parse_overrides
-    from freemask.editors import load_editor, preflight
-    from freemask.inspection import show_masks
+    from freemask.editors import preflight
+    from freemask.inspection import FILES, show_masks
+    from freemask.result import check_writable
     from freemask.types import EditRequest
     from freemask.video import read_video
 
@@ -192,10 +193,9 @@ def run_masks(options: argparse.Namespace) -> None:
         start=options.start,
         stride=options.stride,
     )
+    check_writable(options.out, FILES)
     preflight(options.editor, options.checkpoint, request, video.size)
-    editor = load_editor(
-        options.editor, checkpoint=options.checkpoint, device=options.device, dtype=options.dtype
-    )
+    editor = _load(options)
     say(show_masks(editor, video, request, options.out, progress=show_progress()))
 
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import multiprocessing
-import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -21,9 +20,12 @@ from typing import Any
 
 from freemask import benchmark, report
 from freemask.benchmark import BenchmarkSettings
+from freemask.config import load_settings
 from freemask.editors import load_editor
 from freemask.editors.editor import Editor
-from freemask.types import InputError, Video
+from freemask.mmc import Codebook
+from freemask.parts import Parts
+from freemask.types import Video
 from freemask.video import write_video
 
 FILES = ("table.md", "table.json", "clips.csv", "index.html")
@@ -63,10 +65,9 @@ def evaluate(request: EvaluationRequest, tell: Callable[[str], None] = lambda li
 
     Raises `InputError` when OUT holds an unfinished run with other arguments.
     """
-    parts = request.out / "parts"
     editor = request.load()
-    _claim(parts, _identity(request, editor))
-    missing = [case for case in request.cases() if not _rows_file(parts, case).exists()]
+    parts = Parts(request.out / "parts", identity(request, editor))
+    missing = [case for case in request.cases() if not parts.path(_file(case)).exists()]
     done = len(request.cases()) - len(missing)
     for task, clip in _run(request, editor, missing, parts):
         done += 1
@@ -74,13 +75,13 @@ def evaluate(request: EvaluationRequest, tell: Callable[[str], None] = lambda li
     rows = [
         row
         for case in sorted(request.cases())
-        for row in json.loads(_rows_file(parts, case).read_text())
+        for row in json.loads(parts.path(_file(case)).read_text())
     ]
     return _write(request, rows, parts)
 
 
 def _run(
-    request: EvaluationRequest, editor: Editor, cases: list[Case], parts: Path
+    request: EvaluationRequest, editor: Editor, cases: list[Case], parts: Parts
 ) -> Iterator[Case]:
     if request.processes == 1:
         for case in cases:
@@ -104,50 +105,46 @@ def _start_worker(request: EvaluationRequest) -> None:
     _worker_editor = request.load()
 
 
-def _run_in_worker(settings: BenchmarkSettings, parts: Path, case: Case) -> Case:
+def _run_in_worker(settings: BenchmarkSettings, parts: Parts, case: Case) -> Case:
     assert _worker_editor is not None
     return _run_case(_worker_editor, settings, parts, case)
 
 
-def _run_case(editor: Editor, settings: BenchmarkSettings, parts: Path, case: Case) -> Case:
+def _run_case(editor: Editor, settings: BenchmarkSettings, parts: Parts, case: Case) -> Case:
     task, clip = case
 
     def keep(name: str, video: Video) -> None:
-        write_video(video, parts / f"{task}-{clip:04d}-{name.replace(' ', '_')}.gif")
+        write_video(video, parts.folder / f"{task}-{clip:04d}-{name.replace(' ', '_')}.gif")
 
     rows = benchmark.run_case(editor, task, clip, settings, keep)
-    file = _rows_file(parts, case)
-    aside = file.with_name(f".{file.name}.{os.getpid()}")
-    aside.write_text(json.dumps(rows))
-    aside.replace(file)
+    parts.write(_file(case), json.dumps(rows).encode())
     return case
 
 
-def _rows_file(parts: Path, case: Case) -> Path:
-    return parts / f"{case[0]}-{case[1]:04d}.json"
+def _file(case: Case) -> str:
+    return f"{case[0]}-{case[1]:04d}.json"
 
 
-def _identity(request: EvaluationRequest, editor: Editor) -> str:
-    settings = asdict(request.settings)
-    return json.dumps(settings | {"editor": editor.name, "checkpoint": editor.fingerprint()})
+def identity(request: EvaluationRequest, editor: Editor) -> dict[str, Any]:
+    """Everything that the figures depend on but the number of clips: the presets too."""
+    settings = request.settings
+    resolved = {
+        f"{task} {method}": load_settings(task, {**settings.overrides, **benchmark.METHODS[method]})
+        for task in settings.tasks
+        for method in settings.methods
+    }
+    books = {s.codebook or editor.codebook for s in resolved.values()} - {None}
+    return {
+        "editor": [editor.name, editor.fingerprint(), str(editor.dtype)],
+        "clips": [*settings.size, settings.steps, settings.guidance],
+        "settings": {name: asdict(value) for name, value in resolved.items()},
+        "codebooks": {
+            str(book): asdict(Codebook.load(str(book))) for book in sorted(books, key=str)
+        },
+    }
 
 
-def _claim(parts: Path, identity: str) -> None:
-    record = parts / "run.json"
-    try:
-        parts.mkdir(parents=True, exist_ok=True)
-        if not record.exists():
-            record.write_text(identity)
-    except OSError as error:
-        raise InputError(f"cannot write to {parts}: {error.strerror}") from None
-    if record.read_text() != identity:
-        raise InputError(
-            f"{parts} holds an unfinished run with other arguments; finish it with those, delete "
-            "it, or choose another --out"
-        )
-
-
-def _write(request: EvaluationRequest, rows: list[dict[str, Any]], parts: Path) -> str:
+def _write(request: EvaluationRequest, rows: list[dict[str, Any]], parts: Parts) -> str:
     settings = request.settings
     summary = benchmark.summarise(rows, settings.tasks, settings.methods)
     compared = {
@@ -160,12 +157,17 @@ def _write(request: EvaluationRequest, rows: list[dict[str, Any]], parts: Path) 
     }
     printed = benchmark.table(summary) + "\n" + benchmark.difference_table(compared)
     (request.out / "table.md").write_text(printed)
-    outcome = {"summary": summary, "differences": compared, "rows": rows}
+    finite = [{k: v if _finite(v) else None for k, v in row.items()} for row in rows]
+    outcome = {"summary": summary, "differences": compared, "rows": finite}  # JSON has no infinity
     (request.out / "table.json").write_text(json.dumps(outcome, indent=1) + "\n")
     _write_csv(request.out / "clips.csv", rows)
-    (request.out / "index.html").write_text(report.page(summary, compared, rows, parts))
-    shutil.rmtree(parts)
+    (request.out / "index.html").write_text(report.page(summary, compared, rows, parts.folder))
+    parts.remove()
     return printed
+
+
+def _finite(value: object) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> None:

@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -142,50 +140,18 @@ class ClipCost:
         sites, levels = zip(*((site.name, site.level) for site in maps.maps), strict=True)
         return cls(costs, sites, levels, maps.timesteps)
 
-
-class Parts:
-    """The costs of clips as files, so that a calibration can be interrupted and shared by ranks.
-
-    identity: what all clips have in common; a folder of parts serves one calibration only.
-    Raises `InputError` when the folder belongs to another one.
-    """
-
-    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
-        self.folder, record = folder, folder / "calibration.json"
-        folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(identity, indent=1, sort_keys=True)
-        if record.exists() and record.read_text() != text:
-            raise InputError(
-                f"{folder} holds an unfinished calibration with other arguments; "
-                "finish it with those, delete it, or choose another --out"
-            )
-        _write_whole(record, text.encode())
-
-    def load(self, name: str) -> ClipCost | None:
-        """The cost of a clip, or None if it has not been measured."""
-        path = self.folder / f"{name}.npz"
-        if not path.exists():
-            return None
+    @classmethod
+    def load(cls, path: Path) -> ClipCost:
+        """From a file that holds `to_bytes`."""
         with np.load(path, allow_pickle=False) as saved:
             sites, levels, timesteps = (saved[k].tolist() for k in ("sites", "levels", "timesteps"))
-            return ClipCost(saved["costs"], tuple(sites), tuple(levels), tuple(timesteps))
+            return cls(saved["costs"], tuple(sites), tuple(levels), tuple(timesteps))
 
-    def save(self, name: str, cost: ClipCost) -> None:
-        """Keep the cost of a clip."""
-        buffer = io.BytesIO()
-        arrays: dict[str, Any] = vars(cost)
+    def to_bytes(self) -> bytes:
+        """As the content of a .npz file."""
+        buffer, arrays = io.BytesIO(), dict[str, Any](vars(self))
         np.savez(buffer, **arrays)
-        _write_whole(self.folder / f"{name}.npz", buffer.getvalue())
-
-    def remove(self) -> None:
-        """Delete all parts."""
-        shutil.rmtree(self.folder)
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_bytes(content)
-    aside.replace(path)
+        return buffer.getvalue()
 
 
 class _Moments:

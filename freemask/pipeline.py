@@ -27,6 +27,7 @@ from freemask.editors.editor import Editor
 from freemask.fusion import FeatureStore, Fusion, in_window
 from freemask.inversion import check_finite, ddim_invert, make_scheduler
 from freemask.memory import PeakMemory
+from freemask.parts import Parts
 from freemask.plan import Plan, check_inversion, prepare, word_weights
 from freemask.result import EditResult
 from freemask.types import EditRequest, Inversion, Masks, Progress, Site, Trajectory, Video
@@ -245,7 +246,7 @@ def calibrate(
     *,
     data: str,
     steps: int = 50,
-    parts: mmc.Parts | None = None,
+    parts: Parts | None = None,
     report: Callable[[str], None] = lambda line: None,
     progress: Progress | None = None,
 ) -> mmc.Codebook:
@@ -269,21 +270,21 @@ def measure_clip(
     source: ClipSource,
     *,
     steps: int,
-    parts: mmc.Parts | None = None,
+    parts: Parts | None = None,
     report: Callable[[str], None] = lambda line: None,
     progress: Progress | None = None,
 ) -> mmc.ClipCost | None:
     """The cost of one clip, measured or taken from `parts`; None if the clip cannot serve."""
-    known = parts.load(source.name) if parts else None
-    if known is not None:
-        return known
+    file = f"{source.name}.npz"
+    if parts and parts.path(file).exists():
+        return mmc.ClipCost.load(parts.path(file))
     for clip in load_clips([source], report):
         inversion = invert(
             editor, clip.video, clip.prompt, words=clip.word, steps=steps, progress=progress
         )
         cost = mmc.ClipCost.measure(inversion.word_maps["source"], torch.from_numpy(clip.mask))
         if parts:
-            parts.save(source.name, cost)
+            parts.write(file, cost.to_bytes())
         return cost
     return None
 

@@ -130,5 +130,5 @@ def test_a_mistake_ends_before_anything_is_loaded(
 def test_parts_of_other_arguments_are_not_mixed_in(editor: Editor, tmp_path: Path) -> None:
     request = CalibrationRequest(tmp_path / "book.json", steps=2)
     request.open_parts(editor)
-    with pytest.raises(InputError, match="unfinished calibration with other arguments"):
+    with pytest.raises(InputError, match="unfinished run with other arguments"):
         CalibrationRequest(tmp_path / "book.json", steps=3).open_parts(editor)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from freemask import benchmark, cli, evaluation
+from freemask import benchmark, cli, config, evaluation
 from freemask.benchmark import BenchmarkSettings
+from freemask.editors import Editor
 from freemask.evaluation import EvaluationRequest, evaluate
 from freemask.types import InputError
 
@@ -85,3 +88,19 @@ def test_an_unfinished_run_with_other_arguments_is_not_mixed_in(
 def test_the_command_names_a_method_that_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["evaluate", "--methods=naiv", "--checkpoint=nowhere"]) == 2
     assert "did you mean 'naive'" in capsys.readouterr().err
+
+
+def test_figures_of_other_presets_or_codebooks_are_not_taken_over(
+    editor: Editor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = EvaluationRequest(tmp_path, SETTINGS)
+    before = evaluation.identity(request, editor)
+    assert before == evaluation.identity(request, editor)
+    harder = replace(SETTINGS, overrides={"mask.dilate": 7})
+    assert evaluation.identity(replace(request, settings=harder), editor) != before
+    folder = config.folder()
+    shutil.copytree(folder, tmp_path / "configs")
+    preset = tmp_path / "configs" / "task" / "shape.yaml"
+    preset.write_text(preset.read_text().replace("dilate: 2", "dilate: 3"))
+    monkeypatch.setattr(config, "folder", lambda: tmp_path / "configs")
+    assert evaluation.identity(request, editor) != before

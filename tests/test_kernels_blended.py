@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
-from freemask.kernels import MaskPlan, blend_rows, blended_attention
+from freemask.kernels import MaskPlan, blend_rows, blended_attention, torch_path
 from freemask.kernels.reference import attention_map
 from freemask.kernels.testing import BAND, MASKS, Shape, assert_within_budget, blend_case
 
@@ -171,3 +171,23 @@ def test_blend_rows_mixes_and_copies_exactly():
     torch.testing.assert_close(mixed.double(), exact, rtol=2**-8, atol=1e-6)
     with pytest.raises(ValueError, match="one shape and a mask"):
         blend_rows(case.k, case.k_source[:1], case.mask)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("chunk", [1 << 20, 1 << 12])
+@pytest.mark.parametrize("runs", [16, 1])
+def test_short_sequences_in_runs_and_in_pieces_are_blended(runs, chunk, kept, monkeypatch):
+    """Whole outside, inside and mixed sequences, in runs of `runs` neighbours."""
+    monkeypatch.setattr(torch_path, "CHUNK_BYTES", chunk)
+    case = blend_case(Shape(batch=96, heads=2, queries=8, keys=8, source_keys=8, dim=16))
+    classes = (torch.arange(96) // runs) % 4
+    mask = torch.where(classes[:, None] == 0, 0.0, case.mask)
+    mask = torch.where(classes[:, None] == 1, 1.0, mask)
+    mask = torch.where(classes[:, None] == 2, (mask > 0.5).float(), mask)
+    case = replace(case, mask=mask, v_kept=case.v.flip(2) if kept else None)
+    kinds = {kind for _, kind in torch_path._runs(case.q, MaskPlan.from_mask(mask).counts)}
+    assert kinds == ({0, 1, 2} if runs == 16 else {2})
+    assert_within_budget(case, "torch")
+    poisoned = replace(case, q_source=case.q_source.clone())
+    poisoned.q_source[mask[:, None].expand(-1, 2, -1) == 1] = float("nan")
+    torch.testing.assert_close(poisoned.run("torch"), case.run("torch"), rtol=0, atol=0)

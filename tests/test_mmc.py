@@ -15,7 +15,8 @@ from torch import Tensor
 
 from freemask.config import MaskSettings
 from freemask.masks import dilate, heat
-from freemask.mmc import BINS, Calibration, ClipCost, Codebook, Parts, clip_cost, select
+from freemask.mmc import BINS, Calibration, ClipCost, Codebook, clip_cost, select
+from freemask.parts import Parts
 from freemask.types import InputError, Site, WordMaps
 
 SITES = (
@@ -140,19 +141,20 @@ def test_clips_of_other_sites_or_steps_cannot_be_mixed() -> None:
             calibration.add(other)
 
 
-def test_parts_come_back_as_they_were_saved_and_serve_one_calibration(tmp_path: Path) -> None:
+def test_a_clips_cost_comes_back_from_its_file_and_parts_serve_one_run(tmp_path: Path) -> None:
     parts = Parts(tmp_path / "parts", {"steps": 50})
     cost = random_cost(0)
-    assert parts.load("clip") is None
-    parts.save("clip", cost)
-    again = Parts(tmp_path / "parts", {"steps": 50}).load("clip")
-    assert again is not None
+    parts.write("clip.npz", cost.to_bytes())
+    again = ClipCost.load(Parts(tmp_path / "parts", {"steps": 50}).path("clip.npz"))
     np.testing.assert_array_equal(again.costs, cost.costs)
     assert (again.sites, again.levels, again.timesteps) == (cost.sites, cost.levels, cost.timesteps)
     with pytest.raises(InputError, match="other arguments"):
         Parts(tmp_path / "parts", {"steps": 20})
     parts.remove()
     assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write"):
+        Parts(tmp_path / "file" / "parts", {})
 
 
 def test_the_threshold_is_the_cheapest_one() -> None:

@@ -102,3 +102,41 @@ def test_shipped_text_encoders_are_the_text_half_of_the_shipped_clip(tool: Modul
         for key, weight in load_file(folder / "model.safetensors").items():
             torch.testing.assert_close(weight, clip[key], rtol=0, atol=0)
         assert isinstance(CLIPTextModel.from_pretrained(folder), CLIPTextModel)
+
+
+class Noise(torch.utils.data.Dataset):
+    """Latents and text of no meaning."""
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return {"latents": torch.randn(4, 8, 8), "text": torch.randn(8, 8)}
+
+
+def test_a_finished_stage_keeps_its_last_step_and_is_not_trained_again(
+    tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = tool.Stage(steps=3, batch=2, learning_rate=1e-3, examples=8)
+    monkeypatch.setitem(tool.STAGES, "sd", stage)
+
+    def fit() -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        unet = UNet2DConditionModel(
+            sample_size=8, block_out_channels=(8,), layers_per_block=1, norm_num_groups=4,
+            down_block_types=("CrossAttnDownBlock2D",), up_block_types=("CrossAttnUpBlock2D",),
+            cross_attention_dim=8, attention_head_dim=1, mid_block_type=None,
+        )  # fmt: skip
+        module = tool.training.DenoiserTraining(
+            unet, tool.DDPMScheduler(**tool.SCHEDULER_CONFIG), **tool.schedule("sd")
+        )
+        tool.fit(tmp_path, "sd", module, Noise(), 1)
+        state = torch.load(tmp_path / "sd" / "last.ckpt", weights_only=True)
+        assert state["global_step"] == 3
+        weights: dict[str, torch.Tensor] = tool.averaged_weights(tmp_path, "sd", "unet.")
+        return weights
+
+    first, again = fit(), fit()
+    assert first.keys() == again.keys()
+    for name, weight in first.items():
+        torch.testing.assert_close(weight, again[name], rtol=0, atol=0)

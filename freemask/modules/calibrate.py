@@ -1,6 +1,6 @@
 """Calibration with Lightning: `predict_step` measures one clip, every rank another.
 
-What is measured goes to files (`mmc.Parts`); when all ranks are done the first one sums them up in
+What is measured goes to files (`Parts`); when all ranks are done the first one sums them up in
 the order of the clips, so that the codebook is the same on any number of devices.
 """
 
@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 import lightning as L
 from torch.utils.data import DataLoader, Dataset
 
-from freemask import mmc
 from freemask.calibration import CalibrationRequest
 from freemask.datasets import ClipSource
 from freemask.editors import load_editor
 from freemask.editors.editor import Editor
+from freemask.parts import Parts
 from freemask.pipeline import calibrate, measure_clip
 
 
@@ -49,7 +49,7 @@ class CalibrationModule(L.LightningModule):
         self.request, self.sources, self.report = request, sources, report
         self.arguments = (editor, checkpoint, dtype)
         self.editor: Editor | None = None
-        self.parts: mmc.Parts | None = None
+        self.parts: Parts | None = None
         self.summary = ""
 
     def predict_dataloader(self) -> DataLoader[int]:

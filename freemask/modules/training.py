@@ -126,7 +126,7 @@ class DenoiserTraining(TrainingModule):
         target = self.scheduler.get_velocity(latents, noise, steps) if velocity else noise
         loss = F.mse_loss(predicted, target)
         if not bool(torch.isfinite(loss)):
-            raise FloatingPointError("the loss is not finite; see that a compiled UNet is the UNet")
+            raise FloatingPointError("the loss is not finite; train without compiling, or slower")
         self.log("loss", loss, prog_bar=True)
         return loss
 

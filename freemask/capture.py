@@ -33,7 +33,10 @@ class Probe:
 
 
 class Capture:
-    """The `attend` function of an inversion: plain attention that keeps what fusion needs."""
+    """The `attend` function of an inversion: plain attention that keeps what fusion needs.
+
+    Until `at` says which entry the backbone sees, nothing is kept.
+    """
 
     def __init__(
         self,
@@ -45,13 +48,17 @@ class Capture:
     ) -> None:
         self.probes, self.frames, self.store, self.backend = probes, frames, store, backend
         self._maps: dict[str, dict[Site, list[Tensor]]] = {role: {} for role in probes}
+        self._keeping = False
 
-    def at(self, entry: int) -> None:
-        """The backbone is about to see this entry of the trajectory."""
-        if self.store is not None:
+    def at(self, entry: int | None) -> None:
+        """The backbone is about to see the latent of this entry, or one to keep nothing of."""
+        self._keeping = entry is not None
+        if self.store is not None and entry is not None:
             self.store.at(entry)
 
     def __call__(self, call: AttentionCall) -> Tensor:
+        if not self._keeping:
+            return plain(call)
         if self.store is not None:
             self.store.capture(call)
         if call.site.kind != "cross":

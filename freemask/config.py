@@ -79,6 +79,9 @@ class Settings:
     features: "replay" (run the source beside the edit) or "store" (keep the inversion's queries
         and keys). negative_source: the source prompt instead of "" as unconditional prompt.
     store_folder: keep stored features on disk there instead of in memory.
+    strength: how far back into the noise the edit starts, as in diffusers' image pipelines: 1 is
+        the inverted noise itself; below it the first (1 - strength) * steps steps stay the
+        source's, which settles where things are, and they cost nothing.
     eta: noise of the sampler, 0 is DDIM; the seed matters only above 0.
     backend: of `freemask.kernels`. codebook: a file; None takes the editor's own.
     """
@@ -88,6 +91,7 @@ class Settings:
     features: str = "replay"
     store_folder: str | None = None
     negative_source: bool = False
+    strength: float = 1.0
     eta: float = 0.0
     backend: str = "auto"
     codebook: str | None = None
@@ -198,6 +202,8 @@ def check(settings: Settings) -> None:
         raise InputError(f"mask.threshold is {threshold}; it must lie between 0 and 1")
     if not all(map(math.isfinite, [fusion.word_weight, *fusion.reweight.values()])):
         raise InputError("fusion.word_weight and fusion.reweight must be finite")
+    if not 0 < settings.strength <= 1:
+        raise InputError(f"strength is {settings.strength}; it must be above 0 and at most 1")
     if not 0 <= settings.eta <= 1:
         raise InputError(f"eta is {settings.eta}; it must lie in [0, 1]")
     if settings.mask.top_k < 1 or settings.mask.dilate < 0:

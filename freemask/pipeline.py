@@ -137,7 +137,7 @@ def _invert(
             latents.to(editor.device),
             scheduler,
             progress=progress,
-            before_step=capture.at,
+            before_look=capture.at,
         )
     if capture.store is not None:
         capture.store.flush()
@@ -179,11 +179,11 @@ def denoise(
         backend=settings.backend,
     )
     generator = torch.Generator().manual_seed(plan.request.seed)
-    current = trajectory.latents[-1:]
+    current, timesteps = trajectory.before(plan.first_step), plan.scheduler.timesteps.tolist()
     with editor.hooked(plan.sites, fusion):
-        for step, timestep in enumerate(plan.scheduler.timesteps.tolist()):
+        for step in range(plan.first_step, steps):
             fusion.at(step)
-            source = trajectory.latents[trajectory.entry(step)][None]
+            source, timestep = trajectory.before(step), timesteps[step]
             batch = torch.cat([source if b == "source" else current for b in fusion.branches])
             text = torch.cat([plan.text[branch] for branch in fusion.branches])
             predicted = editor.predict(batch, timestep, text).float()
@@ -194,10 +194,12 @@ def denoise(
                 guided, timestep, current, eta=settings.eta, generator=generator
             ).prev_sample
             if in_window(settings.fusion.latent_blend, step, steps):
-                current = _blend_latents(current, source, fusion.masks.at(step), settings)
+                current = _blend_latents(
+                    current, trajectory.after(step), fusion.masks.at(step), settings
+                )
             check_finite(current, f"denoising step {step + 1} of {steps} (t = {timestep})")
             if progress:
-                progress("denoise", step + 1, steps)
+                progress("denoise", step + 1 - plan.first_step, steps - plan.first_step)
     return current
 
 
@@ -307,7 +309,9 @@ def _feature_store(plan: Plan) -> FeatureStore:
     steps = plan.request.steps
     folder = plan.settings.store_folder
     return FeatureStore(
-        lambda site, entry: fusion.wants(site.kind, steps - 1 - entry),
+        lambda site, entry: (
+            entry < steps - plan.first_step and fusion.wants(site.kind, steps - 1 - entry)
+        ),
         Path(folder) if folder else None,
     )
 

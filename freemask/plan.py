@@ -42,6 +42,11 @@ class Plan:
     selection: mask_making.Selection | None
     user_mask: Masks | None
 
+    @property
+    def first_step(self) -> int:
+        """The step at which the edit leaves the source, `strength` before the end."""
+        return self.request.steps - max(1, round(self.settings.strength * self.request.steps))
+
 
 def prepare(editor: Editor, video: Video, request: EditRequest, mask: Tensor | None = None) -> Plan:
     """Check everything about an edit that can be checked before the backbone runs."""
@@ -95,7 +100,8 @@ def needs_mask(settings: Settings) -> bool:
         "latents": [fusion.latent_blend],
         "cross": list(_cross_windows(fusion.cross_replace).values()),
     }
-    return any(end > start for kind in fusion.masked for start, end in windows[kind])
+    begin = 1 - settings.strength
+    return any(end > max(start, begin) for kind in fusion.masked for start, end in windows[kind])
 
 
 def token_edit(tokenizer: object, request: EditRequest, settings: Settings) -> TokenEdit:

@@ -71,9 +71,9 @@ class Site:
 class Trajectory:
     """The latents of a DDIM inversion, clean to noisy.
 
-    latents: float32 `(T + 1, C, F, h, w)`; entry 0 is the encoded clip, entry T the noise.
-    timesteps: the T scheduler timesteps in the order of the inversion, ascending. At timestep `j`
-        the backbone saw entry `j` and yielded entry `j + 1`.
+    latents: float32 `(T + 1, C, F, h, w)`; the first is the encoded clip, the last the noise.
+    timesteps: the T scheduler timesteps, ascending; `latents[j + 1]` has the noise level of
+        `timesteps[j]`, and there the backbone saw it.
     """
 
     latents: Tensor
@@ -83,9 +83,13 @@ class Trajectory:
     def steps(self) -> int:
         return len(self.timesteps)
 
-    def entry(self, step: int) -> int:
-        """The inversion entry of the edit's step: same timestep, seen from the cleaner side."""
-        return self.steps - 1 - step
+    def before(self, step: int) -> Tensor:
+        """The source `(1, C, F, h, w)` at the noise level at which a step of the edit begins."""
+        return self.latents[self.steps - step][None]
+
+    def after(self, step: int) -> Tensor:
+        """The source at the noise level to which a step of the edit leads."""
+        return self.latents[self.steps - step - 1][None]
 
 
 @dataclass(frozen=True, eq=False)

@@ -148,6 +148,8 @@ def test_a_value_of_the_wrong_type_is_refused(key: str, value: Any) -> None:
         ("mask.top_k", 0),
         ("mask.dilate", -1),
         ("eta", 1.5),
+        ("strength", 0),
+        ("strength", 1.01),
     ],
 )
 def test_a_value_outside_its_range_is_refused(key: str, value: Any) -> None:

@@ -157,12 +157,12 @@ def test_the_source_as_negative_prompt_leaves_identical_prompts_unguided(
     assert close(guided, stock_ddim(editor, small, inversion, SOURCE, 1.0))
 
 
-@pytest.mark.parametrize("mode", ["map", "qk"])
+@pytest.mark.parametrize(("mode", "strength"), [("map", 1.0), ("qk", 1.0), ("map", 0.75)])
 def test_stored_features_give_what_replayed_ones_give(
-    editor: Editor, small: Video, mode: str, tmp_path: Path
+    editor: Editor, small: Video, mode: str, strength: float, tmp_path: Path
 ) -> None:
     halves = {f"fusion.{kind}": [0, 0.5] for kind in KINDS} | {"fusion.self_replace": [0.25, 1]}
-    common = CLOSED | halves | {"fusion.temporal_mode": mode}
+    common = CLOSED | halves | {"fusion.temporal_mode": mode, "strength": strength}
     replayed, _ = edited_latents(editor, small, ask(common), half_mask(small))
     for folder in (None, tmp_path / "features"):
         stored = common | {"features": "store", "store_folder": folder and str(folder)}
@@ -186,7 +186,39 @@ def test_the_source_runs_only_where_it_is_needed(
     ):
         with spied(editor, monkeypatch) as sizes:
             edited_latents(editor, small, ask(overrides, guidance=guidance), mask_of(small, 0))
-        assert sizes == [1] * STEPS + expected
+        assert sizes == [1] * (STEPS + 3) + expected
+
+
+@pytest.mark.parametrize(("strength", "first"), [(1.0, 0), (0.6, 2), (0.5, 2), (0.01, 3)])
+def test_strength_says_where_the_edit_leaves_the_source(
+    editor: Editor, small: Video, strength: float, first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, int, int]] = []
+    with spied(editor, monkeypatch) as sizes:
+        result = edit(
+            editor,
+            small,
+            ask(CLOSED | {"strength": strength}),
+            progress=lambda *step: told.append(step),
+        )
+    assert sizes == [1] * (STEPS + 3) + [2] * (STEPS - first)
+    assert [n for stage, n, _ in told if stage == "denoise"] == list(range(1, STEPS - first + 1))
+    plan = prepare(editor, small, ask(CLOSED))
+    current, text = result.trajectory.before(first), editor.encode_text(["", TARGET])
+    for timestep in plan.scheduler.timesteps[first:]:
+        without, with_text = editor.predict(current.repeat(2, 1, 1, 1, 1), timestep, text)
+        guided = (without + 5.0 * (with_text - without))[None]
+        current = plan.scheduler.step(guided, timestep, current).prev_sample
+    expected = editor.decode(current, small.fps).frames.astype(int)
+    assert np.abs(result.video.frames - expected).max() <= 1
+
+
+def test_a_window_that_ends_before_the_edit_begins_needs_no_mask(
+    editor: Editor, small: Video
+) -> None:
+    early = CLOSED | {"fusion.self_replace": [0, 0.4]}
+    assert prepare(editor, small, ask(early | NAIVE)).selection is not None
+    assert prepare(editor, small, ask(early | NAIVE | {"strength": 0.6})).selection is None
 
 
 def test_the_same_request_gives_the_same_bytes(editor: Editor, small: Video) -> None:
@@ -284,7 +316,7 @@ def test_an_inversion_made_before_is_used_and_a_foreign_one_refused(
 
 @pytest.mark.parametrize(
     ("fails_at", "said"),
-    [(2, r"inversion step 2 of 4 \(t = 251\)"), (7, r"denoising step 3 of 4 \(t = 251\)")],
+    [(5, r"inversion step 2 of 4 \(t = 251\)"), (10, r"denoising step 3 of 4 \(t = 251\)")],
 )
 def test_latents_that_are_not_finite_name_the_step_and_leave_no_hook(
     editor: Editor, small: Video, fails_at: int, said: str, monkeypatch: pytest.MonkeyPatch

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from freemask import metrics, sprites
+from freemask import metrics, recognition, sprites
 from freemask.config import nearest
 from freemask.editors import Editor
 from freemask.memory import PeakMemory
@@ -31,7 +31,7 @@ CLOSED = {
     "fusion.word_weight": 1.0,
 }
 METHODS: dict[str, dict[str, Any]] = {  # name -> overrides of the task's preset
-    "reconstruct": CLOSED,
+    "reconstruct": CLOSED | {"strength": 1.0},
     "ddim": CLOSED,
     "naive": {"mask.policy": "naive"},
     "fatezero_mask": {  # the layers, the threshold and the current step, as released
@@ -52,13 +52,15 @@ class Case:
     """One edit with its answer.
 
     answer: the counterfactual. candidates: every clip the edit might have become, the answer
-    among them under `asked`. object_mask: `(F, H, W)`, 1 on the source's or the answer's object.
+    among them under `asked` and the source under `given`. object_mask: `(F, H, W)`, 1 on the
+    source's or the answer's object.
     """
 
     clip: sprites.Clip
     answer: sprites.Clip
     request: EditRequest
-    candidates: Mapping[str, Video]
+    candidates: Mapping[str, sprites.Clip]
+    given: str
     asked: str
     object_mask: np.ndarray
 
@@ -78,7 +80,8 @@ def make_case(
         clip=clip,
         answer=answer,
         request=replace(request, source=clip.caption, target=answer.caption, words=words),
-        candidates={name: candidate.video for name, candidate in drawn.items()},
+        candidates=drawn,
+        given=str(getattr(scene, change)),
         asked=target,
         object_mask=np.maximum(clip.mask, answer.mask),
     )
@@ -127,18 +130,26 @@ CASES: dict[str, Callable[[int, EditRequest, tuple[int, int]], Case]] = {
 def score(case: Case, video: Video, mask: np.ndarray | None) -> dict[str, float]:
     """Every figure of one edit, by column.
 
-    nearer, nearest: whether the edited region is closer to the answer than to the source, and
-    than to every other candidate. Decibels against the answer inside and outside the object, and
+    nearer, nearest: whether the edit looks more like the answer than like the source, and than
+    like every other candidate, each on its best-matching path (`recognition`); the same `in_place`
+    compares pixels of the edited region with the candidates exactly where they should be. Styles
+    have no path of their own. Decibels against the answer inside and outside the object, and
     against the source outside. miou: of the mask `(F, H, W)`, if there was one.
     """
     whole_frame = case.request.task == "style"
     inside = np.ones_like(case.object_mask) if whole_frame else case.object_mask
     outside = 1 - case.object_mask
     source, answer = case.clip.video, case.answer.video
-    pair = {"source": source, "answer": answer}
+    in_place = {
+        name: -metrics.psnr(video, candidate.video, where=inside)
+        for name, candidate in case.candidates.items()
+    }
+    on_path = in_place if whole_frame else recognition.path_errors(video, case.candidates)
     figures = {
-        "nearer": metrics.nearest_candidate(video, pair, where=inside) == "answer",
-        "nearest": metrics.nearest_candidate(video, case.candidates, where=inside) == case.asked,
+        "nearer": on_path[case.asked] < on_path[case.given],
+        "nearest": min(on_path, key=on_path.__getitem__) == case.asked,
+        "nearer_in_place": in_place[case.asked] < in_place[case.given],
+        "nearest_in_place": min(in_place, key=in_place.__getitem__) == case.asked,
         "psnr_inside": metrics.psnr(video, answer, where=inside),
         "psnr_outside": metrics.psnr(video, answer, where=outside),
         "psnr_source": metrics.psnr(video, source, where=outside),
@@ -259,6 +270,8 @@ COSTS = ("seconds", "memory")
 COLUMNS = {  # column -> heading and format
     "nearer": ("nearer to target", "{:.0%}"),
     "nearest": ("nearest of all", "{:.0%}"),
+    "nearer_in_place": ("nearer in place", "{:.0%}"),
+    "nearest_in_place": ("nearest in place", "{:.0%}"),
     "psnr_inside": ("PSNR to answer inside", "{:.1f}"),
     "psnr_outside": ("PSNR to answer outside", "{:.1f}"),
     "psnr_source": ("PSNR to source outside", "{:.1f}"),

@@ -27,10 +27,12 @@ class MaskSettings:
     """How word maps become the mask `M*`.
 
     policy: "time_agnostic" (the best step, one mask for the run), "time_aware" (the maps of the
-        current step) or "naive" (the mean of all sites and steps).
+        current step), "best" (each site at the step at which it is best itself, one mask for the
+        run) or "naive" (the mean of all sites and steps).
     sites: "best", "best_per_resolution", "mean_of" (the `top_k` best), "explicit", or "released":
         the fixed layers of the authors' and FateZero's releases, which need no codebook.
     threshold: on the map divided by its frame's maximum; None takes the codebook's.
+    max_pool: maps by 3x3 before they are resized; None does as the codebook was measured.
     union: join the maps of the source and the target word, for edits that change the shape.
     dilate: grow the binary mask by so many pixels.
     """
@@ -40,7 +42,7 @@ class MaskSettings:
     top_k: int = 3
     explicit: list[str] = field(default_factory=list)
     threshold: float | None = None
-    max_pool: bool = True
+    max_pool: bool | None = None
     union: bool = True
     dilate: int = 0
 
@@ -98,7 +100,7 @@ class Settings:
 
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "mask.policy": ("time_agnostic", "time_aware", "naive"),
+    "mask.policy": ("time_agnostic", "time_aware", "best", "naive"),
     "mask.sites": ("best", "best_per_resolution", "mean_of", "explicit", "released"),
     "fusion.temporal_mode": ("map", "qk"),
     "fusion.alignment": ("auto", "replace", "refine"),

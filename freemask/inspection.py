@@ -46,7 +46,7 @@ def show_masks(
             threshold=plan.selection.threshold,
             chosen=[cell for cells in plan.selection.cells for cell in cells],
             codebook=codebook_for(editor, plan.settings),
-            max_pool=plan.settings.mask.max_pool,
+            max_pool=plan.selection.max_pool,
         )
         shown = mask_overlay(video, masks.at(0).cpu().numpy())
         write_video(shown, folder / "mask.mp4")

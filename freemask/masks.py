@@ -9,7 +9,7 @@ A cell is one cross site at one inversion entry; `mmc` says which cells to trust
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from freemask.config import MaskSettings
 from freemask.types import InputError, Masks, Site, WordMaps
 
 Cell = tuple[Site, int]  # a cross site and an inversion entry
+CellsByStep = tuple[tuple[Cell, ...], ...]
 Resolution = tuple[int, int]
 
 
@@ -28,16 +29,17 @@ class Selection:
 
     cells: for one mask per run a single entry, else one entry per step of the edit.
     by_resolution: the same for attention sites of certain resolutions.
-    threshold: on the heat, between 0 and 1.
+    threshold: on the heat, between 0 and 1. max_pool: maps before they become heat.
     """
 
-    cells: tuple[tuple[Cell, ...], ...]
+    cells: CellsByStep
     threshold: float
+    max_pool: bool
     origin: str
-    by_resolution: Mapping[Resolution, tuple[tuple[Cell, ...], ...]]
+    by_resolution: Mapping[Resolution, CellsByStep] = field(default_factory=dict)
 
 
-def heat(maps: Tensor, size: tuple[int, int], *, max_pool: bool = True) -> Tensor:
+def heat(maps: Tensor, size: tuple[int, int], *, max_pool: bool) -> Tensor:
     """Word maps `(..., F, h_l, w_l)` as heat `(..., F, H, W)`, 1 at each frame's maximum.
 
     Source: `algorithm.md` of the design, MMC steps 1 and 2; 3x3 max-pool of stride 1 as released,
@@ -91,7 +93,7 @@ def _mask(
     """One binary mask `(F, H, W)`."""
     total = torch.zeros(1)
     for site, entry in cells:  # one after the other: naive takes all sites and steps
-        total = total + heat(maps.maps[site][entry], size, max_pool=settings.max_pool)
+        total = total + heat(maps.maps[site][entry], size, max_pool=selection.max_pool)
     mean = total / total.amax((-2, -1), keepdim=True).clamp_min(1e-12)
     return dilate((mean >= selection.threshold).float(), settings.dilate)
 

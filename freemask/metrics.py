@@ -11,7 +11,6 @@ Frame accuracy and temporal consistency are FateZero's (Qi et al. 2023, arXiv 23
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import numpy as np
 
@@ -76,20 +75,6 @@ def frame_accuracy(
 def clip_text_score(frame_embeddings: np.ndarray, text: np.ndarray) -> float:
     """Mean cosine of the frames' embeddings `(F, E)` with a text's `(E,)`, in [-1, 1]."""
     return float((_unit(frame_embeddings) @ _unit(text)).mean())
-
-
-def nearest_candidate(
-    video: Video, candidates: Mapping[str, Video], *, where: np.ndarray | None = None
-) -> str:
-    """The name of the candidate of least mean squared error to the video; of equals the first.
-
-    where: region `(F, H, W)` that weighs the pixels; None = all of them. Raises ValueError if
-    there are no candidates, or if the region is empty, where none is nearer than another.
-    """
-    errors = {name: _mean_squared_error(video, c, where) for name, c in candidates.items()}
-    if not errors or any(math.isnan(error) for error in errors.values()):
-        raise ValueError(f"nothing to compare: {len(errors)} candidates, or an empty region")
-    return min(errors, key=lambda name: errors[name])
 
 
 def paired_interval(

@@ -5,8 +5,9 @@ For a clip with ground truth `Y`, cross site `l`, inversion entry at timestep `t
     MMC(l, t) = mean over clips and frames of 1 - mIoU(heat(l, t) >= th, Y)
     LMMC(l) = mean_t MMC(l, t)        TMMC(t) = mean_l MMC(l, t)
 
-with mIoU over the two classes (FreeMask, arXiv 2409.20500). A `Codebook` keeps the table and
-`select` takes the cells that it trusts. Steps are kept as timesteps, so that a codebook measured
+with mIoU over the two classes (FreeMask, arXiv 2409.20500). The data choose the threshold, and
+whether maps are max-pooled. A `Codebook` keeps the table and `select` takes the cells that it
+trusts. Steps are kept as timesteps, so that a codebook measured
 with 50 steps serves any other number: the nearest timestep is taken.
 """
 
@@ -24,11 +25,11 @@ import torch
 from torch import Tensor
 
 from freemask.config import MaskSettings
-from freemask.masks import Cell, Selection, heat
+from freemask.masks import CellsByStep, Selection, heat
 from freemask.types import InputError, Site, WordMaps
 
 BINS = 40  # thresholds are i / BINS
-RELEASED = 0.3  # the threshold of the releases, which have 0.3 to 0.4
+UNMEASURED = (0.3, True)  # threshold (0.3 to 0.4) and max-pooling as released
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Codebook:
     sites: module paths of the cross sites. levels: how often each one's latents are halved.
     timesteps: ascending. mmc, spread: mean and standard deviation over clips, `[site][timestep]`.
     lmmc_spread, tmmc_spread: standard deviation over clips of each site's, each timestep's mean.
-    threshold: the one at which the best cell costs least; all figures are measured at it.
+    threshold, max_pool: those with which the best cell costs least; all figures are measured so.
     editor, checkpoint, steps, data, clips: what it was measured on.
     """
 
@@ -48,6 +49,7 @@ class Codebook:
     data: str
     clips: int
     threshold: float
+    max_pool: bool
     sites: tuple[str, ...]
     levels: tuple[int, ...]
     timesteps: tuple[int, ...]
@@ -123,8 +125,9 @@ class Codebook:
 
 @dataclass(frozen=True, eq=False)
 class ClipCost:
-    """The cost of one clip: `(BINS - 1, sites, timesteps)`, a row per threshold as in `clip_cost`.
+    """The cost of one clip: `(2, BINS - 1, sites, timesteps)`.
 
+    First with bare maps, then with max-pooled ones; a row per threshold as in `clip_cost`.
     sites, levels, timesteps: as in `Codebook`.
     """
 
@@ -136,7 +139,13 @@ class ClipCost:
     @classmethod
     def measure(cls, maps: WordMaps, truth: Tensor) -> ClipCost:
         """Of the maps of a clip's word, against its true mask `(F, H, W)`."""
-        costs = np.stack([clip_cost(m, truth) for m in maps.maps.values()], axis=1)
+        costs = np.stack(
+            [
+                np.stack([clip_cost(m, truth, max_pool=pooled) for pooled in (False, True)])
+                for m in maps.maps.values()
+            ],
+            axis=2,
+        )
         sites, levels = zip(*((site.name, site.level) for site in maps.maps), strict=True)
         return cls(costs, sites, levels, maps.timesteps)
 
@@ -184,14 +193,15 @@ class Calibration:
         if (clip.sites, clip.timesteps) != (first.sites, first.timesteps):
             raise InputError("clips of one calibration must share their sites and timesteps")
         self._cells.add(clip.costs)
-        self._by_site.add(clip.costs.mean(2))
-        self._by_step.add(clip.costs.mean(1))
+        self._by_site.add(clip.costs.mean(3))
+        self._by_step.add(clip.costs.mean(2))
 
     def codebook(self, *, editor: str, checkpoint: str, data: str) -> Codebook:
         """The table over all clips so far."""
         if self._first is None:
             raise InputError("no clip to calibrate on; give at least one with a mask and a word")
-        best = int(self._cells.mean.min(axis=(1, 2)).argmin())
+        least = self._cells.mean.min(axis=(2, 3))
+        best = np.unravel_index(least.argmin(), least.shape)  # with maps as they are, or pooled
         mean, spread = (np.round(a[best], 5).tolist() for a in (self._cells.mean, self._cells.std))
         return Codebook(
             editor=editor,
@@ -199,7 +209,8 @@ class Calibration:
             steps=len(self._first.timesteps),
             data=data,
             clips=self._cells.count,
-            threshold=(best + 1) / BINS,
+            threshold=int(best[1] + 1) / BINS,
+            max_pool=bool(best[0]),
             sites=self._first.sites,
             levels=self._first.levels,
             timesteps=self._first.timesteps,
@@ -210,7 +221,7 @@ class Calibration:
         )
 
 
-def clip_cost(maps: Tensor, truth: Tensor) -> np.ndarray:
+def clip_cost(maps: Tensor, truth: Tensor, *, max_pool: bool = False) -> np.ndarray:
     """`1 - mIoU` of word maps `(T, F, h, w)` against `truth (F, H, W)`, mean over frames.
 
     Returns `(BINS - 1, T)`, one row per threshold `1 / BINS, 2 / BINS, ...`. All thresholds come
@@ -218,7 +229,7 @@ def clip_cost(maps: Tensor, truth: Tensor) -> np.ndarray:
     """
     steps, frames = maps.shape[:2]
     size = (int(truth.shape[1]), int(truth.shape[2]))
-    bins = (heat(maps, size) * BINS).long().clamp(max=BINS - 1)
+    bins = (heat(maps, size, max_pool=max_pool) * BINS).long().clamp(max=BINS - 1)
     cells = torch.arange(steps * frames).view(steps, frames, 1, 1)
     inside = (truth >= 0.5).long()
     index = (cells * 2 + inside) * BINS + bins
@@ -249,35 +260,48 @@ def select(
     """
     cross = {site.name: site for site in sites if site.kind == "cross"}
     steps = len(timesteps)
+
+    def selection(cells: CellsByStep, origin: str, **more: Any) -> Selection:
+        threshold, max_pool = UNMEASURED
+        if codebook and settings.sites != "released":
+            threshold, max_pool = codebook.threshold, codebook.max_pool
+        threshold = settings.threshold or threshold
+        max_pool = max_pool if settings.max_pool is None else settings.max_pool
+        return Selection(cells, threshold, max_pool, origin, **more)
+
     if settings.policy == "naive":
         cells = tuple((site, entry) for site in cross.values() for entry in range(steps))
-        threshold = settings.threshold or (codebook.threshold if codebook else 0.4)
-        return Selection((cells,), threshold, "mean of all sites and steps", {})
+        return selection((cells,), "mean of all sites and steps")
     if settings.sites == "released":
         chosen = released_sites(cross.values())
         early = (steps // 5,)  # entry 10 of 50
-        entries = early if settings.policy == "time_agnostic" else _every_step(timesteps)
+        entries = _every_step(timesteps) if settings.policy == "time_aware" else early
         origin = f"{settings.policy}, as released: {', '.join(site.name for site in chosen)}"
-        return Selection(_cells(chosen, entries), settings.threshold or RELEASED, origin, {})
+        return selection(_cells(chosen, entries), origin)
     if codebook is None:
         raise InputError(
             "this checkpoint has no codebook; write one with `freemask calibrate`, or choose "
             "mask.policy=naive or mask.sites=released, which need none"
         )
     codebook.check(sites)
+
+    def cells_of(chosen: Sequence[Site]) -> CellsByStep:
+        if settings.policy == "best":
+            return (tuple((site, _best_entry(codebook, site, timesteps)) for site in chosen),)
+        return _cells(chosen, _entries(codebook, settings, timesteps))
+
     chosen = _chosen_sites(codebook, settings, cross)
-    entries = _entries(codebook, settings, timesteps)
     by_resolution = {}
     if settings.sites == "best_per_resolution":
         by_resolution = {
-            site.resolution: _cells([site], entries)
+            site.resolution: cells_of([site])
             for site in reversed([cross[name] for name in codebook.ranked_sites()])
         }
-    origin = f"{settings.policy}: {', '.join(site.name for site in chosen)}"
-    if len(entries) == 1:
-        origin += f" at t = {timesteps[entries[0]]}"
-    threshold = settings.threshold or codebook.threshold
-    return Selection(_cells(chosen, entries), threshold, origin, by_resolution)
+    by_step = cells_of(chosen)
+    named = [site.name for site in chosen]
+    if len(by_step) == 1:
+        named = [f"{site.name} at t = {timesteps[entry]}" for site, entry in by_step[0]]
+    return selection(by_step, f"{settings.policy}: {', '.join(named)}", by_resolution=by_resolution)
 
 
 def released_sites(cross: Iterable[Site]) -> list[Site]:
@@ -289,7 +313,7 @@ def released_sites(cross: Iterable[Site]) -> list[Site]:
     return down[2:4] + up[:3]
 
 
-def _cells(sites: Sequence[Site], entries: Sequence[int]) -> tuple[tuple[Cell, ...], ...]:
+def _cells(sites: Sequence[Site], entries: Sequence[int]) -> CellsByStep:
     return tuple(tuple((site, entry) for site in sites) for entry in entries)
 
 
@@ -308,6 +332,11 @@ def _chosen_sites(codebook: Codebook, settings: MaskSettings, cross: dict[str, S
 def _every_step(timesteps: Sequence[int]) -> tuple[int, ...]:
     """For each step of the edit the inversion entry of its timestep."""
     return tuple(reversed(range(len(timesteps))))
+
+
+def _best_entry(codebook: Codebook, site: Site, timesteps: Sequence[int]) -> int:
+    """The inversion entry at which a site costs least."""
+    return int(np.argmin([codebook.cost(site, timestep) for timestep in timesteps]))
 
 
 def _entries(

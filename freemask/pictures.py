@@ -37,9 +37,9 @@ def draw_word_maps(
     path: Path,
     *,
     threshold: float,
+    max_pool: bool,
     chosen: Collection[Cell] = (),
     codebook: Codebook | None = None,
-    max_pool: bool = True,
     columns: int = 8,
 ) -> None:
     """A contact sheet of a word's maps on the clip's middle frame, beside `path` as .png and .svg.

@@ -10,6 +10,7 @@ size come from correlations. The ground is judged by its colours and its texture
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +49,15 @@ def find_object(video: Video, name: str, colour: str | None, style: str | None) 
         corners = tuple((int(p) // columns, int(p) % columns) for p in places)
         found.append(Sighting(float(best.mean()), float(extent), corners))
     return min(found, key=lambda sighting: sighting.error)
+
+
+def path_errors(video: Video, candidates: Mapping[str, sprites.Clip]) -> dict[str, float]:
+    """By candidate, the error of its object, colour and style on its best-matching path."""
+    scenes = {name: clip.scene for name, clip in candidates.items()}
+    return {
+        name: find_object(video, scene.object, scene.colour, scene.style).error
+        for name, scene in scenes.items()
+    }
 
 
 def recognise_object(video: Video, colour: str | None, style: str | None) -> str:

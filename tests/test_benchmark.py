@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,20 @@ def test_the_answer_scores_best_and_the_source_worst(task: str) -> None:
     case = make(task)
     right = benchmark.score(case, case.answer.video, case.object_mask)
     wrong = benchmark.score(case, case.clip.video, None)
-    assert (right["nearer"], right["nearest"], right["miou"]) == (1, 1, 1)
-    assert (wrong["nearer"], wrong["nearest"]) == (0, 0)
+    columns = ("nearer", "nearest", "nearer_in_place", "nearest_in_place")
+    assert {right[c] for c in columns} == {1.0} == {right["miou"]}
+    assert {wrong[c] for c in columns} == {0.0}
     assert right["psnr_inside"] == float("inf") > wrong["psnr_inside"]
     assert wrong["psnr_source"] == float("inf")
     assert "miou" not in wrong
+
+
+def test_an_object_beside_its_place_is_known_but_not_in_place() -> None:
+    case = make("shape")
+    moved = replace(case.answer.scene, centre=(0.35, 0.65), extent=0.5).render().video
+    figures = benchmark.score(case, moved, None)
+    assert (figures["nearer"], figures["nearest"]) == (1, 1)
+    assert figures["nearest_in_place"] == 0
 
 
 def test_a_case_changes_one_thing_and_says_so_in_its_prompts() -> None:

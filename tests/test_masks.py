@@ -31,8 +31,8 @@ def bright_at(row: int, column: int) -> WordMaps:
     return WordMaps({SITES[1]: maps}, (1, 501))
 
 
-def selection(*cells: Cell, threshold: float = 0.5) -> Selection:
-    return Selection((cells,), threshold, "the test's", {})
+def selection(*cells: Cell, threshold: float = 0.5, max_pool: bool = False) -> Selection:
+    return Selection((cells,), threshold, max_pool, "the test's")
 
 
 def masks_of(maps: dict[str, WordMaps], chosen: Selection, **settings: Any) -> Masks:
@@ -41,7 +41,7 @@ def masks_of(maps: dict[str, WordMaps], chosen: Selection, **settings: Any) -> M
 
 def test_heat_is_one_at_the_maximum_of_every_frame() -> None:
     maps = word_maps(0).maps[SITES[0]]
-    found = heat(maps, SIZE)
+    found = heat(maps, SIZE, max_pool=True)
     assert found.shape == (2, 3, *SIZE)
     assert found.min() >= 0
     torch.testing.assert_close(found.amax((-2, -1)), torch.ones(2, 3))
@@ -50,11 +50,13 @@ def test_heat_is_one_at_the_maximum_of_every_frame() -> None:
 def test_heat_does_not_depend_on_the_scale_of_a_frame() -> None:
     maps = word_maps(0).maps[SITES[0]]
     scale = torch.tensor([1.0, 1e-3, 7.0])[:, None, None]
-    torch.testing.assert_close(heat(maps * scale, SIZE), heat(maps, SIZE))
+    torch.testing.assert_close(
+        heat(maps * scale, SIZE, max_pool=True), heat(maps, SIZE, max_pool=True)
+    )
 
 
 def test_heat_of_a_word_that_is_nowhere_is_zero() -> None:
-    assert (heat(torch.zeros(2, 3, 5), SIZE) == 0).all()
+    assert (heat(torch.zeros(2, 3, 5), SIZE, max_pool=True) == 0).all()
 
 
 def test_max_pool_takes_the_brightest_of_each_cells_neighbours() -> None:
@@ -63,13 +65,13 @@ def test_max_pool_takes_the_brightest_of_each_cells_neighbours() -> None:
     pooled = torch.zeros(1, 4, 6)
     pooled[0, 2:, :2] = 0.5
     pooled[0, :3, 2:5] = 1
-    torch.testing.assert_close(heat(maps, (4, 6)), pooled)
+    torch.testing.assert_close(heat(maps, (4, 6), max_pool=True), pooled)
     torch.testing.assert_close(heat(maps, (4, 6), max_pool=False), maps)
 
 
 def test_the_mask_is_one_where_the_word_is() -> None:
     chosen = selection((SITES[1], 0))
-    found = masks_of({"source": bright_at(2, 7)}, chosen, max_pool=False).values
+    found = masks_of({"source": bright_at(2, 7)}, chosen).values
     assert found.shape == (1, 3, *SIZE)
     assert (found[..., 4:6, 14:16] == 1).all()
     assert (found[..., :2, :] == 0).all()
@@ -78,7 +80,8 @@ def test_the_mask_is_one_where_the_word_is() -> None:
 
 def test_the_mask_is_the_mean_heat_of_its_cells_cut_at_the_threshold() -> None:
     maps, cells = word_maps(1), [(SITES[0], 1), (SITES[1], 0), (SITES[1], 1)]
-    mean = torch.stack([heat(maps.maps[site][entry], SIZE) for site, entry in cells]).mean(0)
+    every = [heat(maps.maps[site][entry], SIZE, max_pool=False) for site, entry in cells]
+    mean = torch.stack(every).mean(0)
     mean = mean / mean.amax((-2, -1), keepdim=True)
     for threshold in (0.7, 0.9):
         chosen = selection(*cells, threshold=threshold)
@@ -87,11 +90,11 @@ def test_the_mask_is_the_mean_heat_of_its_cells_cut_at_the_threshold() -> None:
         assert 0 < found.mean() < 1
 
 
-def test_settings_choose_the_pooling_and_the_dilation() -> None:
-    maps, chosen = {"source": bright_at(2, 7)}, selection((SITES[1], 0))
-    bare = masks_of(maps, chosen, max_pool=False).values
-    assert masks_of(maps, chosen, max_pool=True).values.sum() > bare.sum()
-    grown = masks_of(maps, chosen, max_pool=False, dilate=2).values
+def test_the_pooling_and_the_dilation_are_those_asked_for() -> None:
+    maps, cell = {"source": bright_at(2, 7)}, (SITES[1], 0)
+    bare = masks_of(maps, selection(cell)).values
+    assert masks_of(maps, selection(cell, max_pool=True)).values.sum() > bare.sum()
+    grown = masks_of(maps, selection(cell), dilate=2).values
     assert torch.equal(grown[0], dilate(bare[0], 2))
 
 
@@ -106,7 +109,7 @@ def test_union_joins_the_masks_of_both_words() -> None:
 
 def test_a_selection_by_step_gives_a_mask_for_every_step() -> None:
     maps = word_maps(2)
-    by_step = Selection((((SITES[0], 1),), ((SITES[0], 0),)), 0.95, "the test's", {})
+    by_step = Selection((((SITES[0], 1),), ((SITES[0], 0),)), 0.95, False, "the test's")
     found = masks_of({"source": maps}, by_step)
     for step, entry in enumerate((1, 0)):
         alone = masks_of({"source": maps}, selection((SITES[0], entry), threshold=0.95))
@@ -116,7 +119,7 @@ def test_a_selection_by_step_gives_a_mask_for_every_step() -> None:
 
 def test_masks_by_resolution_come_from_their_own_cells() -> None:
     maps, (coarse, fine) = word_maps(3), [((site, 0),) for site in SITES]
-    chosen = Selection((fine,), 0.6, "the test's", {(3, 5): (coarse,)})
+    chosen = Selection((fine,), 0.6, False, "the test's", {(3, 5): (coarse,)})
     found = masks_of({"source": maps}, chosen)
     expected = masks_of({"source": maps}, selection(*coarse, threshold=0.6))
     assert torch.equal(found.at(0, (3, 5)), expected.at(0))

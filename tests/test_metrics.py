@@ -13,7 +13,6 @@ from freemask.metrics import (
     frame_accuracy,
     iou,
     mean_iou,
-    nearest_candidate,
     paired_interval,
     psnr,
     temporal_consistency,
@@ -142,23 +141,6 @@ def test_frame_accuracy_counts_frames_nearer_to_the_target() -> None:
 def test_clip_text_score_is_the_mean_cosine() -> None:
     frames = np.array([[3.0, 4.0], [0.0, 2.0]], dtype=np.float32)
     assert clip_text_score(frames, np.array([10.0, 0.0])) == pytest.approx((0.6 + 0.0) / 2)
-
-
-def test_the_nearest_candidate_has_the_least_error_in_the_region() -> None:
-    video, left = flat(100), region("9900", "9900")
-    video.frames[:, :, 2:] = 200
-    candidates = {"dark": flat(90), "light": flat(190), "between": flat(140)}
-    assert nearest_candidate(video, candidates, where=left) == "dark"
-    assert nearest_candidate(video, candidates, where=1 - left) == "light"
-    assert nearest_candidate(video, candidates) == "between"
-    assert nearest_candidate(video, {"first": flat(99), "second": flat(101)}, where=left) == "first"
-
-
-def test_nearest_needs_something_to_compare() -> None:
-    with pytest.raises(ValueError, match="0 candidates"):
-        nearest_candidate(flat(1), {})
-    with pytest.raises(ValueError, match="empty region"):
-        nearest_candidate(flat(1), {"one": flat(1)}, where=np.zeros((1, 2, 4)))
 
 
 def test_shapes_must_agree() -> None:

@@ -33,6 +33,7 @@ CODEBOOK = Codebook(
     data="by hand",
     clips=2,
     threshold=0.4,
+    max_pool=True,
     sites=("a", "b", "c"),
     levels=(0, 1, 1),
     timesteps=(1, 401, 801),
@@ -56,13 +57,14 @@ def mean_iou(mask: np.ndarray, truth: np.ndarray) -> float:
     return float(np.mean(ious))
 
 
-def test_the_cost_of_a_clip_is_one_minus_its_mean_iou_at_every_threshold() -> None:
+@pytest.mark.parametrize("max_pool", [False, True])
+def test_the_cost_of_a_clip_is_one_minus_its_mean_iou_at_every_threshold(max_pool: bool) -> None:
     maps = random_maps(0, frames=4)
     truth = (torch.rand(4, 13, 17, generator=torch.Generator().manual_seed(1)) > 0.6).float()
     truth[1], truth[2], maps[1, 1] = 0, 1, 0  # nothing to edit, all of it, and a word nowhere
-    found = clip_cost(maps, truth)
+    found = clip_cost(maps, truth, max_pool=max_pool)
     assert found.shape == (BINS - 1, 2)
-    hot, there = heat(maps, (13, 17)).double().numpy(), truth.numpy() >= 0.5
+    hot, there = heat(maps, (13, 17), max_pool=max_pool).double().numpy(), truth.numpy() >= 0.5
     for row, column in np.ndindex(found.shape):
         masks = hot[column] >= (row + 1) / BINS
         costs = [1 - mean_iou(mask, t) for mask, t in zip(masks, there, strict=True)]
@@ -72,15 +74,20 @@ def test_the_cost_of_a_clip_is_one_minus_its_mean_iou_at_every_threshold() -> No
 def test_a_perfect_map_costs_nothing_and_one_turned_round_costs_all() -> None:
     core = torch.zeros(1, 12, 16)
     core[0, 4:8, 5:9] = 1
-    truth = dilate(core, 1)  # the 3x3 max-pool of heat
     middle = BINS // 2
-    assert clip_cost(core[None] * 0.02, truth)[middle, 0] == 0
-    assert clip_cost(core[None], 1 - truth)[middle, 0] == 1
-    assert 0 < clip_cost(core[None], core)[middle, 0] < 0.5
+    for max_pool, truth in ((False, core), (True, dilate(core, 1))):
+
+        def cost(maps: Tensor, truth: Tensor, max_pool: bool = max_pool) -> float:
+            return float(clip_cost(maps[None], truth, max_pool=max_pool)[middle, 0])
+
+        assert cost(core * 0.02, truth) == 0
+        assert cost(core, 1 - truth) == 1
+        assert 0 < cost(core, truth, not max_pool) < 0.5
 
 
 def knowing(seed: int) -> tuple[Tensor, Tensor]:
-    """A map `(1, F, h, w)` that is bright in the object and noisy elsewhere, and its truth."""
+    """A map `(1, F, h, w)` that is bright in the object's core and noisy elsewhere, and its truth,
+    which max-pooling finds."""
     core = torch.zeros(3, 10, 14)
     core[:, 4:6, 5:9] = 1
     dim = torch.rand(3, 10, 14, generator=torch.Generator().manual_seed(seed)) / 2
@@ -117,7 +124,7 @@ def test_spreads_are_those_of_each_clips_means() -> None:
 
 
 def random_cost(seed: int, **values: Any) -> ClipCost:
-    costs = np.random.default_rng(seed).random((BINS - 1, 3, 50))
+    costs = np.random.default_rng(seed).random((2, BINS - 1, 3, 50))
     return replace(ClipCost(costs, ("a", "b", "c"), (0, 1, 1), tuple(range(50))), **values)
 
 
@@ -159,10 +166,24 @@ def test_a_clips_cost_comes_back_from_its_file_and_parts_serve_one_run(tmp_path:
 
 def test_the_threshold_is_the_cheapest_one() -> None:
     codebook = calibrated(0)
-    costs = clip_cost(*knowing(0))[:, 0]
+    costs = clip_cost(*knowing(0), max_pool=True)[:, 0]
+    assert codebook.max_pool
     assert 0 < costs.argmin() < BINS - 2
     assert codebook.threshold == (costs.argmin() + 1) / BINS
     assert codebook.mmc[1][1] == pytest.approx(costs.min(), abs=1e-5)
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_maps_are_pooled_where_that_costs_less(pooled: bool) -> None:
+    maps, truth = knowing(3)
+    truth = truth if pooled else (maps[0] > 0.9).float()
+    calibration = Calibration()
+    calibration.add(ClipCost.measure(WordMaps({SITES[0]: maps}, (1,)), truth))
+    codebook = calibration.codebook(editor="tiny", checkpoint="x", data="one")
+    assert codebook.max_pool == pooled
+    own = select(codebook, MaskSettings(), SITES[:1], (1,))
+    given = select(codebook, MaskSettings(max_pool=not pooled), SITES[:1], (1,))
+    assert (own.max_pool, given.max_pool) == (pooled, not pooled)
 
 
 def test_lmmc_and_tmmc_are_means_of_the_table() -> None:
@@ -234,6 +255,16 @@ def test_time_aware_takes_the_entry_of_each_step_of_the_edit() -> None:
     assert chosen(policy="time_aware") == [[("b", entry)] for entry in (3, 2, 1, 0)]
 
 
+def test_best_takes_each_site_at_its_own_cheapest_timestep() -> None:
+    assert chosen(policy="best") == [[("b", 1)]]  # the codebook's 401 serves 251 and 501
+    assert chosen(policy="best", sites="mean_of", top_k=3) == [[("b", 1), ("c", 3), ("a", 1)]]
+    assert chosen(policy="best", sites="explicit", explicit=["c"]) == [[("c", 3)]]
+    settings = MaskSettings(policy="best", sites="best_per_resolution")
+    selection = select(CODEBOOK, settings, SITES, ENTRIES)
+    assert selection.by_resolution == {(6, 10): (((SITES[0], 1),),), (3, 5): (((SITES[1], 1),),)}
+    assert selection.origin == "best: b at t = 251"
+
+
 def test_naive_takes_every_site_at_every_step_and_needs_no_codebook() -> None:
     every = [[(name, entry) for name in "abc" for entry in range(4)]]
     assert chosen(policy="naive") == chosen(None, policy="naive") == every
@@ -257,7 +288,7 @@ def test_the_released_layers_need_no_codebook() -> None:
     assert [[(site.name, entry) for site, entry in cells] for cells in fixed.cells] == [
         [(name, 10) for name in taken]
     ]
-    assert fixed.threshold == 0.3
+    assert (fixed.threshold, fixed.max_pool) == (0.3, True)
     settings = MaskSettings(sites="released", policy="time_aware", threshold=0.4)
     current = select(None, settings, sites, timesteps)
     assert [cells[0][1] for cells in current.cells] == list(range(49, -1, -1))

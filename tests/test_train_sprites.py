@@ -114,8 +114,9 @@ class Noise(torch.utils.data.Dataset):
         return {"latents": torch.randn(4, 8, 8), "text": torch.randn(8, 8)}
 
 
+@pytest.mark.parametrize("devices", [1, 2])
 def test_a_finished_stage_keeps_its_last_step_and_is_not_trained_again(
-    tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    devices: int, tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage = tool.Stage(steps=3, batch=2, learning_rate=1e-3, examples=8)
     monkeypatch.setitem(tool.STAGES, "sd", stage)
@@ -130,7 +131,7 @@ def test_a_finished_stage_keeps_its_last_step_and_is_not_trained_again(
         module = tool.training.DenoiserTraining(
             unet, tool.DDPMScheduler(**tool.SCHEDULER_CONFIG), **tool.schedule("sd")
         )
-        tool.fit(tmp_path, "sd", module, Noise(), 1)
+        tool.fit(tmp_path, "sd", module, Noise(), devices)
         state = torch.load(tmp_path / "sd" / "last.ckpt", weights_only=True)
         assert state["global_step"] == 3
         weights: dict[str, torch.Tensor] = tool.averaged_weights(tmp_path, "sd", "unet.")

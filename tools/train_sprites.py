@@ -108,9 +108,9 @@ UNET_CONFIG = {
 }
 SCHEDULER_CONFIG = {
     "num_train_timesteps": 1000,
-    "beta_schedule": "linear",
-    "beta_start": 1e-4,
-    "beta_end": 0.02,
+    "beta_schedule": "scaled_linear",  # as Stable Diffusion
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
     "prediction_type": "v_prediction",
     "clip_sample": False,
     "steps_offset": 1,
@@ -203,6 +203,19 @@ class LatentData(Dataset):
 # --- training -------------------------------------------------------------------------------
 
 
+class SaveLastStep(L.Callback):
+    """Saves when training ends, in the process that trained: the last step is rarely a round one.
+
+    It belongs behind the averaging of weights, which then has put the averages in their place.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        trainer.save_checkpoint(self.path)
+
+
 def fit(
     work: Path, stage: str, module: training.TrainingModule, data: Dataset[Any], devices: int
 ) -> None:
@@ -221,6 +234,7 @@ def fit(
         log_every_n_steps=20,
         callbacks=[
             EMAWeightAveraging(decay=size.ema_decay),
+            SaveLastStep(newest),
             ModelCheckpoint(folder, every_n_train_steps=500, save_last=True, save_top_k=0),
             TQDMProgressBar(refresh_rate=100),
         ],
@@ -228,7 +242,6 @@ def fit(
     )
     loader = DataLoader(data, batch_size=size.batch, shuffle=True, drop_last=True)
     trainer.fit(module, loader, ckpt_path=newest if newest.exists() else None)
-    trainer.save_checkpoint(newest)  # the last step is rarely one that a callback saves
 
 
 def averaged_weights(work: Path, stage: str, prefix: str) -> dict[str, Tensor]:

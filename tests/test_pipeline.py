@@ -26,7 +26,7 @@ from freemask.types import EditRequest, InputError, Inversion, Video
 SOURCE, TARGET = "a bear moving left on the grass", "a panda moving left on the grass"
 STEPS = 4
 KINDS = ("cross_replace", "self_replace", "temporal_replace")
-CLOSED = {f"fusion.{kind}": [0, 0] for kind in (*KINDS, "latent_blend")}
+CLOSED = {f"fusion.{kind}": [0, 0] for kind in (*KINDS, "latent_blend")} | {"strength": 1.0}
 OPEN = CLOSED | {f"fusion.{kind}": [0, 1] for kind in KINDS}
 BLEND = {"fusion.latent_blend": [0, 1]}
 NAIVE = {"mask.policy": "naive", "mask.threshold": 0.99}  # its maps are almost flat
@@ -270,12 +270,13 @@ def test_a_codebook_measured_here_serves_an_edit_with_other_steps(
     codebook = calibrate(editor, [source], data="one clip", steps=3)
     maps = invert(editor, small, SOURCE, words="bear", steps=3).word_maps["source"]
     assert codebook.timesteps == maps.timesteps
-    for row, site in enumerate(codebook.sites):
-        cost = mmc.clip_cost(maps.maps[next(s for s in maps.maps if s.name == site)], truth)
-        np.testing.assert_allclose(cost.min(), min(codebook.mmc[row]), atol=0.2)
+    at_threshold = round(codebook.threshold * mmc.BINS) - 1
+    for measured, kept in zip(maps.maps.values(), codebook.mmc, strict=True):
+        costs = mmc.clip_cost(measured, truth, max_pool=codebook.max_pool)
+        np.testing.assert_allclose(costs[at_threshold], kept, atol=1e-5)
     assert codebook.checkpoint == editor.fingerprint()
     codebook.save(tmp_path / "codebook.json")
-    for policy, masks in (("time_agnostic", 1), ("time_aware", 2)):
+    for policy, masks in (("time_agnostic", 1), ("best", 1), ("time_aware", 2)):
         settings = {"mask.policy": policy, "codebook": str(tmp_path / "codebook.json")}
         result = edit(editor, small, ask(OPEN | settings, steps=2))
         assert len(result.masks.values) == masks

@@ -143,7 +143,8 @@ def _words(axes: Any, codebook: Codebook) -> None:
     lines = [
         f"{codebook.editor}, checkpoint {codebook.checkpoint}",
         f"{codebook.clips} clips: {codebook.data}",
-        f"{codebook.steps} inversion steps, threshold {codebook.threshold:g}",
+        f"{codebook.steps} inversion steps, threshold {codebook.threshold:g}"
+        f"{', max-pooled' if codebook.max_pool else ''}",
         f"best site: {_short(codebook.ranked_sites()[0])}",
         f"best timestep: {codebook.best_timestep}",
     ]

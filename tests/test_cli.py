@@ -234,7 +234,7 @@ def test_masks_shows_every_site_and_the_mask_over_the_clip(
     out = folder / "masks"
     given = ["masks", *common, *clip, f"--out={out}", "--words=bear", f"codebook={book}"]
     assert cli.main(given) == 0
-    assert "mask from time_agnostic" in capsys.readouterr().out
+    assert "mask from best" in capsys.readouterr().out
     names = ["mask.gif", "mask.mp4", "masks.npz", "sheet.png", "sheet.svg"]
     assert sorted(path.name for path in out.iterdir()) == names
     drawn = (out / "sheet.svg").read_text()

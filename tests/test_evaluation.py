@@ -101,6 +101,6 @@ def test_figures_of_other_presets_or_codebooks_are_not_taken_over(
     folder = config.folder()
     shutil.copytree(folder, tmp_path / "configs")
     preset = tmp_path / "configs" / "task" / "shape.yaml"
-    preset.write_text(preset.read_text().replace("dilate: 2", "dilate: 3"))
+    preset.write_text(preset.read_text().replace("dilate:", "dilate: 7 #"))
     monkeypatch.setattr(config, "folder", lambda: tmp_path / "configs")
     assert evaluation.identity(request, editor) != before

@@ -33,7 +33,9 @@ class MaskSettings:
         the fixed layers of the authors' and FateZero's releases, which need no codebook.
     threshold: on the map divided by its frame's maximum; None takes the codebook's.
     max_pool: maps by 3x3 before they are resized; None does as the codebook was measured.
-    union: join the maps of the source and the target word, for edits that change the shape.
+    words: whose maps. "source": the source word's; "union": M* is where either word's own mask is
+        (the paper's choice where the shape changes); "both": one mask of both words' maps together.
+    average: of the chosen maps, "arithmetic" or "geometric" (where all of them agree).
     dilate: grow the binary mask by so many pixels.
     """
 
@@ -43,7 +45,8 @@ class MaskSettings:
     explicit: list[str] = field(default_factory=list)
     threshold: float | None = None
     max_pool: bool | None = None
-    union: bool = True
+    words: str = "union"
+    average: str = "arithmetic"
     dilate: int = 0
 
 
@@ -57,6 +60,8 @@ class FusionSettings:
     temporal_mode: "map" (rows of the attention) or "qk" (queries and keys mixed row by row).
     invert_temporal: use 1 - M* for temporal attention, as the release does for shape edits.
     latent_blend: window in which latents outside M* are put back to the source's.
+    pixel_blend: outside M* keep the source's own pixels, not the VAE's picture of them.
+    feather: with `pixel_blend`, pixels inside the edge of M* over which the edit fades in.
     alignment: "auto", "replace" or "refine".
     word_weight: factor on the attention to the target's edited word. reweight: the same for other
         words of the target, word -> factor.
@@ -69,6 +74,8 @@ class FusionSettings:
     temporal_mode: str = "map"
     invert_temporal: bool = False
     latent_blend: list[float] = field(default_factory=lambda: [0.2, 0.8])
+    pixel_blend: bool = False
+    feather: int = 1
     alignment: str = "auto"
     word_weight: float = 1.0
     reweight: dict[str, float] = field(default_factory=dict)
@@ -101,6 +108,8 @@ class Settings:
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "mask.policy": ("time_agnostic", "time_aware", "best", "naive"),
+    "mask.words": ("source", "union", "both"),
+    "mask.average": ("arithmetic", "geometric"),
     "mask.sites": ("best", "best_per_resolution", "mean_of", "explicit", "released"),
     "fusion.temporal_mode": ("map", "qk"),
     "fusion.alignment": ("auto", "replace", "refine"),
@@ -208,8 +217,8 @@ def check(settings: Settings) -> None:
         raise InputError(f"strength is {settings.strength}; it must be above 0 and at most 1")
     if not 0 <= settings.eta <= 1:
         raise InputError(f"eta is {settings.eta}; it must lie in [0, 1]")
-    if settings.mask.top_k < 1 or settings.mask.dilate < 0:
-        raise InputError("mask.top_k must be 1 or more, and mask.dilate 0 or more")
+    if settings.mask.top_k < 1 or settings.mask.dilate < 0 or fusion.feather < 0:
+        raise InputError("mask.top_k must be 1 or more, mask.dilate and fusion.feather 0 or more")
 
 
 def _is_window(value: Any) -> bool:

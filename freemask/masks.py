@@ -1,9 +1,11 @@
 """Word maps to the mask `M*`: which maps, resized, normalised, joined and cut at a threshold.
 
     heat = resize(max_pool(map)) / max per frame          in [0, 1], `(F, H, W)`
-    M*   = dilate(mean over the chosen cells of heat >= threshold)
+    M*   = dilate(mean over the chosen cells of heat / max per frame >= threshold)
 
-A cell is one cross site at one inversion entry; `mmc` says which cells to trust. Mask 1 = edit.
+A cell is one cross site at one inversion entry; `mmc` says which cells to trust. The mean is the
+arithmetic one, or the geometric one, which stays low where any of the maps does: what only one map
+shows (a cloud, say) is left out. Mask 1 = edit.
 """
 
 from __future__ import annotations
@@ -11,16 +13,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from freemask.config import MaskSettings
-from freemask.types import InputError, Masks, Site, WordMaps
+from freemask.types import InputError, Masks, Site, Video, WordMaps
 
 Cell = tuple[Site, int]  # a cross site and an inversion entry
 CellsByStep = tuple[tuple[Cell, ...], ...]
 Resolution = tuple[int, int]
+ROLES = {"source": ("source",), "union": ("source", "target"), "both": ("source", "target")}
+LEAST_HEAT = 1e-3  # below it a map counts as silent in a geometric mean, not as a veto
 
 
 @dataclass(frozen=True)
@@ -59,22 +64,16 @@ def make_masks(
     settings: MaskSettings,
     size: tuple[int, int],
 ) -> Masks:
-    """`M*` in pixels from the maps of the source word and, with `union`, of the target word."""
-    roles = [role for role in ("source", "target") if role in word_maps]
-    if not settings.union:
-        roles = roles[:1]
+    """`M*` in pixels from the maps of the source word and, as `words` says, of the target word."""
+    roles = [word_maps[role] for role in ROLES[settings.words] if role in word_maps]
+    groups = [[maps] for maps in roles] if settings.words == "union" else [roles]
 
-    def joined(cells_by_step: Sequence[Sequence[Cell]]) -> Tensor:
-        by_role = [
-            torch.stack(
-                [
-                    _mask(word_maps[role], cells, selection, settings, size)
-                    for cells in cells_by_step
-                ]
-            )
-            for role in roles
+    def joined(cells_by_step: CellsByStep) -> Tensor:
+        by_group = [
+            torch.stack([_mask(group, cells, selection, settings, size) for cells in cells_by_step])
+            for group in groups
         ]
-        return torch.stack(by_role).amax(0)
+        return torch.stack(by_group).amax(0)
 
     return Masks(
         values=joined(selection.cells),
@@ -84,17 +83,21 @@ def make_masks(
 
 
 def _mask(
-    maps: WordMaps,
+    words: Sequence[WordMaps],
     cells: Sequence[Cell],
     selection: Selection,
     settings: MaskSettings,
     size: tuple[int, int],
 ) -> Tensor:
-    """One binary mask `(F, H, W)`."""
+    """One binary mask `(F, H, W)` from the maps of one or more words."""
+    geometric = settings.average == "geometric"
     total = torch.zeros(1)
-    for site, entry in cells:  # one after the other: naive takes all sites and steps
-        total = total + heat(maps.maps[site][entry], size, max_pool=selection.max_pool)
-    mean = total / total.amax((-2, -1), keepdim=True).clamp_min(1e-12)
+    for maps in words:
+        for site, entry in cells:  # one after the other: naive takes all sites and steps
+            found = heat(maps.maps[site][entry], size, max_pool=selection.max_pool)
+            total = total + (found.clamp_min(LEAST_HEAT).log() if geometric else found)
+    mean = (total / (len(words) * len(cells))).exp() if geometric else total
+    mean = mean / mean.amax((-2, -1), keepdim=True).clamp_min(1e-12)
     return dilate((mean >= selection.threshold).float(), settings.dilate)
 
 
@@ -103,6 +106,21 @@ def dilate(mask: Tensor, pixels: int) -> Tensor:
     if pixels == 0:
         return mask
     return F.max_pool2d(mask[:, None], 2 * pixels + 1, stride=1, padding=pixels)[:, 0]
+
+
+def blend_pixels(edited: Video, source: Video, mask: Tensor, *, feather: int) -> Video:
+    """`M edited + (1 - M) source` in pixels: where M is 0, exactly the source's.
+
+    mask: `(F, H, W)`. feather: pixels inside the mask's edge over which the edit fades in.
+    """
+    weight = mask[:, None]
+    if feather:
+        weight = weight.minimum(
+            F.avg_pool2d(weight, 2 * feather + 1, 1, feather, count_include_pad=False)
+        )
+    fading = weight[:, 0, :, :, None].numpy()
+    pixels = fading * edited.frames + (1 - fading) * source.frames
+    return Video(np.rint(pixels).astype(np.uint8), edited.fps)
 
 
 def user_masks(mask: Tensor, frames: int, size: tuple[int, int]) -> Masks:

@@ -64,7 +64,7 @@ def edit(
         with stage("denoise"):
             latents = denoise(editor, plan, inversion, masks, progress=progress)
         with stage("decode"):
-            edited = editor.decode(latents, video.fps)
+            edited = decode(editor, video, plan, masks, latents)
     return EditResult(
         video=edited,
         source=video,
@@ -209,6 +209,15 @@ def _blend_latents(current: Tensor, source: Tensor, mask: Tensor, settings: Sett
         return source
     weight = F.interpolate(mask[None, None], size=(len(mask), *current.shape[-2:]), mode="area")
     return torch.lerp(source, current, weight)
+
+
+def decode(editor: Editor, video: Video, plan: Plan, masks: Masks, latents: Tensor) -> Video:
+    """Clean latents as a clip; with `pixel_blend` the source's own pixels stay outside `M*`."""
+    edited = editor.decode(latents, video.fps)
+    if not plan.settings.fusion.pixel_blend:
+        return edited
+    last = masks.at(plan.request.steps - 1)
+    return mask_making.blend_pixels(edited, video, last, feather=plan.settings.fusion.feather)
 
 
 @torch.no_grad()

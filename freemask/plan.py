@@ -101,7 +101,9 @@ def needs_mask(settings: Settings) -> bool:
         "cross": list(_cross_windows(fusion.cross_replace).values()),
     }
     begin = 1 - settings.strength
-    return any(end > max(start, begin) for kind in fusion.masked for start, end in windows[kind])
+    return fusion.pixel_blend or any(
+        end > max(start, begin) for kind in fusion.masked for start, end in windows[kind]
+    )
 
 
 def token_edit(tokenizer: object, request: EditRequest, settings: Settings) -> TokenEdit:
@@ -159,7 +161,7 @@ def _probes(
     p0, p1 = request.words  # type: ignore[misc]
     probes = {"source": Probe(word_weights(tokenizer, request.source, p0, "source"))}
     weights = word_weights(tokenizer, request.target, p1, "target")
-    if settings.mask.union:
+    if settings.mask.words != "source":
         probes["target"] = Probe(weights, text["edit"])
     return probes
 

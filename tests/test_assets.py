@@ -14,7 +14,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline, TextToVideoSDPipeline
 
-from freemask import metrics, sprites
+from freemask import benchmark, metrics, sprites
 from freemask.editors import ASSETS, Editor, load_editor
 from freemask.mmc import Codebook
 from freemask.pipeline import edit
@@ -109,16 +109,8 @@ def test_the_codebook_is_of_these_weights(demo: Editor) -> None:
 @pytest.mark.parametrize("seed", [3_000_000, 3_000_001, 3_000_002])
 def test_inversion_and_back_is_within_two_decibels_of_the_vae(demo: Editor, seed: int) -> None:
     clip = sprites.sample_scene(seed, "heldout", size=(64, 64)).render()
-    request = EditRequest(
-        clip.caption,
-        clip.caption,
-        guidance=1.0,
-        overrides={
-            f"fusion.{window}": [0, 0]
-            for window in ("cross_replace", "self_replace", "temporal_replace", "latent_blend")
-        }
-        | {"strength": 1.0},
-    )
+    overrides = benchmark.METHODS["reconstruct"]
+    request = EditRequest(clip.caption, clip.caption, guidance=1.0, overrides=overrides)
     result = edit(demo, clip.video, request)
     decoded = demo.decode(demo.encode(clip.video), clip.video.fps)
     assert metrics.psnr(result.video, clip.video) >= metrics.psnr(decoded, clip.video) - 2

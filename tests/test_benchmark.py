@@ -95,6 +95,40 @@ def test_the_oracle_has_the_true_mask_and_others_do_not(editor: Editor) -> None:
     assert rows[0]["psnr_inside"] == rows[1]["psnr_inside"]  # a style edit has no mask
 
 
+def test_costs_are_measured_on_the_first_clips_alone(editor: Editor) -> None:
+    settings = benchmark.BenchmarkSettings(("ddim",), ("shape",), SIZE, steps=2, cost_clips=1)
+    rows = [benchmark.run_case(editor, "shape", clip, settings)[0] for clip in (0, 1)]
+    assert ["seconds" in row for row in rows] == [True, False]
+    summary = benchmark.summarise(rows, ["shape"], ["ddim"])["shape"]["ddim"]
+    assert summary["seconds"] == rows[0]["seconds"]
+    assert summary["psnr_source"] == pytest.approx(np.mean([r["psnr_source"] for r in rows]))
+
+
+def test_a_clip_is_inverted_once_and_equal_edits_run_once(
+    editor: Editor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def counted(name: str) -> None:
+        real = getattr(benchmark, name)
+        monkeypatch.setattr(
+            benchmark, name, lambda *args, **kwargs: [calls.append(name), real(*args, **kwargs)][1]
+        )
+
+    counted("invert_for")
+    counted("edit")
+    methods = ("reconstruct", "ddim", "fatezero_mask", "naive", "freemask_store")
+    settings = benchmark.BenchmarkSettings(methods, ("style",), SIZE, steps=2)
+    rows = benchmark.run_case(editor, "style", 0, settings)
+    assert calls.count("invert_for") == 2  # replayed and stored
+    assert calls.count("edit") == 4  # the masks of a style edit make no difference
+    assert rows[2]["psnr_inside"] == rows[3]["psnr_inside"] != rows[1]["psnr_inside"]
+    calls.clear()
+    settings = replace(settings, methods=methods[1:4], tasks=("shape",))
+    rows = benchmark.run_case(editor, "shape", 0, settings)
+    assert (calls.count("invert_for"), calls.count("edit")) == (1, 3)
+
+
 def test_what_is_to_be_looked_at_is_handed_over(editor: Editor) -> None:
     kept: dict[str, Video] = {}
     settings = benchmark.BenchmarkSettings(("ddim", "naive"), ("shape",), SIZE, steps=2)

@@ -47,8 +47,7 @@ def test_every_shipped_task_is_valid_and_says_what_it_is(task: str) -> None:
 
 def test_the_presets_are_those_of_the_design() -> None:
     assert tasks() == ["attribute", "shape", "style"]
-    assert load_settings("shape").mask.union
-    assert not load_settings("attribute").mask.union
+    assert load_settings("attribute").fusion.masked
     assert load_settings("style").fusion.masked == []
 
 
@@ -71,8 +70,8 @@ def test_cross_windows_may_be_one_or_one_per_word(windows: Any) -> None:
 
 
 def test_command_line_values_are_yaml() -> None:
-    found = parse_overrides(["mask.dilate=3", "mask.union=false", "fusion.self_replace=[0, 0.5]"])
-    assert found == {"mask.dilate": 3, "mask.union": False, "fusion.self_replace": [0, 0.5]}
+    found = parse_overrides(["mask.dilate=3", "mask.words=both", "fusion.self_replace=[0, 0.5]"])
+    assert found == {"mask.dilate": 3, "mask.words": "both", "fusion.self_replace": [0, 0.5]}
     assert parse_overrides(["a=b=c", "mask.threshold=null"]) == {"a": "b=c", "mask.threshold": None}
     for pair in ("mask.dilate", "=3"):
         with pytest.raises(InputError, match="key=value"):
@@ -113,7 +112,7 @@ def test_a_name_far_from_all_lists_what_there_is() -> None:
         ("mask", 3),
         ("mask.dilate", 1.5),
         ("mask.dilate", "much"),
-        ("mask.union", "perhaps"),
+        ("mask.dilate", "perhaps"),
         ("mask.threshold", "high"),
         ("fusion.self_replace", 0.5),
         ("fusion.masked", "self"),

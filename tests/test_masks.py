@@ -102,9 +102,35 @@ def test_union_joins_the_masks_of_both_words() -> None:
     chosen = selection((SITES[1], 0))
     maps = {"source": bright_at(1, 2), "target": bright_at(4, 8)}
     source, target = (masks_of({"source": maps[role]}, chosen).values for role in maps)
-    assert torch.equal(masks_of(maps, chosen, union=True).values, torch.maximum(source, target))
-    assert torch.equal(masks_of(maps, chosen, union=False).values, source)
+    assert torch.equal(masks_of(maps, chosen, words="union").values, torch.maximum(source, target))
+    assert torch.equal(masks_of(maps, chosen, words="source").values, source)
     assert not torch.equal(source, target)
+
+
+def test_both_words_together_make_one_mean() -> None:
+    cell = (SITES[1], 0)
+    maps = {"source": word_maps(4), "target": word_maps(5)}
+    heats = [heat(m.maps[cell[0]][cell[1]], SIZE, max_pool=False) for m in maps.values()]
+    for average, mean in (
+        ("arithmetic", sum(heats) / 2),
+        ("geometric", (heats[0].clamp_min(1e-3) * heats[1].clamp_min(1e-3)).sqrt()),
+    ):
+        expected = (mean / mean.amax((-2, -1), keepdim=True) >= 0.7).float()
+        found = masks_of(maps, selection(cell, threshold=0.7), words="both", average=average)
+        assert torch.equal(found.values[0], expected)
+        assert 0 < expected.mean() < 1
+
+
+def test_the_geometric_mean_leaves_out_what_only_one_map_shows() -> None:
+    maps = {"source": bright_at(1, 2), "target": bright_at(1, 2)}
+    maps["source"].maps[SITES[1]][..., 4, 8] = 0.9
+    chosen = selection((SITES[1], 0), threshold=0.4)
+    loose = masks_of(maps, chosen, words="both", average="arithmetic").values[0, 0]
+    strict = masks_of(maps, chosen, words="both", average="geometric").values[0, 0]
+    assert loose[2:4, 4:6].all()
+    assert strict[2:4, 4:6].all()
+    assert loose[8:10, 16:18].all()
+    assert not strict[8:10, 16:18].any()
 
 
 def test_a_selection_by_step_gives_a_mask_for_every_step() -> None:

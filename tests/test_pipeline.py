@@ -26,7 +26,8 @@ from freemask.types import EditRequest, InputError, Inversion, Video
 SOURCE, TARGET = "a bear moving left on the grass", "a panda moving left on the grass"
 STEPS = 4
 KINDS = ("cross_replace", "self_replace", "temporal_replace")
-CLOSED = {f"fusion.{kind}": [0, 0] for kind in (*KINDS, "latent_blend")} | {"strength": 1.0}
+CLOSED = {f"fusion.{kind}": [0, 0] for kind in (*KINDS, "latent_blend")}
+CLOSED |= {"strength": 1.0, "fusion.pixel_blend": False}
 OPEN = CLOSED | {f"fusion.{kind}": [0, 1] for kind in KINDS}
 BLEND = {"fusion.latent_blend": [0, 1]}
 NAIVE = {"mask.policy": "naive", "mask.threshold": 0.99}  # its maps are almost flat
@@ -147,6 +148,24 @@ def test_latents_outside_the_mask_are_the_sources(editor: Editor, small: Video) 
     clip = inversion.trajectory.latents[:1]
     torch.testing.assert_close(latents[..., 4:], clip[..., 4:], rtol=0, atol=0)
     assert not close(latents[..., :3], clip[..., :3])
+
+
+@pytest.mark.parametrize("feather", [0, 2])
+def test_with_pixel_blend_the_source_is_exact_outside_the_mask(
+    editor: Editor, small: Video, feather: int
+) -> None:
+    blended = OPEN | BLEND | {"fusion.pixel_blend": True, "fusion.feather": feather}
+    plain = edit(editor, small, ask(OPEN | BLEND), mask=half_mask(small)).video.frames
+    mixed = edit(editor, small, ask(blended), mask=half_mask(small)).video.frames
+    middle = small.size[1] // 2
+    assert np.array_equal(mixed[:, :, middle:], small.frames[:, :, middle:])
+    inside = np.s_[:, :, : middle - feather]
+    assert np.array_equal(mixed[inside], plain[inside])
+    assert not np.array_equal(plain[inside], small.frames[inside])
+    if feather:  # two pixels at the edge are mixtures: 3/5 and 4/5 of the edit
+        edge = np.s_[:, :, middle - 1]
+        expected = 0.6 * plain[edge] + 0.4 * small.frames[edge]
+        assert np.abs(mixed[edge] - expected).max() <= 0.51
 
 
 def test_the_source_as_negative_prompt_leaves_identical_prompts_unguided(

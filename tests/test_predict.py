@@ -55,6 +55,8 @@ def test_every_job_is_done_and_a_bad_one_is_reported(folder: Path, checkpoint: P
     for name in ("one", "two"):
         assert sorted(p.name for p in (out / name).iterdir()) == FILES
     assert "2 of 3 jobs done" in printed
+    for stage in ("invert 2/2", "denoise 1/1", "decode 1/1"):
+        assert stage in printed
     assert "failed: bad: word 'lion' is not in the source prompt" in printed
     assert "Traceback" in (out / "bad.error.txt").read_text()
 

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from freemask import editors
 from freemask.config import merge, parse_overrides
 from freemask.jobs import load_jobs
-from freemask.modules.predict import EditDataModule, FreeMaskModule, ResultWriter
+from freemask.modules.predict import EditDataModule, FreeMaskModule, ResultWriter, StageBar
 from freemask.types import InputError
 
 
@@ -56,7 +56,7 @@ def run(config: PredictConfig) -> list[tuple[str, str]]:
         devices=config.trainer.devices,
         num_nodes=config.trainer.num_nodes,
         strategy=config.trainer.strategy,
-        callbacks=[writer],
+        callbacks=[writer, StageBar()],
         logger=False,
         inference_mode=True,
     )

@@ -17,7 +17,7 @@ from typing import Any
 import lightning as L
 import torch
 import torch.distributed
-from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning.pytorch.callbacks import BasePredictionWriter, TQDMProgressBar
 from torch.utils.data import DataLoader, Dataset
 
 from freemask.editors import load_editor
@@ -64,7 +64,8 @@ class EditDataModule(L.LightningDataModule):
 class FreeMaskModule(L.LightningModule):
     """Edits clips with a base editor, which every rank loads onto its own device.
 
-    editor, checkpoint, dtype: as in `freemask.load_editor`.
+    editor, checkpoint, dtype: as in `freemask.load_editor`. progress: is told of the stages of
+    every job; `StageBar` sets it.
     """
 
     def __init__(self, *, editor: str, checkpoint: str, dtype: str = "auto") -> None:
@@ -90,6 +91,20 @@ class FreeMaskModule(L.LightningModule):
             return Outcome(batch, run_edit(self.editor, batch, self.progress))
         except Exception as error:
             return Outcome(batch, error=f"{error}", trace=traceback.format_exc())
+
+
+class StageBar(TQDMProgressBar):
+    """Lightning's bar of jobs done, which also says what the job at hand is doing."""
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Called by Lightning before the first job; the module tells the bar from here on."""
+        super().on_predict_start(trainer, pl_module)
+        if isinstance(pl_module, FreeMaskModule):
+            pl_module.progress = self.show
+
+    def show(self, stage: str, done: int, total: int) -> None:
+        """The `Progress` of the job at hand."""
+        self.predict_progress_bar.set_postfix_str(f"{stage} {done}/{total}")
 
 
 class ResultWriter(BasePredictionWriter):

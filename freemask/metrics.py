@@ -54,6 +54,39 @@ def background_flicker(video: Video, *, outside: np.ndarray, reference: Video) -
     return _weighted_mean(change, weight[1:] * weight[:-1])
 
 
+def warp_error(video: Video, *, flow: np.ndarray, visible: np.ndarray) -> float:
+    """Mean absolute change along the flow, in grey levels: 0 when every point keeps its colour.
+
+    flow: `(F - 1, H, W, 2)`, how many pixels (down, right) what is seen at a pixel of frame f moves
+    until frame f + 1; read between pixels bilinearly. visible: region `(F - 1, H, W)`, 1 where it
+    is still seen in frame f + 1. Points that leave the frame do not count.
+    Source: Lai et al. 2018 (arXiv 1808.00449), with absolute differences.
+    """
+    frames = video.frames.astype(np.float64)
+    steps, rows, columns = frames.shape[0] - 1, *video.size
+    _require_shape(flow, (steps, rows, columns, 2))
+    _require_shape(visible, (steps, rows, columns))
+    y, x = np.moveaxis(flow, -1, 0) + np.indices((rows, columns))[:, None]
+    weight = visible * ((y >= 0) & (y <= rows - 1) & (x >= 0) & (x <= columns - 1))
+    if not steps:
+        return math.nan
+    change = np.abs(_read_between(frames[1:], y, x) - frames[:-1]).mean(axis=-1)
+    return _weighted_mean(change, weight)
+
+
+def _read_between(frames: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Frames `(F, H, W, C)` read bilinearly at `(y, x)`, both `(F, H, W)`; clamped at the edge."""
+    rows, columns = frames.shape[1:3]
+    y, x = np.clip(y, 0, rows - 1), np.clip(x, 0, columns - 1)
+    top, left = np.floor(y).astype(int), np.floor(x).astype(int)
+    bottom, right = np.minimum(top + 1, rows - 1), np.minimum(left + 1, columns - 1)
+    down, across = (y - top)[..., None], (x - left)[..., None]
+    frame = np.arange(len(frames))[:, None, None]
+    upper = (1 - across) * frames[frame, top, left] + across * frames[frame, top, right]
+    lower = (1 - across) * frames[frame, bottom, left] + across * frames[frame, bottom, right]
+    return (1 - down) * upper + down * lower
+
+
 def temporal_consistency(frame_embeddings: np.ndarray) -> float:
     """Mean cosine of consecutive frames' embeddings `(F, E)`, in [-1, 1]."""
     unit = _unit(frame_embeddings)

@@ -269,6 +269,18 @@ class Scene:
         video = Video(apply_style(frames, self.style), self.fps)
         return Clip(video, (alphas >= 0.5).astype(np.float32), self.caption, self)
 
+    def flow(self) -> tuple[np.ndarray, np.ndarray]:
+        """Exact motion: `(F - 1, H, W, 2)` pixels (down, right) to the next frame, and where the
+        point is still seen there, `(F - 1, H, W)` in {0, 1}.
+
+        The ground stands still until the object covers it; the object goes from corner to corner.
+        """
+        mask = self.render().mask
+        _, alpha = draw_object(self.object, round(self.extent * self.size[0]), self.colour)
+        moved = np.diff(np.array(self._corners(alpha), np.float32), axis=0)
+        flow = mask[:-1, ..., None] * moved[:, None, None]
+        return flow, np.where(mask[:-1] > 0, 1.0, 1.0 - mask[1:]).astype(np.float32)
+
     def _corners(self, alpha: np.ndarray) -> list[tuple[int, int]]:
         """Top-left corner of the sprite, in pixels, for every frame."""
         rows, columns = self.size

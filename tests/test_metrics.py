@@ -16,6 +16,7 @@ from freemask.metrics import (
     paired_interval,
     psnr,
     temporal_consistency,
+    warp_error,
 )
 from freemask.types import Video
 
@@ -174,3 +175,28 @@ def test_pairs_need_two_lists_of_one_length() -> None:
     for a, b in (([], []), ([1.0], [1.0, 2.0]), ([[1.0]], [[1.0]])):
         with pytest.raises(ValueError, match="one length"):
             paired_interval(np.array(a), np.array(b))
+
+
+def test_warp_error_follows_what_moves() -> None:
+    frames = np.zeros((2, 3, 4, 3), np.uint8)
+    frames[0, 1, 1], frames[1, 1, 2] = 100, 90  # a point goes one pixel to the right and darkens
+    flow, visible = np.zeros((1, 3, 4, 2)), np.ones((1, 3, 4))
+    flow[0, 1, 1] = 0, 1
+    visible[0, 1, 2] = 0  # covered by the point
+    video = Video(frames)
+    assert warp_error(video, flow=flow, visible=visible) == pytest.approx(10 / 11)
+    still = np.zeros_like(flow)
+    assert warp_error(video, flow=still, visible=visible) == pytest.approx(100 / 11)
+
+
+def test_warp_error_reads_between_pixels_and_leaves_out_what_leaves_the_frame() -> None:
+    frames = np.zeros((2, 1, 3, 3), np.uint8)
+    frames[0, 0], frames[1, 0] = [[10] * 3, [20] * 3, [0] * 3], [[0] * 3, [40] * 3, [80] * 3]
+    flow = np.zeros((1, 1, 3, 2))
+    flow[0, 0, :, 1] = 0.5  # reads 20 and 60; the third point leaves the frame
+    visible = np.ones((1, 1, 3))
+    expected = (abs(20 - 10) + abs(60 - 20)) / 2
+    assert warp_error(Video(frames), flow=flow, visible=visible) == pytest.approx(expected)
+    assert math.isnan(warp_error(Video(frames), flow=flow, visible=0 * visible))
+    with pytest.raises(ValueError, match="shapes must agree"):
+        warp_error(Video(frames), flow=flow[..., :1], visible=visible)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.nn.functional import max_pool2d
 
-from freemask import sprites
+from freemask import metrics, sprites
 from freemask.sprites import CHOICES, OBJECTS, Scene, sample_scene
 from freemask.types import InputError
 
@@ -194,3 +194,16 @@ def test_drawing_is_fast() -> None:
     for seed in range(20):
         sample_scene(seed, "train").render()
     assert (time.process_time() - started) / 160 < 0.005  # seconds a frame; half a millisecond
+
+
+@pytest.mark.parametrize("motion", sprites.MOTIONS)
+def test_along_its_flow_a_clip_keeps_its_colours(motion: str) -> None:
+    scene = sprites.sample_scene(3, "heldout", motion=motion, style=None)
+    flow, visible = scene.flow()
+    video = scene.render().video
+    assert flow.shape == (7, 64, 64, 2)
+    # soft edges of the sprite lie over another ground in the next frame
+    assert metrics.warp_error(video, flow=flow, visible=visible) < 1
+    still = np.zeros_like(flow)
+    assert metrics.warp_error(video, flow=still, visible=visible) > 3
+    assert abs(flow).max() > 0

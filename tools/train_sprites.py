@@ -40,7 +40,13 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
-from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPTextModel,
+    CLIPTokenizer,
+)
 
 from freemask import metrics, recognition, sprites
 from freemask.modules import training
@@ -321,6 +327,12 @@ def export_clip(work: Path) -> None:
     text = CLIPTextModel(clip.config.text_config)
     text.load_state_dict(clip.text_model.state_dict())
     clip.half().save_pretrained(ASSETS / "sprites-clip")
+    CLIPImageProcessor(
+        size={"shortest_edge": SIZE[0]},
+        crop_size={"height": SIZE[0], "width": SIZE[1]},
+        image_mean=[0.5] * 3,  # pixels in [-1, 1], as in training
+        image_std=[0.5] * 3,
+    ).save_pretrained(ASSETS / "sprites-clip")
     say_float32(ASSETS / "sprites-clip")
     save_tokenizer(tokenizer, ASSETS / "sprites-clip")
     for name in ("sprites-sd", "sprites-t2v"):

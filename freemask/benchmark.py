@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ import torch
 
 from freemask import metrics, recognition, sprites
 from freemask.config import MaskSettings, nearest
-from freemask.editors import Editor
+from freemask.editors import ASSETS, Editor
+from freemask.embeddings import ClipEmbedder
 from freemask.memory import PeakMemory
 from freemask.pipeline import edit, generate, invert_for
 from freemask.plan import Plan, prepare
@@ -137,19 +139,23 @@ CASES: dict[str, Callable[[int, EditRequest, tuple[int, int]], Case]] = {
 }
 
 
-def score(case: Case, video: Video, mask: np.ndarray | None) -> dict[str, float]:
+def score(
+    case: Case, video: Video, mask: np.ndarray | None, embedder: ClipEmbedder | None = None
+) -> dict[str, float]:
     """Every figure of one edit, by column.
 
     nearer, nearest: whether the edit looks more like the answer than like the source, and than
     like every other candidate, each on its best-matching path (`recognition`); the same `in_place`
     compares pixels of the edited region with the candidates exactly where they should be. Styles
     have no path of their own. Decibels against the answer inside and outside the object, and
-    against the source outside. miou: of the mask `(F, H, W)`, if there was one.
+    against the source outside. warp: warp error along the motion of the answer. miou: of the mask
+    `(F, H, W)`, if there was one. clip_accuracy, clip_text, clip_consistency: with an embedder.
     """
     whole_frame = case.request.task == "style"
     inside = np.ones_like(case.object_mask) if whole_frame else case.object_mask
     outside = 1 - case.object_mask
     source, answer = case.clip.video, case.answer.video
+    flow, visible = case.answer.scene.flow()
     in_place = {
         name: -metrics.psnr(video, candidate.video, where=inside)
         for name, candidate in case.candidates.items()
@@ -164,10 +170,30 @@ def score(case: Case, video: Video, mask: np.ndarray | None) -> dict[str, float]
         "psnr_outside": metrics.psnr(video, answer, where=outside),
         "psnr_source": metrics.psnr(video, source, where=outside),
         "flicker": metrics.background_flicker(video, outside=outside, reference=source),
+        "warp": metrics.warp_error(video, flow=flow, visible=visible),
     }
+    if embedder:
+        figures |= clip_figures(embedder, video, case.request)
     if mask is not None:
         figures["miou"] = metrics.mean_iou(mask, case.object_mask)
     return {name: float(value) for name, value in figures.items()}
+
+
+def clip_figures(embedder: ClipEmbedder, video: Video, request: EditRequest) -> dict[str, float]:
+    """What CLIP says of an edit, as FateZero measures it."""
+    frames = embedder.frames(video)
+    source, target = embedder.text(request.source), embedder.text(request.target)
+    return {
+        "clip_accuracy": metrics.frame_accuracy(frames, source_text=source, target_text=target),
+        "clip_text": metrics.clip_text_score(frames, target),
+        "clip_consistency": metrics.temporal_consistency(frames),
+    }
+
+
+@lru_cache(maxsize=1)
+def load_embedder(folder: str, device: torch.device) -> ClipEmbedder:
+    """The CLIP of a run, loaded once in every process; "demo" is the one that is shipped."""
+    return ClipEmbedder(ASSETS / "sprites-clip" if folder == "demo" else folder, device=device)
 
 
 @dataclass(frozen=True)
@@ -175,7 +201,7 @@ class BenchmarkSettings:
     """What all cases of a run have in common.
 
     size `(H, W)`: of the clips. overrides: of every method's settings. cost_clips: on how many
-    clips of a task time and memory are measured.
+    clips of a task time and memory are measured. clip: folder of a CLIP model, or "demo".
     """
 
     methods: tuple[str, ...]
@@ -185,6 +211,7 @@ class BenchmarkSettings:
     guidance: float = 7.5
     overrides: Mapping[str, Any] = field(default_factory=dict)
     cost_clips: int = 6
+    clip: str | None = None
 
     def __post_init__(self) -> None:
         for kind, given, known in (("method", self.methods, METHODS), ("task", self.tasks, CASES)):
@@ -217,6 +244,7 @@ def run_case(
     asked = {method: _ask(case, method, settings) for method in settings.methods}
     plans = {method: prepare(editor, video, request) for method, request in asked.items()}
     inversions = _invert_once(editor, video, plans)
+    embedder = load_embedder(settings.clip, editor.device) if settings.clip else None
     results: dict[str, EditResult] = {}  # methods that come to the same edit share it
     rows = []
     for method, plan in plans.items():
@@ -232,7 +260,8 @@ def run_case(
         keep(method, result.video)
         if mask is not None:
             keep(f"{method} mask", mask_overlay(video, mask))
-        row = {"task": task, "clip": index, "method": method} | score(case, result.video, mask)
+        figures = score(case, result.video, mask, embedder)
+        row = {"task": task, "clip": index, "method": method} | figures
         if plain:
             row["seconds"] = (seconds + sum(result.timings.values())) / plain[0]
             row["memory"] = result.peak_memory / plain[1]
@@ -317,12 +346,16 @@ COLUMNS = {  # column -> heading and format
     "psnr_source": ("PSNR to source outside", "{:.1f}"),
     "miou": ("mask mIoU", "{:.3f}"),
     "flicker": ("flicker outside", "{:.2f}"),
+    "warp": ("warp error", "{:.2f}"),
+    "clip_accuracy": ("CLIP frame accuracy", "{:.0%}"),
+    "clip_text": ("CLIP text score", "{:.3f}"),
+    "clip_consistency": ("CLIP consistency", "{:.3f}"),
     "seconds": ("time / plain", "{:.2f}"),
     "memory": ("memory / plain", "{:.2f}"),
 }
 
 
-HIGHER_IS_BETTER = {c: c not in ("flicker", *COSTS) for c in COLUMNS}
+HIGHER_IS_BETTER = {c: c not in ("flicker", "warp", *COSTS) for c in COLUMNS}
 
 
 def differences(

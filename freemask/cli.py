@@ -124,6 +124,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
         tasks=tuple(options.tasks.split(",")),
         steps=options.steps,
         overrides=parse_overrides(options.overrides),
+        clip=options.clip,
     )
     request = EvaluationRequest(
         options.out,
@@ -252,6 +253,9 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--clips", type=_positive, default=24, help="held-out clips per task")
     evaluate.add_argument("--methods", default="reconstruct,ddim,naive,freemask")
     evaluate.add_argument("--tasks", default="shape,attribute,style")
+    evaluate.add_argument(
+        "--clip", metavar="PATH", help="a CLIP folder, or 'demo': CLIP metrics too"
+    )
     evaluate.add_argument("--processes", type=_positive, default=1, help="one thread each")
     evaluate.add_argument("--out", type=Path, default=Path("out/evaluate"))
     _add_editor(evaluate)

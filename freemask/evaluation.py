@@ -66,6 +66,8 @@ def evaluate(request: EvaluationRequest, tell: Callable[[str], None] = lambda li
     Raises `InputError` when OUT holds an unfinished run with other arguments.
     """
     editor = request.load()
+    if request.settings.clip:
+        benchmark.load_embedder(request.settings.clip, editor.device)  # a bad folder is found now
     parts = Parts(request.out / "parts", identity(request, editor))
     missing = [case for case in request.cases() if not parts.path(_file(case)).exists()]
     done = len(request.cases()) - len(missing)
@@ -137,6 +139,7 @@ def identity(request: EvaluationRequest, editor: Editor) -> dict[str, Any]:
     return {
         "editor": [editor.name, editor.fingerprint(), str(editor.dtype)],
         "clips": [*settings.size, settings.steps, settings.guidance],
+        "clip": settings.clip,
         "settings": {name: asdict(value) for name, value in resolved.items()},
         "codebooks": {
             str(book): asdict(Codebook.load(str(book))) for book in sorted(books, key=str)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from freemask import benchmark, datasets, sprites
 from freemask.editors import Editor
@@ -31,6 +32,17 @@ def test_the_answer_scores_best_and_the_source_worst(task: str) -> None:
     assert right["psnr_inside"] == float("inf") > wrong["psnr_inside"]
     assert wrong["psnr_source"] == float("inf")
     assert "miou" not in wrong
+
+
+def test_clip_sees_the_edit_in_the_answer_and_not_in_the_source() -> None:
+    case, embedder = make("shape"), benchmark.load_embedder("demo", torch.device("cpu"))
+    right = benchmark.score(case, case.answer.video, None, embedder)
+    wrong = benchmark.score(case, case.clip.video, None, embedder)
+    assert (right["clip_accuracy"], wrong["clip_accuracy"]) == (1, 0)
+    assert right["clip_text"] > wrong["clip_text"]
+    assert 0.9 < right["clip_consistency"] <= 1
+    assert right["warp"] < wrong["warp"]
+    assert "clip_text" not in benchmark.score(case, case.answer.video, None)
 
 
 def test_an_object_beside_its_place_is_known_but_not_in_place() -> None:

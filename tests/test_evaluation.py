@@ -90,6 +90,15 @@ def test_the_command_names_a_method_that_is_unknown(capsys: pytest.CaptureFixtur
     assert "did you mean 'naive'" in capsys.readouterr().err
 
 
+def test_a_bad_clip_folder_ends_the_run_before_anything_is_made(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    request = ask(checkpoint, tmp_path / "out")
+    with pytest.raises(InputError, match=r"nowhere has no config\.json"):
+        evaluate(replace(request, settings=replace(SETTINGS, clip="nowhere")))
+    assert not (tmp_path / "out").exists()
+
+
 def test_figures_of_other_presets_or_codebooks_are_not_taken_over(
     editor: Editor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

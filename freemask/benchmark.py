@@ -52,6 +52,10 @@ METHODS: dict[str, dict[str, Any]] = {  # name -> overrides of the task's preset
         "mask.threshold": 0.3,
     },
     "freemask": {},
+    "time_agnostic": {"mask.policy": "time_agnostic", "mask.sites": "best"},
+    "time_aware": {"mask.policy": "time_aware"},
+    "best_per_resolution": {"mask.sites": "best_per_resolution"},
+    "adaptive": {"mask.policy": "adaptive", "mask.sites": "mean_of", "mask.top_k": 3},
     "freemask_store": {"features": "store"},
     "oracle": {"mask.policy": "naive"},  # the true mask instead
 }

@@ -10,7 +10,7 @@ shows (a cloud, say) is left out. Mask 1 = edit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,6 +25,7 @@ Cell = tuple[Site, int]  # a cross site and an inversion entry
 CellsByStep = tuple[tuple[Cell, ...], ...]
 Resolution = tuple[int, int]
 ROLES = {"source": ("source",), "union": ("source", "target"), "both": ("source", "target")}
+DOUBT = 4  # power of the agreement by which adaptive masks weigh a map
 LEAST_HEAT = 1e-3  # below it a map counts as silent in a geometric mean, not as a veto
 
 
@@ -35,6 +36,7 @@ class Selection:
     cells: for one mask per run a single entry, else one entry per step of the edit.
     by_resolution: the same for attention sites of certain resolutions.
     threshold: on the heat, between 0 and 1. max_pool: maps before they become heat.
+    by_agreement: weigh the cells by how much each agrees with all of them together on this clip.
     """
 
     cells: CellsByStep
@@ -42,6 +44,7 @@ class Selection:
     max_pool: bool
     origin: str
     by_resolution: Mapping[Resolution, CellsByStep] = field(default_factory=dict)
+    by_agreement: bool = False
 
 
 def heat(maps: Tensor, size: tuple[int, int], *, max_pool: bool) -> Tensor:
@@ -90,15 +93,43 @@ def _mask(
     size: tuple[int, int],
 ) -> Tensor:
     """One binary mask `(F, H, W)` from the maps of one or more words."""
-    geometric = settings.average == "geometric"
-    total = torch.zeros(1)
-    for maps in words:
-        for site, entry in cells:  # one after the other: naive takes all sites and steps
-            found = heat(maps.maps[site][entry], size, max_pool=selection.max_pool)
-            total = total + (found.clamp_min(LEAST_HEAT).log() if geometric else found)
-    mean = (total / (len(words) * len(cells))).exp() if geometric else total
-    mean = mean / mean.amax((-2, -1), keepdim=True).clamp_min(1e-12)
-    return dilate((mean >= selection.threshold).float(), settings.dilate)
+
+    def heats() -> Iterator[Tensor]:  # one after the other: naive takes all sites and steps
+        for maps in words:
+            for site, entry in cells:
+                yield heat(maps.maps[site][entry], size, max_pool=selection.max_pool)
+
+    mean, threshold = mean_heat(heats(), settings.average), selection.threshold
+    if selection.by_agreement:
+        consensus = mean >= threshold
+        mean = mean_heat(
+            heats(), settings.average, lambda heat: agreement(heat >= threshold, consensus) ** DOUBT
+        )
+    return dilate((mean >= threshold).float(), settings.dilate)
+
+
+def mean_heat(
+    heats: Iterable[Tensor], average: str, weigh: Callable[[Tensor], float] = lambda heat: 1.0
+) -> Tensor:
+    """The "arithmetic" or "geometric" mean of heats `(F, H, W)`, 1 at each frame's maximum.
+
+    weigh: how much a heat counts; at least one must count.
+    """
+    total, weight = torch.zeros(1), 0.0
+    for heat in heats:
+        share = weigh(heat)
+        total = total + share * (
+            heat.clamp_min(LEAST_HEAT).log() if average == "geometric" else heat
+        )
+        weight += share
+    mean = (total / weight).exp() if average == "geometric" else total
+    return mean / mean.amax((-2, -1), keepdim=True).clamp_min(1e-12)
+
+
+def agreement(mask: Tensor, consensus: Tensor) -> float:
+    """Intersection over union of two masks of a clip, over all its frames, never quite 0."""
+    both, either = (mask & consensus).sum(), (mask | consensus).sum()
+    return max(float(both) / max(float(either), 1.0), 1e-6)
 
 
 def dilate(mask: Tensor, pixels: int) -> Tensor:

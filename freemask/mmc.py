@@ -25,9 +25,10 @@ import torch
 from torch import Tensor
 
 from freemask.config import MaskSettings
-from freemask.masks import CellsByStep, Selection, heat
+from freemask.masks import Cell, CellsByStep, Selection, heat
 from freemask.types import InputError, Site, WordMaps
 
+ENTRIES = 12  # steps of a run, evenly spread, that adaptive masks choose from
 BINS = 40  # thresholds are i / BINS
 UNMEASURED = (0.3, True)  # threshold (0.3 to 0.4) and max-pooling as released
 
@@ -286,6 +287,8 @@ def select(
     codebook.check(sites)
 
     def cells_of(chosen: Sequence[Site]) -> CellsByStep:
+        if settings.policy == "adaptive":
+            return (_trusted(codebook, settings.margin, chosen, timesteps),)
         if settings.policy == "best":
             return (tuple((site, _best_entry(codebook, site, timesteps)) for site in chosen),)
         return _cells(chosen, _entries(codebook, settings, timesteps))
@@ -299,9 +302,16 @@ def select(
         }
     by_step = cells_of(chosen)
     named = [site.name for site in chosen]
-    if len(by_step) == 1:
+    if settings.policy == "adaptive":
+        named = [f"{len(by_step[0])} cells of {', '.join(named)}, by their agreement"]
+    elif len(by_step) == 1:
         named = [f"{site.name} at t = {timesteps[entry]}" for site, entry in by_step[0]]
-    return selection(by_step, f"{settings.policy}: {', '.join(named)}", by_resolution=by_resolution)
+    return selection(
+        by_step,
+        f"{settings.policy}: {', '.join(named)}",
+        by_resolution=by_resolution,
+        by_agreement=settings.policy == "adaptive",
+    )
 
 
 def released_sites(cross: Iterable[Site]) -> list[Site]:
@@ -332,6 +342,16 @@ def _chosen_sites(codebook: Codebook, settings: MaskSettings, cross: dict[str, S
 def _every_step(timesteps: Sequence[int]) -> tuple[int, ...]:
     """For each step of the edit the inversion entry of its timestep."""
     return tuple(reversed(range(len(timesteps))))
+
+
+def _trusted(
+    codebook: Codebook, margin: float, sites: Sequence[Site], timesteps: Sequence[int]
+) -> tuple[Cell, ...]:
+    """Cells of some sites, ENTRIES of the run's steps, that cost at most `margin` over the best."""
+    entries = range(0, len(timesteps), max(1, len(timesteps) // ENTRIES))
+    costs = {(s, entry): codebook.cost(s, timesteps[entry]) for s in sites for entry in entries}
+    least = min(costs.values())
+    return tuple(cell for cell, cost in costs.items() if cost <= least + margin)
 
 
 def _best_entry(codebook: Codebook, site: Site, timesteps: Sequence[int]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,16 @@ import torch
 from torch import Tensor
 
 from freemask.config import MaskSettings
-from freemask.masks import Cell, Selection, dilate, heat, make_masks, user_masks, whole_frame
+from freemask.masks import (
+    Cell,
+    Selection,
+    agreement,
+    dilate,
+    heat,
+    make_masks,
+    user_masks,
+    whole_frame,
+)
 from freemask.types import InputError, Masks, Site, WordMaps
 
 SIZE = (12, 20)
@@ -131,6 +141,36 @@ def test_the_geometric_mean_leaves_out_what_only_one_map_shows() -> None:
     assert strict[2:4, 4:6].all()
     assert loose[8:10, 16:18].all()
     assert not strict[8:10, 16:18].any()
+
+
+def test_agreement_by_counting() -> None:
+    mask = torch.tensor([[[1, 1, 0, 0]]], dtype=torch.bool)
+    assert agreement(mask, mask) == 1
+    assert agreement(mask, mask.roll(1, 2)) == pytest.approx(1 / 3)
+    assert 0 < agreement(mask, ~mask) < 1e-3
+
+
+@pytest.mark.parametrize("average", ["arithmetic", "geometric"])
+def test_adaptive_masks_weigh_each_map_by_its_agreement_with_all(average: str) -> None:
+    maps, threshold = word_maps(6), 0.8
+    cells = [(site, entry) for site in SITES for entry in (0, 1)]
+    heats = [heat(maps.maps[site][entry], SIZE, max_pool=False) for site, entry in cells]
+    if average == "geometric":
+        heats = [h.clamp_min(1e-3).log() for h in heats]
+
+    def normed(mean: Tensor) -> Tensor:
+        mean = mean.exp() if average == "geometric" else mean
+        return mean / mean.amax((-2, -1), keepdim=True)
+
+    consensus = normed(sum(heats) / 4) >= threshold
+    own = [heat(maps.maps[s][e], SIZE, max_pool=False) >= threshold for s, e in cells]
+    weights = [float((m & consensus).sum() / (m | consensus).sum()) ** 4 for m in own]
+    assert max(weights) > 2 * min(weights)
+    weighed = normed(sum(w * h for w, h in zip(weights, heats, strict=True)) / sum(weights))
+    chosen = replace(selection(*cells, threshold=threshold), by_agreement=True)
+    found = masks_of({"source": maps}, chosen, average=average).values[0]
+    assert (found != (weighed >= threshold).float()).float().mean() < 0.002  # sums differ in order
+    assert (found != consensus.float()).float().mean() > 0.01
 
 
 def test_a_selection_by_step_gives_a_mask_for_every_step() -> None:

@@ -21,6 +21,7 @@ from freemask.config import MaskSettings, nearest
 from freemask.editors import ASSETS, Editor
 from freemask.embeddings import ClipEmbedder
 from freemask.memory import PeakMemory
+from freemask.perceptual import Lpips
 from freemask.pipeline import edit, generate, invert_for
 from freemask.plan import Plan, prepare
 from freemask.result import EditResult
@@ -144,7 +145,11 @@ CASES: dict[str, Callable[[int, EditRequest, tuple[int, int]], Case]] = {
 
 
 def score(
-    case: Case, video: Video, mask: np.ndarray | None, embedder: ClipEmbedder | None = None
+    case: Case,
+    video: Video,
+    mask: np.ndarray | None,
+    embedder: ClipEmbedder | None = None,
+    lpips: Lpips | None = None,
 ) -> dict[str, float]:
     """Every figure of one edit, by column.
 
@@ -154,6 +159,7 @@ def score(
     have no path of their own. Decibels against the answer inside and outside the object, and
     against the source outside. warp: warp error along the motion of the answer. miou: of the mask
     `(F, H, W)`, if there was one. clip_accuracy, clip_text, clip_consistency: with an embedder.
+    lpips: distance to the source outside the object.
     """
     whole_frame = case.request.task == "style"
     inside = np.ones_like(case.object_mask) if whole_frame else case.object_mask
@@ -176,6 +182,8 @@ def score(
         "flicker": metrics.background_flicker(video, outside=outside, reference=source),
         "warp": metrics.warp_error(video, flow=flow, visible=visible),
     }
+    if lpips:
+        figures["lpips"] = lpips(video, source, where=outside)
     if embedder:
         figures |= clip_figures(embedder, video, case.request)
     if mask is not None:
@@ -200,12 +208,19 @@ def load_embedder(folder: str, device: torch.device) -> ClipEmbedder:
     return ClipEmbedder(ASSETS / "sprites-clip" if folder == "demo" else folder, device=device)
 
 
+@lru_cache(maxsize=1)
+def load_lpips(weights: str, device: torch.device) -> Lpips:
+    """LPIPS with the weights of a run, loaded once in every process."""
+    return Lpips(weights, device=device)
+
+
 @dataclass(frozen=True)
 class BenchmarkSettings:
     """What all cases of a run have in common.
 
     size `(H, W)`: of the clips. overrides: of every method's settings. cost_clips: on how many
-    clips of a task time and memory are measured. clip: folder of a CLIP model, or "demo".
+    clips of a task time and memory are measured. clip: folder of a CLIP model, or "demo". lpips:
+    file of AlexNet's weights.
     """
 
     methods: tuple[str, ...]
@@ -216,6 +231,7 @@ class BenchmarkSettings:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     cost_clips: int = 6
     clip: str | None = None
+    lpips: str | None = None
 
     def __post_init__(self) -> None:
         for kind, given, known in (("method", self.methods, METHODS), ("task", self.tasks, CASES)):
@@ -249,6 +265,7 @@ def run_case(
     plans = {method: prepare(editor, video, request) for method, request in asked.items()}
     inversions = _invert_once(editor, video, plans)
     embedder = load_embedder(settings.clip, editor.device) if settings.clip else None
+    lpips = load_lpips(settings.lpips, editor.device) if settings.lpips else None
     results: dict[str, EditResult] = {}  # methods that come to the same edit share it
     rows = []
     for method, plan in plans.items():
@@ -264,7 +281,7 @@ def run_case(
         keep(method, result.video)
         if mask is not None:
             keep(f"{method} mask", mask_overlay(video, mask))
-        figures = score(case, result.video, mask, embedder)
+        figures = score(case, result.video, mask, embedder, lpips)
         row = {"task": task, "clip": index, "method": method} | figures
         if plain:
             row["seconds"] = (seconds + sum(result.timings.values())) / plain[0]
@@ -351,6 +368,7 @@ COLUMNS = {  # column -> heading and format
     "miou": ("mask mIoU", "{:.3f}"),
     "flicker": ("flicker outside", "{:.2f}"),
     "warp": ("warp error", "{:.2f}"),
+    "lpips": ("LPIPS to source outside", "{:.3f}"),
     "clip_accuracy": ("CLIP frame accuracy", "{:.0%}"),
     "clip_text": ("CLIP text score", "{:.3f}"),
     "clip_consistency": ("CLIP consistency", "{:.3f}"),
@@ -359,7 +377,7 @@ COLUMNS = {  # column -> heading and format
 }
 
 
-HIGHER_IS_BETTER = {c: c not in ("flicker", "warp", *COSTS) for c in COLUMNS}
+HIGHER_IS_BETTER = {c: c not in ("flicker", "warp", "lpips", *COSTS) for c in COLUMNS}
 
 
 def differences(

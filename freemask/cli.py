@@ -125,6 +125,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
         steps=options.steps,
         overrides=parse_overrides(options.overrides),
         clip=options.clip,
+        lpips=options.lpips,
     )
     request = EvaluationRequest(
         options.out,
@@ -255,6 +256,9 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--tasks", default="shape,attribute,style")
     evaluate.add_argument(
         "--clip", metavar="PATH", help="a CLIP folder, or 'demo': CLIP metrics too"
+    )
+    evaluate.add_argument(
+        "--lpips", metavar="FILE", help="AlexNet's weights as torchvision has them"
     )
     evaluate.add_argument("--processes", type=_positive, default=1, help="one thread each")
     evaluate.add_argument("--out", type=Path, default=Path("out/evaluate"))

@@ -67,7 +67,9 @@ def evaluate(request: EvaluationRequest, tell: Callable[[str], None] = lambda li
     """
     editor = request.load()
     if request.settings.clip:
-        benchmark.load_embedder(request.settings.clip, editor.device)  # a bad folder is found now
+        benchmark.load_embedder(request.settings.clip, editor.device)  # what is bad is found now
+    if request.settings.lpips:
+        benchmark.load_lpips(request.settings.lpips, editor.device)
     parts = Parts(request.out / "parts", identity(request, editor))
     missing = [case for case in request.cases() if not parts.path(_file(case)).exists()]
     done = len(request.cases()) - len(missing)
@@ -140,6 +142,7 @@ def identity(request: EvaluationRequest, editor: Editor) -> dict[str, Any]:
         "editor": [editor.name, editor.fingerprint(), str(editor.dtype)],
         "clips": [*settings.size, settings.steps, settings.guidance],
         "clip": settings.clip,
+        "lpips": settings.lpips,
         "settings": {name: asdict(value) for name, value in resolved.items()},
         "codebooks": {
             str(book): asdict(Codebook.load(str(book))) for book in sorted(books, key=str)

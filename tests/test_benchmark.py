@@ -45,6 +45,19 @@ def test_clip_sees_the_edit_in_the_answer_and_not_in_the_source() -> None:
     assert "clip_text" not in benchmark.score(case, case.answer.video, None)
 
 
+def test_lpips_is_measured_outside_the_object() -> None:
+    case, seen = make("shape"), []
+
+    def lpips(a: Video, b: Video, *, where: np.ndarray) -> float:
+        seen.append((a, b, where))
+        return 0.25
+
+    figures = benchmark.score(case, case.answer.video, None, lpips=lpips)  # type: ignore[arg-type]
+    assert figures["lpips"] == 0.25
+    assert seen[0][:2] == (case.answer.video, case.clip.video)
+    assert np.array_equal(seen[0][2], 1 - case.object_mask)
+
+
 def test_an_object_beside_its_place_is_known_but_not_in_place() -> None:
     case = make("shape")
     moved = replace(case.answer.scene, centre=(0.35, 0.65), extent=0.5).render().video

@@ -90,12 +90,14 @@ def test_the_command_names_a_method_that_is_unknown(capsys: pytest.CaptureFixtur
     assert "did you mean 'naive'" in capsys.readouterr().err
 
 
-def test_a_bad_clip_folder_ends_the_run_before_anything_is_made(
+def test_a_bad_clip_folder_or_lpips_file_ends_the_run_before_anything_is_made(
     checkpoint: Path, tmp_path: Path
 ) -> None:
     request = ask(checkpoint, tmp_path / "out")
     with pytest.raises(InputError, match=r"nowhere has no config\.json"):
         evaluate(replace(request, settings=replace(SETTINGS, clip="nowhere")))
+    with pytest.raises(InputError, match="nowhere do not exist"):
+        evaluate(replace(request, settings=replace(SETTINGS, lpips="nowhere")))
     assert not (tmp_path / "out").exists()
 
 

@@ -13,9 +13,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "freemask"
 ORDER = (  # a module imports only from modules named before it
-    "types parts kernels memory config video prompts sprites datasets metrics embeddings attention "
-    "inversion fusion capture masks mmc pictures editors plan result pipeline inspection "
-    "calibration recognition jobs benchmark report evaluation demo modules cli __init__"
+    "types parts kernels memory config video prompts sprites datasets metrics embeddings "
+    "perceptual attention inversion fusion capture masks mmc pictures editors plan result pipeline "
+    "inspection calibration recognition jobs benchmark report evaluation demo modules cli __init__"
 ).split()
 ALONE = ("types", "kernels")  # import nothing of freemask outside themselves
 ONLY_IN = {"triton": ["kernels"], "lightning": ["modules", "tools"]}

@@ -254,9 +254,7 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--clips", type=_positive, default=24, help="held-out clips per task")
     evaluate.add_argument("--methods", default="reconstruct,ddim,naive,freemask")
     evaluate.add_argument("--tasks", default="shape,attribute,style")
-    evaluate.add_argument(
-        "--clip", metavar="PATH", help="a CLIP folder, or 'demo': CLIP metrics too"
-    )
+    evaluate.add_argument("--clip", metavar="PATH", help="a CLIP folder, or demo: CLIP metrics too")
     evaluate.add_argument(
         "--lpips", metavar="FILE", help="AlexNet's weights as torchvision has them"
     )

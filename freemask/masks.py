@@ -133,10 +133,12 @@ def agreement(mask: Tensor, consensus: Tensor) -> float:
 
 
 def dilate(mask: Tensor, pixels: int) -> Tensor:
-    """Grow a mask `(F, H, W)` by a square of `pixels` to every side."""
+    """Grow a mask `(F, H, W)` by a disc of `pixels` radius."""
     if pixels == 0:
         return mask
-    return F.max_pool2d(mask[:, None], 2 * pixels + 1, stride=1, padding=pixels)[:, 0]
+    offsets = torch.arange(-pixels, pixels + 1)
+    disc = (offsets[:, None] ** 2 + offsets**2 < (pixels + 0.5) ** 2).to(mask)
+    return (F.conv2d(mask[:, None], disc[None, None], padding=pixels)[:, 0] >= 0.5).to(mask)
 
 
 def blend_pixels(edited: Video, source: Video, mask: Tensor, *, feather: int) -> Video:

@@ -193,13 +193,15 @@ def test_masks_by_resolution_come_from_their_own_cells() -> None:
     assert not torch.equal(found.at(0, (3, 5)), found.at(0))
 
 
-@pytest.mark.parametrize("pixels", [0, 1, 2])
-def test_dilation_grows_a_square_to_every_side(pixels: int) -> None:
-    mask = torch.zeros(1, 7, 9)
-    mask[0, 3, 1] = 1
-    expected = torch.zeros(1, 7, 9)
-    expected[0, 3 - pixels : 4 + pixels, max(0, 1 - pixels) : 2 + pixels] = 1
-    assert torch.equal(dilate(mask, pixels), expected)
+@pytest.mark.parametrize("pixels", [0, 1, 2, 4])
+def test_dilation_grows_by_a_disc(pixels: int) -> None:
+    mask = torch.zeros(1, 9, 11)
+    mask[0, 4, 1] = mask[0, 5, 8] = 1
+    rows, columns = torch.meshgrid(torch.arange(9), torch.arange(11), indexing="ij")
+    distance = torch.minimum(
+        ((rows - 4) ** 2 + (columns - 1) ** 2).sqrt(), ((rows - 5) ** 2 + (columns - 8) ** 2).sqrt()
+    )
+    assert torch.equal(dilate(mask, pixels)[0], (distance < pixels + 0.5).float())
 
 
 def test_a_users_mask_is_taken_as_it_is() -> None:

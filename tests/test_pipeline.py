@@ -28,6 +28,7 @@ STEPS = 4
 KINDS = ("cross_replace", "self_replace", "temporal_replace")
 CLOSED = {f"fusion.{kind}": [0, 0] for kind in (*KINDS, "latent_blend")}
 CLOSED |= {"strength": 1.0, "fusion.pixel_blend": False}
+CLOSED |= {"fusion.masked": ["cross", "self", "temporal", "latents"]}
 OPEN = CLOSED | {f"fusion.{kind}": [0, 1] for kind in KINDS}
 BLEND = {"fusion.latent_blend": [0, 1]}
 NAIVE = {"mask.policy": "naive", "mask.threshold": 0.99}  # its maps are almost flat

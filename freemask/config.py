@@ -38,7 +38,7 @@ class MaskSettings:
     words: whose maps. "source": the source word's; "union": M* is where either word's own mask is
         (the paper's choice where the shape changes); "both": one mask of both words' maps together.
     average: of the chosen maps, "arithmetic" or "geometric" (where all of them agree).
-    dilate: grow the binary mask by so many pixels.
+    dilate: grow the binary mask by this fraction of the frame's shorter side.
     """
 
     policy: str = "time_agnostic"
@@ -50,7 +50,7 @@ class MaskSettings:
     max_pool: bool | None = None
     words: str = "union"
     average: str = "arithmetic"
-    dilate: int = 0
+    dilate: float = 0.0
 
 
 @dataclass
@@ -64,7 +64,8 @@ class FusionSettings:
     invert_temporal: use 1 - M* for temporal attention, as the release does for shape edits.
     latent_blend: window in which latents outside M* are put back to the source's.
     pixel_blend: outside M* keep the source's own pixels, not the VAE's picture of them.
-    feather: with `pixel_blend`, pixels inside the edge of M* over which the edit fades in.
+    feather: with `pixel_blend`, how far inside the edge of M* the edit fades in, as a fraction of
+        the frame's shorter side.
     alignment: "auto", "replace" or "refine".
     word_weight: factor on the attention to the target's edited word. reweight: the same for other
         words of the target, word -> factor.
@@ -78,7 +79,7 @@ class FusionSettings:
     invert_temporal: bool = False
     latent_blend: list[float] = field(default_factory=lambda: [0.2, 0.8])
     pixel_blend: bool = False
-    feather: int = 1
+    feather: float = 0.015
     alignment: str = "auto"
     word_weight: float = 1.0
     reweight: dict[str, float] = field(default_factory=dict)
@@ -222,8 +223,11 @@ def check(settings: Settings) -> None:
         raise InputError(f"strength is {settings.strength}; it must be above 0 and at most 1")
     if not 0 <= settings.eta <= 1:
         raise InputError(f"eta is {settings.eta}; it must lie in [0, 1]")
-    if settings.mask.top_k < 1 or settings.mask.dilate < 0 or fusion.feather < 0:
-        raise InputError("mask.top_k must be 1 or more, mask.dilate and fusion.feather 0 or more")
+    if settings.mask.top_k < 1:
+        raise InputError(f"mask.top_k is {settings.mask.top_k}; it must be 1 or more")
+    for key, value in (("mask.dilate", settings.mask.dilate), ("fusion.feather", fusion.feather)):
+        if not 0 <= value <= 1:
+            raise InputError(f"{key} is {value}; it is a fraction of the frame, from 0 to 1")
 
 
 def _is_window(value: Any) -> bool:
@@ -232,7 +236,7 @@ def _is_window(value: Any) -> bool:
 
 
 def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
-    """`["mask.dilate=2", ...]` as given on a command line, values in YAML."""
+    """`["mask.dilate=0.05", ...]` as given on a command line, values in YAML."""
     overrides: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")

@@ -105,7 +105,7 @@ def _mask(
         mean = mean_heat(
             heats(), settings.average, lambda heat: agreement(heat >= threshold, consensus) ** DOUBT
         )
-    return dilate((mean >= threshold).float(), settings.dilate)
+    return dilate((mean >= threshold).float(), round(settings.dilate * min(size)))
 
 
 def mean_heat(

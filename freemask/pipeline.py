@@ -216,8 +216,9 @@ def decode(editor: Editor, video: Video, plan: Plan, masks: Masks, latents: Tens
     edited = editor.decode(latents, video.fps)
     if not plan.settings.fusion.pixel_blend:
         return edited
+    feather = round(plan.settings.fusion.feather * min(video.size))
     last = masks.at(plan.request.steps - 1)
-    return mask_making.blend_pixels(edited, video, last, feather=plan.settings.fusion.feather)
+    return mask_making.blend_pixels(edited, video, last, feather=feather)
 
 
 @torch.no_grad()

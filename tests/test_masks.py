@@ -104,7 +104,7 @@ def test_the_pooling_and_the_dilation_are_those_asked_for() -> None:
     maps, cell = {"source": bright_at(2, 7)}, (SITES[1], 0)
     bare = masks_of(maps, selection(cell)).values
     assert masks_of(maps, selection(cell, max_pool=True)).values.sum() > bare.sum()
-    grown = masks_of(maps, selection(cell), dilate=2).values
+    grown = masks_of(maps, selection(cell), dilate=2 / 12).values
     assert torch.equal(grown[0], dilate(bare[0], 2))
 
 

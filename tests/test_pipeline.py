@@ -155,7 +155,7 @@ def test_latents_outside_the_mask_are_the_sources(editor: Editor, small: Video) 
 def test_with_pixel_blend_the_source_is_exact_outside_the_mask(
     editor: Editor, small: Video, feather: int
 ) -> None:
-    blended = OPEN | BLEND | {"fusion.pixel_blend": True, "fusion.feather": feather}
+    blended = OPEN | BLEND | {"fusion.pixel_blend": True, "fusion.feather": feather / 20}
     plain = edit(editor, small, ask(OPEN | BLEND), mask=half_mask(small)).video.frames
     mixed = edit(editor, small, ask(blended), mask=half_mask(small)).video.frames
     middle = small.size[1] // 2

@@ -49,7 +49,6 @@ def test_the_checkpoints_are_small() -> None:
     assert 0 < sum(file.stat().st_size for file in files if file.is_file()) <= MEGABYTES * 1e6
 
 
-@pytest.mark.skipif(not (ASSETS / "validation.json").exists(), reason="not validated yet")
 def test_the_figures_belong_to_these_weights_and_meet_the_bars(tool: ModuleType) -> None:
     validation = json.loads((ASSETS / "validation.json").read_text())
     assert validation["weights"] == tool.weights_hash()

@@ -67,20 +67,22 @@ def interpreting() -> Iterator[None]:
     It refuses functions that were compiled for a GPU, which Triton's own are if it was imported
     without TRITON_INTERPRET: they are interpreted too. It keeps bfloat16 as raw 16-bit integers:
     its matrix product multiplies the bit patterns, and its cast from float32 truncates. Inside this
-    context products are taken in float32 and casts round to nearest even.
+    context casts round to nearest even. And products are summed in float64, then rounded once: on
+    some processors the BLAS behind numpy rounds a row by its place in the block, which no GPU does.
     """
     import triton.language as tl
     from triton.runtime import interpreter
     from triton.runtime.jit import JITFunction
 
     builder = interpreter.interpreter_builder
-    dot, cast, refuse = builder.create_dot, builder.cast_impl, JITFunction.__call__
+    cast, refuse = builder.cast_impl, JITFunction.__call__
 
     def widen(x: Any) -> Any:
         return cast(x, tl.float32) if x.dtype.scalar == tl.bfloat16 else x
 
-    def exact_dot(a: Any, b: Any, *rest: Any) -> Any:
-        return dot(widen(a), widen(b), *rest)
+    def exact_dot(a: Any, b: Any, d: Any, *_: Any) -> Any:
+        product = np.matmul(widen(a).data, widen(b).data, dtype=np.float64)
+        return interpreter.TensorHandle(product.astype(d.data.dtype) + d.data, d.dtype.scalar)
 
     def rounding_cast(src: Any, dst_type: Any) -> Any:
         if src.dtype.scalar == tl.float32 and dst_type.scalar == tl.bfloat16:

@@ -1,14 +1,13 @@
-"""The sprites benchmark: edits compared with the right answer, which the generator can draw.
+"""The benchmark: methods run on the same cases, and every figure of what they make of them.
 
-A `Case` is a held-out clip, an edit, and the clip that a perfect edit would give. Methods run on
-the same clips and share one inversion per clip; every figure is measured on frames in memory.
+Methods share one inversion per clip; figures are measured on frames in memory. Where the right
+answer can be drawn (`cases.Answer`), edits are compared with it too.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -16,7 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from freemask import metrics, recognition, sprites
+from freemask import metrics, recognition
+from freemask.cases import Answer, Case, CaseSource
 from freemask.config import MaskSettings, nearest
 from freemask.editors import ASSETS, Editor
 from freemask.embeddings import ClipEmbedder
@@ -60,88 +60,6 @@ METHODS: dict[str, dict[str, Any]] = {  # name -> overrides of the task's preset
     "freemask_store": {"features": "store"},
     "oracle": {"mask.policy": "naive"},  # the true mask instead
 }
-LEAST_CHANGE = 30.0  # grey levels by which an attribute edit must change the object
-FIRST_SEED = 1_000_000  # of the held-out stream; calibration uses the seeds below
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """One edit with its answer.
-
-    answer: the counterfactual. candidates: every clip the edit might have become, the answer
-    among them under `asked` and the source under `given`. object_mask: `(F, H, W)`, 1 on the
-    source's or the answer's object.
-    """
-
-    clip: sprites.Clip
-    answer: sprites.Clip
-    request: EditRequest
-    candidates: Mapping[str, sprites.Clip]
-    given: str
-    asked: str
-    object_mask: np.ndarray
-
-
-def make_case(
-    scene: sprites.Scene,
-    change: str,
-    values: Iterable[str | None],
-    target: str,
-    request: EditRequest,
-    words: tuple[str, str],
-) -> Case:
-    """The case of changing one thing in a scene, with all values it might have as candidates."""
-    drawn = {str(value): scene.counterfactual(**{change: value}).render() for value in values}
-    clip, answer = scene.render(), drawn[target]
-    return Case(
-        clip=clip,
-        answer=answer,
-        request=replace(request, source=clip.caption, target=answer.caption, words=words),
-        candidates=drawn,
-        given=str(getattr(scene, change)),
-        asked=target,
-        object_mask=np.maximum(clip.mask, answer.mask),
-    )
-
-
-def shape_case(seed: int, request: EditRequest, size: tuple[int, int]) -> Case:
-    """A bear becomes a panda."""
-    scene = sprites.sample_scene(seed, "heldout", size=size, colour=None, style=None)
-    rng = np.random.default_rng(seed)
-    others = [name for name in sprites.OBJECTS if name != scene.object]
-    target = str(rng.choice(others))
-    return make_case(scene, "object", sprites.OBJECTS, target, request, (scene.object, target))
-
-
-def attribute_case(seed: int, request: EditRequest, size: tuple[int, int]) -> Case:
-    """A bear becomes a red bear, or a blue bear a red one; never a change too small to see."""
-    scene = sprites.sample_scene(seed, "heldout", size=size, style=None)
-    rng = np.random.default_rng(seed)
-    clip, choices = scene.render(), []
-    for colour in sprites.COLOURS:
-        changed = scene.counterfactual(colour=colour).render()
-        difference = np.abs(changed.video.frames.astype(float) - clip.video.frames).mean(-1)
-        if (difference * clip.mask).sum() / clip.mask.sum() >= LEAST_CHANGE:
-            choices.append(colour)
-    words = (scene.object, scene.object)
-    candidates = [None, *sprites.COLOURS]
-    return make_case(scene, "colour", candidates, str(rng.choice(choices)), request, words)
-
-
-def style_case(seed: int, request: EditRequest, size: tuple[int, int]) -> Case:
-    """The frame becomes a sketch, a night, a sepia picture."""
-    scene = sprites.sample_scene(seed, "heldout", size=size, style=None)
-    target = str(np.random.default_rng(seed).choice(list(sprites.STYLES)))
-    return make_case(
-        scene, "style", [None, *sprites.STYLES], target, request, (scene.object, target)
-    )
-
-
-CASES: dict[str, Callable[[int, EditRequest, tuple[int, int]], Case]] = {
-    "shape": shape_case,
-    "attribute": attribute_case,
-    "style": style_case,
-}
 
 
 def score(
@@ -153,42 +71,51 @@ def score(
 ) -> dict[str, float]:
     """Every figure of one edit, by column.
 
-    nearer, nearest: whether the edit looks more like the answer than like the source, and than
-    like every other candidate, each on its best-matching path (`recognition`); the same `in_place`
-    compares pixels of the edited region with the candidates exactly where they should be. Styles
-    have no path of their own. Decibels against the answer inside and outside the object, and
-    against the source outside. warp: warp error along the motion of the answer. miou: of the mask
-    `(F, H, W)`, if there was one. clip_accuracy, clip_text, clip_consistency: with an embedder.
-    lpips: distance to the source outside the object.
+    With an answer, how it compares (`compare`). Decibels against the source outside the object, and
+    flicker there. warp: warp error along the case's motion. miou: of the mask `(F, H, W)`, if there
+    was one. clip_accuracy, clip_text, clip_consistency: with an embedder. lpips: distance to the
+    source outside the object.
     """
-    whole_frame = case.request.task == "style"
-    inside = np.ones_like(case.object_mask) if whole_frame else case.object_mask
     outside = 1 - case.object_mask
-    source, answer = case.clip.video, case.answer.video
-    flow, visible = case.answer.scene.flow()
-    in_place = {
-        name: -metrics.psnr(video, candidate.video, where=inside)
-        for name, candidate in case.candidates.items()
-    }
-    on_path = in_place if whole_frame else recognition.path_errors(video, case.candidates)
-    figures = {
-        "nearer": on_path[case.asked] < on_path[case.given],
-        "nearest": min(on_path, key=on_path.__getitem__) == case.asked,
-        "nearer_in_place": in_place[case.asked] < in_place[case.given],
-        "nearest_in_place": min(in_place, key=in_place.__getitem__) == case.asked,
-        "psnr_inside": metrics.psnr(video, answer, where=inside),
-        "psnr_outside": metrics.psnr(video, answer, where=outside),
-        "psnr_source": metrics.psnr(video, source, where=outside),
-        "flicker": metrics.background_flicker(video, outside=outside, reference=source),
-        "warp": metrics.warp_error(video, flow=flow, visible=visible),
-    }
+    figures = compare(case, video, case.answer) if case.answer else {}
+    figures["psnr_source"] = metrics.psnr(video, case.video, where=outside)
+    figures["flicker"] = metrics.background_flicker(video, outside=outside, reference=case.video)
+    if case.flow:
+        flow, visible = case.flow
+        figures["warp"] = metrics.warp_error(video, flow=flow, visible=visible)
     if lpips:
-        figures["lpips"] = lpips(video, source, where=outside)
+        figures["lpips"] = lpips(video, case.video, where=outside)
     if embedder:
         figures |= clip_figures(embedder, video, case.request)
     if mask is not None:
         figures["miou"] = metrics.mean_iou(mask, case.object_mask)
     return {name: float(value) for name, value in figures.items()}
+
+
+def compare(case: Case, video: Video, answer: Answer) -> dict[str, float]:
+    """What of an edit can be said only with the right answer.
+
+    nearer, nearest: whether the edit looks more like the answer than like the source, and than
+    like every other candidate, each on its best-matching path (`recognition`); the same `in_place`
+    compares pixels of the edited region with the candidates exactly where they should be. Styles
+    have no path of their own. Decibels against the answer inside and outside the object.
+    """
+    whole_frame = case.request.task == "style"
+    inside = np.ones_like(case.object_mask) if whole_frame else case.object_mask
+    in_place = {
+        name: -metrics.psnr(video, candidate.video, where=inside)
+        for name, candidate in answer.candidates.items()
+    }
+    on_path = in_place if whole_frame else recognition.path_errors(video, answer.candidates)
+    right = answer.clip.video
+    return {
+        "nearer": on_path[answer.asked] < on_path[answer.given],
+        "nearest": min(on_path, key=on_path.__getitem__) == answer.asked,
+        "nearer_in_place": in_place[answer.asked] < in_place[answer.given],
+        "nearest_in_place": min(in_place, key=in_place.__getitem__) == answer.asked,
+        "psnr_inside": metrics.psnr(video, right, where=inside),
+        "psnr_outside": metrics.psnr(video, right, where=1 - case.object_mask),
+    }
 
 
 def clip_figures(embedder: ClipEmbedder, video: Video, request: EditRequest) -> dict[str, float]:
@@ -218,14 +145,11 @@ def load_lpips(weights: str, device: torch.device) -> Lpips:
 class BenchmarkSettings:
     """What all cases of a run have in common.
 
-    size `(H, W)`: of the clips. overrides: of every method's settings. cost_clips: on how many
-    clips of a task time and memory are measured. clip: folder of a CLIP model, or "demo". lpips:
-    file of AlexNet's weights.
+    overrides: of every method's settings. cost_clips: on how many clips of a task time and memory
+    are measured. clip: folder of a CLIP model, or "demo". lpips: file of AlexNet's weights.
     """
 
     methods: tuple[str, ...]
-    tasks: tuple[str, ...] = ("shape", "attribute", "style")
-    size: tuple[int, int] = (64, 64)
     steps: int = 50
     guidance: float = 7.5
     overrides: Mapping[str, Any] = field(default_factory=dict)
@@ -234,34 +158,31 @@ class BenchmarkSettings:
     lpips: str | None = None
 
     def __post_init__(self) -> None:
-        for kind, given, known in (("method", self.methods, METHODS), ("task", self.tasks, CASES)):
-            unknown = [name for name in given if name not in known]
-            if unknown:
-                close = nearest(unknown[0], known)
-                raise InputError(f"unknown {kind} {unknown[0]!r}{close}")
+        unknown = [name for name in self.methods if name not in METHODS]
+        if unknown:
+            raise InputError(f"unknown method {unknown[0]!r}{nearest(unknown[0], METHODS)}")
 
 
 def run_case(
     editor: Editor,
-    task: str,
-    index: int,
+    source: CaseSource,
     settings: BenchmarkSettings,
     keep: Callable[[str, Video], None] = lambda name, video: None,
 ) -> list[dict[str, Any]]:
-    """All methods on one held-out clip; returns a row of figures for each.
+    """All methods on one clip; returns a row of figures for each.
 
     seconds and memory, of the first `settings.cost_clips` clips only, are relative to plain guided
     generation of the same clip in the same run; seconds include the inversion. keep: is given the
-    clips to look at, by name: source, answer, every method's, and the mask of every method that
-    has one.
+    clips to look at, by name: source, the answer if there is one, every method's, and the mask of
+    every method that has one.
     """
-    request = EditRequest("", "", task=task, steps=settings.steps, guidance=settings.guidance)
-    case = CASES[task](FIRST_SEED + index, request, settings.size)
-    video = case.clip.video
+    case = source.load()
+    video = case.video
     keep("source", video)
-    keep("answer", case.answer.video)
-    plain = _plain_cost(editor, case) if index < settings.cost_clips else None
-    asked = {method: _ask(case, method, settings) for method in settings.methods}
+    if case.answer:
+        keep("answer", case.answer.clip.video)
+    plain = _plain_cost(editor, case, settings) if source.number < settings.cost_clips else None
+    asked = {method: ask(case, method, settings) for method in settings.methods}
     plans = {method: prepare(editor, video, request) for method, request in asked.items()}
     inversions = _invert_once(editor, video, plans)
     embedder = load_embedder(settings.clip, editor.device) if settings.clip else None
@@ -282,7 +203,8 @@ def run_case(
         if mask is not None:
             keep(f"{method} mask", mask_overlay(video, mask))
         figures = score(case, result.video, mask, embedder, lpips)
-        row = {"task": task, "clip": index, "method": method} | figures
+        named = {"task": source.task, "clip": source.number, "edit": edit_text(case.request)}
+        row = {**named, "method": method, **figures}
         if plain:
             row["seconds"] = (seconds + sum(result.timings.values())) / plain[0]
             row["memory"] = result.peak_memory / plain[1]
@@ -290,8 +212,19 @@ def run_case(
     return rows
 
 
-def _ask(case: Case, method: str, settings: BenchmarkSettings) -> EditRequest:
-    asked = replace(case.request, overrides={**settings.overrides, **METHODS[method]})
+def edit_text(request: EditRequest) -> str:
+    """An edit in one line: what it makes of what."""
+    return f"{request.source} -> {request.target}"
+
+
+def ask(case: Case, method: str, settings: BenchmarkSettings) -> EditRequest:
+    """The request of a method for a case."""
+    asked = replace(
+        case.request,
+        steps=settings.steps,
+        guidance=settings.guidance,
+        overrides={**settings.overrides, **METHODS[method]},
+    )
     if method == "reconstruct":
         asked = replace(asked, target=asked.source, guidance=1.0)
     return asked
@@ -324,117 +257,17 @@ def _invert_once(
     return inversions
 
 
-def _plain_cost(editor: Editor, case: Case) -> tuple[float, float]:
+def _plain_cost(editor: Editor, case: Case, settings: BenchmarkSettings) -> tuple[float, float]:
     """Seconds and peak bytes of plain guided generation of such a clip."""
-    video, request = case.clip.video, case.request
+    video = case.video
     started = time.perf_counter()
     with PeakMemory(editor.device) as memory:
         generate(
             editor,
-            request.target,
+            case.request.target,
             frames=video.num_frames,
             size=video.size,
-            steps=request.steps,
-            guidance=request.guidance,
+            steps=settings.steps,
+            guidance=settings.guidance,
         )
     return time.perf_counter() - started, memory.bytes
-
-
-def summarise(
-    rows: Sequence[Mapping[str, Any]], tasks: Sequence[str], methods: Sequence[str]
-) -> dict[str, dict[str, dict[str, float]]]:
-    """Means over clips; medians for the relative costs."""
-    summary: dict[str, dict[str, dict[str, float]]] = {}
-    for task in tasks:
-        for method in methods:
-            chosen = [r for r in rows if r["task"] == task and r["method"] == method]
-            columns = [c for c in COLUMNS if any(c in row for row in chosen)]
-            summary.setdefault(task, {})[method] = {
-                c: float((np.median if c in COSTS else np.mean)([r[c] for r in chosen if c in r]))
-                for c in columns
-            }
-    return summary
-
-
-COSTS = ("seconds", "memory")
-COLUMNS = {  # column -> heading and format
-    "nearer": ("nearer to target", "{:.0%}"),
-    "nearest": ("nearest of all", "{:.0%}"),
-    "nearer_in_place": ("nearer in place", "{:.0%}"),
-    "nearest_in_place": ("nearest in place", "{:.0%}"),
-    "psnr_inside": ("PSNR to answer inside", "{:.1f}"),
-    "psnr_outside": ("PSNR to answer outside", "{:.1f}"),
-    "psnr_source": ("PSNR to source outside", "{:.1f}"),
-    "miou": ("mask mIoU", "{:.3f}"),
-    "flicker": ("flicker outside", "{:.2f}"),
-    "warp": ("warp error", "{:.2f}"),
-    "lpips": ("LPIPS to source outside", "{:.3f}"),
-    "clip_accuracy": ("CLIP frame accuracy", "{:.0%}"),
-    "clip_text": ("CLIP text score", "{:.3f}"),
-    "clip_consistency": ("CLIP consistency", "{:.3f}"),
-    "seconds": ("time / plain", "{:.2f}"),
-    "memory": ("memory / plain", "{:.2f}"),
-}
-
-
-HIGHER_IS_BETTER = {c: c not in ("flicker", "warp", "lpips", *COSTS) for c in COLUMNS}
-
-
-def differences(
-    rows: Sequence[Mapping[str, Any]], task: str, method: str, other: str
-) -> dict[str, tuple[float, float, float]]:
-    """By column, how much `method` lies above `other` on the same clips: mean and 95% interval."""
-    by_clip: dict[str, dict[int, Mapping[str, Any]]] = {method: {}, other: {}}
-    for row in rows:
-        if row["task"] == task and row["method"] in by_clip:
-            by_clip[row["method"]][row["clip"]] = row
-    clips = sorted(set(by_clip[method]) & set(by_clip[other]))
-    found = {}
-    for column in COLUMNS:
-        pairs = [(by_clip[method][c].get(column), by_clip[other][c].get(column)) for c in clips]
-        both = [(a, b) for a, b in pairs if a is not None and b is not None]
-        if both and np.isfinite(both).all():
-            found[column] = metrics.paired_interval(*(np.array(x) for x in zip(*both, strict=True)))
-    return found
-
-
-def table(summary: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    """The summary as Markdown, one table per task."""
-    lines = []
-    for task, by_method in summary.items():
-        lines += ["", f"### {task}", "", _line(["method", *(h for h, _ in COLUMNS.values())])]
-        lines.append(_line(["---"] * (len(COLUMNS) + 1)))
-        for method, figures in by_method.items():
-            cells = [
-                form.format(figures[c]) if c in figures and math.isfinite(figures[c]) else ""
-                for c, (_, form) in COLUMNS.items()
-            ]
-            lines.append(_line([method, *cells]))
-    return "\n".join(lines[1:]) + "\n"
-
-
-def interval(column: str, values: tuple[float, float, float]) -> str:
-    """A mean with its interval, in the form of the column."""
-    mean, low, high = (COLUMNS[column][1].format(value) for value in values)
-    return f"{mean} [{low}, {high}]"
-
-
-def difference_table(
-    compared: Mapping[str, Mapping[str, Mapping[str, tuple[float, float, float]]]],
-) -> str:
-    """Paired differences with their 95% intervals as Markdown, one table per task."""
-    lines = []
-    for task, by_label in compared.items():
-        if not by_label:
-            continue
-        lines += ["", f"### {task}: paired differences, 95% bootstrap intervals", ""]
-        lines.append(_line(["on the same clips", *(h for h, _ in COLUMNS.values())]))
-        lines.append(_line(["---"] * (len(COLUMNS) + 1)))
-        for label, figures in by_label.items():
-            cells = [interval(c, figures[c]) if c in figures else "" for c in COLUMNS]
-            lines.append(_line([label, *cells]))
-    return "\n".join(lines) + "\n" if lines else ""
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"

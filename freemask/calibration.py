@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from freemask import mmc, pictures
-from freemask.datasets import SIZE, ClipSource, davis_clips, sprites_clips
+from freemask.datasets import SIZE, SPRITES, ClipSource, davis_clips, sprites_clips
 from freemask.editors.editor import Editor
 from freemask.parts import Parts
 from freemask.types import InputError
-
-SPRITES = "sprites"
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,6 @@ def run_evaluate(options: argparse.Namespace) -> None:
 
     settings = BenchmarkSettings(
         methods=tuple(options.methods.split(",")),
-        tasks=tuple(options.tasks.split(",")),
         steps=options.steps,
         overrides=parse_overrides(options.overrides),
         clip=options.clip,
@@ -130,7 +129,12 @@ def run_evaluate(options: argparse.Namespace) -> None:
     request = EvaluationRequest(
         options.out,
         settings,
+        tasks=tuple(options.tasks.split(",")),
+        data=options.data,
         clips=options.clips,
+        captions=options.captions,
+        size=options.size,
+        frames=options.frames,
         editor=options.editor,
         checkpoint=options.checkpoint,
         device=options.device,
@@ -252,6 +256,7 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="compare methods with exact ground truth")
     evaluate.add_argument("--benchmark", choices=["sprites"], default="sprites")
     evaluate.add_argument("--clips", type=_positive, default=24, help="held-out clips per task")
+    _add_folder(evaluate, "a folder in DAVIS layout instead, whose captions ask for edits")
     evaluate.add_argument("--methods", default="reconstruct,ddim,naive,freemask")
     evaluate.add_argument("--tasks", default="shape,attribute,style")
     evaluate.add_argument("--clip", metavar="PATH", help="a CLIP folder, or demo: CLIP metrics too")
@@ -276,14 +281,18 @@ def make_parser() -> argparse.ArgumentParser:
 
 def add_calibration(parser: argparse.ArgumentParser) -> None:
     """The options of a calibration."""
-    parser.add_argument("--data", default="sprites", help="'sprites' or a folder in DAVIS layout")
+    _add_folder(parser, "a folder in DAVIS layout, or 'sprites', the default")
     parser.add_argument("--clips", type=_positive, default=64, help="of sprites")
     parser.add_argument("--words", metavar="W,W", help="only clips whose word is one of these")
+    parser.add_argument("--out", type=Path, default=Path("codebook.json"))
+    _add_editor(parser)
+
+
+def _add_folder(parser: argparse.ArgumentParser, data: str) -> None:
+    parser.add_argument("--data", default="sprites", metavar="DIR", help=data)
     parser.add_argument("--captions", type=Path, help="of a folder; default: its captions.yaml")
     parser.add_argument("--frames", type=_positive, default=8)
     parser.add_argument("--size", type=_size, metavar="HxW", help="default: 64x64 or the pictures'")
-    parser.add_argument("--out", type=Path, default=Path("codebook.json"))
-    _add_editor(parser)
 
 
 def _add_clip(parser: argparse.ArgumentParser) -> None:

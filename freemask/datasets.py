@@ -6,8 +6,13 @@
 
 captions.yaml says what each clip shows and which word stands for what is masked:
 
-    bear:    {prompt: a brown bear walks along rocks, word: bear}
+    bear:
+      prompt: a brown bear walks along rocks
+      word: bear
+      edits: [{target: a panda walks along rocks, word: panda, task: shape}]
     bmx:     {prompt: a rider on a bike, word: bike, objects: {1: rider, 2: bike}}
+
+Calibration needs no edits; evaluation runs the edits that are asked for.
 
 An annotation is a palette PNG whose levels are object numbers, 0 the background, or a grey one
 whose levels above 0 are one object.
@@ -28,11 +33,12 @@ from PIL import Image
 from yaml import YAMLError
 
 from freemask import sprites
-from freemask.config import merge, nearest
+from freemask.config import merge, nearest, tasks
 from freemask.types import InputError, Video
 from freemask.video import cover, image_files, read_labels, read_video
 
 RESOLUTIONS = ("480p", "Full-Resolution", "")  # folders between JPEGImages and a clip's name
+SPRITES = "sprites"  # the name of the drawn clips, where a folder might be given
 SIZE = (64, 64)
 
 
@@ -48,20 +54,33 @@ class LabelledClip:
 
 
 @dataclass
+class WantedEdit:
+    """An edit of a clip. word: what the clip's word becomes; without it the prompts tell."""
+
+    target: str = ""
+    word: str = ""
+    task: str = "shape"
+
+
+@dataclass
 class Caption:
     """An entry of captions.yaml. objects: which number is what, where there are several."""
 
     prompt: str = ""
     word: str = ""
     objects: dict[int, str] = field(default_factory=dict)
+    edits: list[WantedEdit] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class ClipSource:
-    """A clip that is not loaded yet: its name, and what loads it or raises `LeftOut`."""
+    """A clip that is not loaded yet: its name, what loads it or raises `LeftOut`, and the edits
+    that are asked for.
+    """
 
     name: str
     load: Callable[[], LabelledClip]
+    edits: tuple[WantedEdit, ...] = ()
 
 
 class LeftOut(Exception):
@@ -126,7 +145,11 @@ def davis_clips(
         known = sorted(path.name for path in pictures.iterdir() if path.is_dir())
         raise InputError(f"{pictures} has no clip {missing[0]!r}{nearest(missing[0], known)}")
     return [
-        ClipSource(name, partial(_read, pictures / name, annotations / name, caption, size, frames))
+        ClipSource(
+            name,
+            partial(_read, pictures / name, annotations / name, caption, size, frames),
+            tuple(caption.edits),
+        )
         for name, caption in sorted(entries.items())
         if not words or caption.word in words
     ]
@@ -179,6 +202,12 @@ def read_captions(path: Path) -> dict[str, Caption]:
         entry = merge(Caption, OmegaConf.create(values), {})
         if not (entry.prompt.strip() and entry.word.strip()):
             raise InputError(f"captions {path}: {name!r} needs both a prompt and a word")
+        for edit in entry.edits:
+            if not edit.target.strip():
+                raise InputError(f"captions {path}: an edit of {name!r} needs a target prompt")
+            if edit.task not in tasks():
+                close = nearest(edit.task, tasks())
+                raise InputError(f"captions {path}: {name!r} has unknown task {edit.task!r}{close}")
         entries[str(name)] = entry
     return entries
 

@@ -9,13 +9,15 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from freemask import benchmark, sprites
-from freemask.benchmark import COLUMNS, Case, score
+from freemask import sprites
+from freemask.benchmark import score
+from freemask.cases import Case, sprites_case
 from freemask.config import folder, merge, parse_overrides
 from freemask.editors import load_editor
 from freemask.pipeline import edit
 from freemask.result import check_writable
-from freemask.types import EditRequest, Progress
+from freemask.tables import COLUMNS
+from freemask.types import Progress
 from freemask.video import write_video
 
 
@@ -47,13 +49,14 @@ def run(
     check_writable(out)
     case = make_case(demo)
     editor = load_editor(demo.editor, checkpoint=demo.checkpoint)
-    result = edit(editor, case.clip.video, case.request, progress=progress)
+    result = edit(editor, case.video, case.request, progress=progress)
     mask = result.masks.at(0).cpu().numpy()
     figures = score(case, result.video, mask)
     result = replace(result, metrics=figures)
     result.save(out)
-    write_video(case.clip.video, out / "source.mp4")
-    write_video(case.answer.video, out / "answer.gif")
+    write_video(case.video, out / "source.mp4")
+    if case.answer:
+        write_video(case.answer.clip.video, out / "answer.gif")
     lines = [f"{case.request.source}  ->  {case.request.target}", f"written to {out}", ""]
     lines += [
         f"  {heading:<24} {form.format(figures[column])}"
@@ -76,13 +79,9 @@ def make_case(demo: DemoConfig) -> Case:
         colour=None,
         style=None,
     )
-    request = EditRequest(
-        source="",
-        target="",
-        task=demo.task,
-        steps=demo.steps,
-        guidance=demo.guidance,
-        overrides=demo.settings,
-    )
     words = (demo.object, demo.target)
-    return benchmark.make_case(scene, "object", sprites.OBJECTS, demo.target, request, words)
+    case = sprites_case(scene, "object", sprites.OBJECTS, demo.target, words, demo.task)
+    request = replace(
+        case.request, steps=demo.steps, guidance=demo.guidance, overrides=demo.settings
+    )
+    return replace(case, request=request)

@@ -18,31 +18,40 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from freemask import benchmark, report
+from freemask import benchmark, report, tables
 from freemask.benchmark import BenchmarkSettings
+from freemask.cases import TASKS, CaseSource, folder_cases, sprites_cases
 from freemask.config import load_settings
+from freemask.datasets import SIZE, SPRITES, LeftOut
 from freemask.editors import load_editor
 from freemask.editors.editor import Editor
 from freemask.mmc import Codebook
 from freemask.parts import Parts
+from freemask.plan import prepare
 from freemask.types import Video
 from freemask.video import write_video
 
 FILES = ("table.md", "table.json", "clips.csv", "index.html")
-Case = tuple[str, int]  # task, number of the clip
 
 
 @dataclass(frozen=True)
 class EvaluationRequest:
     """What to run, and where to write.
 
-    clips: per task. processes: cases that run at once, one thread each; 1 runs them in this
-    process with all threads.
+    data: "sprites", or a folder in DAVIS layout whose captions ask for edits. clips: of sprites,
+    per task. captions: of a folder, default its captions.yaml. size `(H, W)`: None is 64x64 for
+    sprites and the pictures' own for a folder. frames: of a folder's clips. processes: cases that
+    run at once, one thread each; 1 runs them in this process with all threads.
     """
 
     out: Path
     settings: BenchmarkSettings
+    tasks: tuple[str, ...] = tuple(TASKS)
+    data: str = SPRITES
     clips: int = 24
+    captions: Path | None = None
+    size: tuple[int, int] | None = None
+    frames: int = 8
     editor: str = "zeroscope"
     checkpoint: str = "demo"
     device: str = "auto"
@@ -55,38 +64,58 @@ class EvaluationRequest:
             self.editor, checkpoint=self.checkpoint, device=self.device, dtype=self.dtype
         )
 
-    def cases(self) -> list[Case]:
-        """All cases, clip by clip, so that an early look shows every task."""
-        return [(task, clip) for clip in range(self.clips) for task in self.settings.tasks]
+    def cases(self) -> list[CaseSource]:
+        """All cases. Raises `InputError` for an unknown task, or a folder that cannot serve."""
+        if self.data == SPRITES:
+            return sprites_cases(self.tasks, self.clips, self.size or SIZE)
+        return folder_cases(
+            Path(self.data),
+            self.tasks,
+            captions=self.captions,
+            size=self.size,
+            frames=self.frames,
+        )
 
 
 def evaluate(request: EvaluationRequest, tell: Callable[[str], None] = lambda line: None) -> str:
     """Run what is not done yet and write the files; returns the table.
 
-    Raises `InputError` when OUT holds an unfinished run with other arguments.
+    tell: is given a line for every case that is done, or left out and why. Raises `InputError` when
+    OUT holds an unfinished run with other arguments.
     """
+    cases = request.cases()
     editor = request.load()
     if request.settings.clip:
         benchmark.load_embedder(request.settings.clip, editor.device)  # what is bad is found now
     if request.settings.lpips:
         benchmark.load_lpips(request.settings.lpips, editor.device)
+    if request.data != SPRITES:
+        _check(cases, editor, request.settings)
     parts = Parts(request.out / "parts", identity(request, editor))
-    missing = [case for case in request.cases() if not parts.path(_file(case)).exists()]
-    done = len(request.cases()) - len(missing)
-    for task, clip in _run(request, editor, missing, parts):
+    missing = [case for case in cases if not _part(parts, case).exists()]
+    done = len(cases) - len(missing)
+    for line in _run(request, editor, missing, parts):
         done += 1
-        tell(f"{done}/{len(request.cases())}: {task} {clip}")
-    rows = [
-        row
-        for case in sorted(request.cases())
-        for row in json.loads(parts.path(_file(case)).read_text())
-    ]
+        tell(f"{done}/{len(cases)}: {line}")
+    rows = [row for case in cases for row in json.loads(_part(parts, case).read_text())]
+    rows.sort(key=lambda row: (row["task"], row["clip"]))
     return _write(request, rows, parts)
 
 
+def _check(cases: Iterable[CaseSource], editor: Editor, settings: BenchmarkSettings) -> None:
+    """Raises `InputError` for the first edit that could not be made, before any is."""
+    for source in cases:
+        try:
+            case = source.load()
+        except LeftOut:
+            continue
+        for method in settings.methods:
+            prepare(editor, case.video, benchmark.ask(case, method, settings))
+
+
 def _run(
-    request: EvaluationRequest, editor: Editor, cases: list[Case], parts: Parts
-) -> Iterator[Case]:
+    request: EvaluationRequest, editor: Editor, cases: list[CaseSource], parts: Parts
+) -> Iterator[str]:
     if request.processes == 1:
         for case in cases:
             yield _run_case(editor, request.settings, parts, case)
@@ -109,38 +138,43 @@ def _start_worker(request: EvaluationRequest) -> None:
     _worker_editor = request.load()
 
 
-def _run_in_worker(settings: BenchmarkSettings, parts: Parts, case: Case) -> Case:
+def _run_in_worker(settings: BenchmarkSettings, parts: Parts, case: CaseSource) -> str:
     assert _worker_editor is not None
     return _run_case(_worker_editor, settings, parts, case)
 
 
-def _run_case(editor: Editor, settings: BenchmarkSettings, parts: Parts, case: Case) -> Case:
-    task, clip = case
+def _run_case(editor: Editor, settings: BenchmarkSettings, parts: Parts, case: CaseSource) -> str:
+    """Run a case and keep its rows; returns a line about it."""
 
     def keep(name: str, video: Video) -> None:
-        write_video(video, parts.folder / f"{task}-{clip:04d}-{name.replace(' ', '_')}.gif")
+        write_video(video, parts.folder / f"{case.key}-{name.replace(' ', '_')}.gif")
 
-    rows = benchmark.run_case(editor, task, clip, settings, keep)
-    parts.write(_file(case), json.dumps(rows).encode())
-    return case
+    line = f"{case.task} {case.number}"
+    try:
+        rows = benchmark.run_case(editor, case, settings, keep)
+    except LeftOut as reason:
+        rows, line = [], f"{line}: left out, {reason}"
+    parts.write(f"{case.key}.json", json.dumps(rows).encode())
+    return line
 
 
-def _file(case: Case) -> str:
-    return f"{case[0]}-{case[1]:04d}.json"
+def _part(parts: Parts, case: CaseSource) -> Path:
+    return parts.path(f"{case.key}.json")
 
 
 def identity(request: EvaluationRequest, editor: Editor) -> dict[str, Any]:
-    """Everything that the figures depend on but the number of clips: the presets too."""
+    """Everything that the figures depend on but the number of sprites clips: the presets too."""
     settings = request.settings
     resolved = {
         f"{task} {method}": load_settings(task, {**settings.overrides, **benchmark.METHODS[method]})
-        for task in settings.tasks
+        for task in request.tasks
         for method in settings.methods
     }
     books = {s.codebook or editor.codebook for s in resolved.values()} - {None}
     return {
         "editor": [editor.name, editor.fingerprint(), str(editor.dtype)],
-        "clips": [*settings.size, settings.steps, settings.guidance],
+        "data": [request.data, str(request.captions), request.size, request.frames],
+        "run": [settings.steps, settings.guidance],
         "clip": settings.clip,
         "lpips": settings.lpips,
         "settings": {name: asdict(value) for name, value in resolved.items()},
@@ -151,17 +185,18 @@ def identity(request: EvaluationRequest, editor: Editor) -> dict[str, Any]:
 
 
 def _write(request: EvaluationRequest, rows: list[dict[str, Any]], parts: Parts) -> str:
-    settings = request.settings
-    summary = benchmark.summarise(rows, settings.tasks, settings.methods)
+    tasks = [task for task in request.tasks if any(row["task"] == task for row in rows)]
+    methods = request.settings.methods
+    summary = tables.summarise(rows, tasks, methods)
     compared = {
         task: {
-            f"freemask - {other}": benchmark.differences(rows, task, "freemask", other)
-            for other in settings.methods
-            if other != "freemask" and "freemask" in settings.methods
+            f"freemask - {other}": tables.differences(rows, task, "freemask", other)
+            for other in methods
+            if other != "freemask" and "freemask" in methods
         }
-        for task in settings.tasks
+        for task in tasks
     }
-    printed = benchmark.table(summary) + "\n" + benchmark.difference_table(compared)
+    printed = tables.table(summary) + "\n" + tables.difference_table(compared)
     (request.out / "table.md").write_text(printed)
     finite = [{k: v if _finite(v) else None for k, v in row.items()} for row in rows]
     outcome = {"summary": summary, "differences": compared, "rows": finite}  # JSON has no infinity
@@ -178,6 +213,6 @@ def _finite(value: object) -> bool:
 
 def _write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["task", "clip", "method", *benchmark.COLUMNS])
+        writer = csv.DictWriter(file, ["task", "clip", "edit", "method", *tables.COLUMNS])
         writer.writeheader()
         writer.writerows(rows)

@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from freemask.benchmark import COLUMNS, HIGHER_IS_BETTER, interval
+from freemask.tables import COLUMNS, HIGHER_IS_BETTER, interval
 
 STYLE = """
 body { font: 14px/1.5 system-ui, sans-serif; color: #222; background: #fff; margin: 2em auto;
@@ -57,7 +57,7 @@ def page(
 ) -> str:
     """The whole page.
 
-    summary, rows: as `benchmark.summarise` and `run_case` give them. compared: task -> label ->
+    summary: as of `tables.summarise`. rows: as of `benchmark.run_case`. compared: task -> label ->
     column -> mean and interval. pictures: a folder of `TASK-CLIP-NAME.gif`; they are embedded.
     """
     sections = [
@@ -139,7 +139,7 @@ def _clip(task: str, number: int, by: Mapping[str, Mapping[str, Any]], pictures:
     data = escape(json.dumps(figures), quote=True)
     return (
         f'<div class="clip" data-clip="{number}" data-figures="{data}">'
-        f"<h3>{escape(task)} {number}</h3>"
+        f"<h3>{escape(task)} {number}: {escape(next(iter(by.values()))['edit'])}</h3>"
         f'<div class="row">{"".join(shown)}</div></div>'
     )
 

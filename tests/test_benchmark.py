@@ -9,23 +9,29 @@ import numpy as np
 import pytest
 import torch
 
-from freemask import benchmark, datasets, sprites
+from freemask import benchmark, cases, datasets, sprites, tables
+from freemask.cases import Answer, CaseSource
 from freemask.editors import Editor
-from freemask.types import EditRequest, InputError, Video
+from freemask.types import InputError, Video
 
 SIZE = (32, 32)
 
 
-def make(task: str, seed: int = 3) -> benchmark.Case:
-    request = EditRequest("", "", task=task, steps=2)
-    return benchmark.CASES[task](seed, request, SIZE)
+def make(task: str, seed: int = 3) -> tuple[cases.Case, Answer]:
+    case = cases.TASKS[task](seed, SIZE)
+    assert case.answer
+    return case, case.answer
 
 
-@pytest.mark.parametrize("task", benchmark.CASES)
+def source(task: str, number: int = 0) -> CaseSource:
+    return cases.sprites_cases([task], number + 1, SIZE)[number]
+
+
+@pytest.mark.parametrize("task", cases.TASKS)
 def test_the_answer_scores_best_and_the_source_worst(task: str) -> None:
-    case = make(task)
-    right = benchmark.score(case, case.answer.video, case.object_mask)
-    wrong = benchmark.score(case, case.clip.video, None)
+    case, answer = make(task)
+    right = benchmark.score(case, answer.clip.video, case.object_mask)
+    wrong = benchmark.score(case, case.video, None)
     columns = ("nearer", "nearest", "nearer_in_place", "nearest_in_place")
     assert {right[c] for c in columns} == {1.0} == {right["miou"]}
     assert {wrong[c] for c in columns} == {0.0}
@@ -35,63 +41,64 @@ def test_the_answer_scores_best_and_the_source_worst(task: str) -> None:
 
 
 def test_clip_sees_the_edit_in_the_answer_and_not_in_the_source() -> None:
-    case, embedder = make("shape"), benchmark.load_embedder("demo", torch.device("cpu"))
-    right = benchmark.score(case, case.answer.video, None, embedder)
-    wrong = benchmark.score(case, case.clip.video, None, embedder)
+    (case, answer), embedder = make("shape"), benchmark.load_embedder("demo", torch.device("cpu"))
+    right = benchmark.score(case, answer.clip.video, None, embedder)
+    wrong = benchmark.score(case, case.video, None, embedder)
     assert (right["clip_accuracy"], wrong["clip_accuracy"]) == (1, 0)
     assert right["clip_text"] > wrong["clip_text"]
     assert 0.9 < right["clip_consistency"] <= 1
     assert right["warp"] < wrong["warp"]
-    assert "clip_text" not in benchmark.score(case, case.answer.video, None)
+    assert "clip_text" not in benchmark.score(case, answer.clip.video, None)
 
 
 def test_lpips_is_measured_outside_the_object() -> None:
-    case, seen = make("shape"), []
+    (case, answer), seen = make("shape"), []
 
     def lpips(a: Video, b: Video, *, where: np.ndarray) -> float:
         seen.append((a, b, where))
         return 0.25
 
-    figures = benchmark.score(case, case.answer.video, None, lpips=lpips)  # type: ignore[arg-type]
+    figures = benchmark.score(case, answer.clip.video, None, lpips=lpips)  # type: ignore[arg-type]
     assert figures["lpips"] == 0.25
-    assert seen[0][:2] == (case.answer.video, case.clip.video)
+    assert seen[0][:2] == (answer.clip.video, case.video)
     assert np.array_equal(seen[0][2], 1 - case.object_mask)
 
 
 def test_an_object_beside_its_place_is_known_but_not_in_place() -> None:
-    case = make("shape")
-    moved = replace(case.answer.scene, centre=(0.35, 0.65), extent=0.5).render().video
+    case, answer = make("shape")
+    moved = replace(answer.clip.scene, centre=(0.35, 0.65), extent=0.5).render().video
     figures = benchmark.score(case, moved, None)
     assert (figures["nearer"], figures["nearest"]) == (1, 1)
     assert figures["nearest_in_place"] == 0
 
 
 def test_a_case_changes_one_thing_and_says_so_in_its_prompts() -> None:
-    case = make("attribute")
-    before, after = case.clip.scene, case.answer.scene
+    case, answer = make("attribute")
+    before, after = answer.candidates[answer.given].scene, answer.clip.scene
     assert before.object == after.object
-    assert before.colour != after.colour == case.asked
+    assert before.colour != after.colour == answer.asked
     assert (case.request.source, case.request.target) == (before.caption, after.caption)
     assert case.request.words == (before.object, before.object)
 
 
 def test_an_attribute_edit_is_never_too_small_to_see() -> None:
     for seed in range(12):
-        case = make("attribute", seed)
-        change = np.abs(case.clip.video.frames.astype(float) - case.answer.video.frames).mean(-1)
-        assert (change * case.clip.mask).sum() / case.clip.mask.sum() >= benchmark.LEAST_CHANGE
+        case, answer = make("attribute", seed)
+        before = answer.candidates[answer.given]
+        change = np.abs(case.video.frames.astype(float) - answer.clip.video.frames).mean(-1)
+        assert (change * before.mask).sum() / before.mask.sum() >= cases.LEAST_CHANGE
 
 
 def test_benchmark_seeds_are_not_those_of_calibration() -> None:
-    assert benchmark.FIRST_SEED > 100_000
+    assert cases.FIRST_SEED > 100_000
     last = datasets.sprites_clips(200)[-1].load()
     assert last.prompt == sprites.sample_scene(199, "heldout").caption
 
 
 def run(editor: Editor, clips: int, methods: list[str]) -> list[dict[str, Any]]:
-    settings = benchmark.BenchmarkSettings(tuple(methods), ("shape",), SIZE, steps=2)
-    cases = [benchmark.run_case(editor, "shape", clip, settings) for clip in range(clips)]
-    return [row for rows in cases for row in rows]
+    settings = benchmark.BenchmarkSettings(tuple(methods), steps=2)
+    ran = [benchmark.run_case(editor, source("shape", clip), settings) for clip in range(clips)]
+    return [row for rows in ran for row in rows]
 
 
 def test_methods_run_on_the_same_clips_and_fill_the_table(editor: Editor) -> None:
@@ -99,32 +106,30 @@ def test_methods_run_on_the_same_clips_and_fill_the_table(editor: Editor) -> Non
     rows = run(editor, 2, methods)
     assert [(r["clip"], r["method"]) for r in rows] == [(c, m) for c in (0, 1) for m in methods]
     assert all(r["seconds"] > 0 and r["memory"] > 0 for r in rows)
-    summary = benchmark.summarise(rows, ["shape"], methods)
+    summary = tables.summarise(rows, ["shape"], methods)
     naive = [r["psnr_source"] for r in rows if r["method"] == "naive"]
     assert summary["shape"]["naive"]["psnr_source"] == pytest.approx(np.mean(naive))
-    table = benchmark.table(summary)
+    table = tables.table(summary)
     assert table.startswith("### shape")
     assert [line.split("|")[1].strip() for line in table.splitlines()[4:]] == methods
 
 
 def test_the_oracle_has_the_true_mask_and_others_do_not(editor: Editor) -> None:
     kept: dict[str, Video] = {}
-    settings = benchmark.BenchmarkSettings(
-        ("fatezero_mask", "oracle"), ("attribute", "style"), SIZE, steps=2
-    )
-    rows = benchmark.run_case(editor, "attribute", 0, settings, kept.__setitem__)
+    settings = benchmark.BenchmarkSettings(("fatezero_mask", "oracle"), steps=2)
+    rows = benchmark.run_case(editor, source("attribute"), settings, kept.__setitem__)
     assert rows[1]["miou"] == 1 > rows[0]["miou"]
     assert not np.array_equal(kept["oracle"].frames, kept["fatezero_mask"].frames)
-    rows = benchmark.run_case(editor, "style", 0, settings)
+    rows = benchmark.run_case(editor, source("style"), settings)
     assert "miou" not in rows[0]
     assert rows[0]["psnr_inside"] == rows[1]["psnr_inside"]  # a style edit has no mask
 
 
 def test_costs_are_measured_on_the_first_clips_alone(editor: Editor) -> None:
-    settings = benchmark.BenchmarkSettings(("ddim",), ("shape",), SIZE, steps=2, cost_clips=1)
-    rows = [benchmark.run_case(editor, "shape", clip, settings)[0] for clip in (0, 1)]
+    settings = benchmark.BenchmarkSettings(("ddim",), steps=2, cost_clips=1)
+    rows = [benchmark.run_case(editor, source("shape", clip), settings)[0] for clip in (0, 1)]
     assert ["seconds" in row for row in rows] == [True, False]
-    summary = benchmark.summarise(rows, ["shape"], ["ddim"])["shape"]["ddim"]
+    summary = tables.summarise(rows, ["shape"], ["ddim"])["shape"]["ddim"]
     assert summary["seconds"] == rows[0]["seconds"]
     assert summary["psnr_source"] == pytest.approx(np.mean([r["psnr_source"] for r in rows]))
 
@@ -143,21 +148,21 @@ def test_a_clip_is_inverted_once_and_equal_edits_run_once(
     counted("invert_for")
     counted("edit")
     methods = ("reconstruct", "ddim", "fatezero_mask", "naive", "freemask_store")
-    settings = benchmark.BenchmarkSettings(methods, ("style",), SIZE, steps=2)
-    rows = benchmark.run_case(editor, "style", 0, settings)
+    settings = benchmark.BenchmarkSettings(methods, steps=2)
+    rows = benchmark.run_case(editor, source("style"), settings)
     assert calls.count("invert_for") == 2  # replayed and stored
     assert calls.count("edit") == 4  # the masks of a style edit make no difference
     assert rows[2]["psnr_inside"] == rows[3]["psnr_inside"] != rows[1]["psnr_inside"]
     calls.clear()
-    settings = replace(settings, methods=methods[1:4], tasks=("shape",))
-    rows = benchmark.run_case(editor, "shape", 0, settings)
+    settings = replace(settings, methods=methods[1:4])
+    rows = benchmark.run_case(editor, source("shape"), settings)
     assert (calls.count("invert_for"), calls.count("edit")) == (1, 3)
 
 
 def test_what_is_to_be_looked_at_is_handed_over(editor: Editor) -> None:
     kept: dict[str, Video] = {}
-    settings = benchmark.BenchmarkSettings(("ddim", "naive"), ("shape",), SIZE, steps=2)
-    benchmark.run_case(editor, "shape", 0, settings, kept.__setitem__)
+    settings = benchmark.BenchmarkSettings(("ddim", "naive"), steps=2)
+    benchmark.run_case(editor, source("shape"), settings, kept.__setitem__)
     assert list(kept) == ["source", "answer", "ddim", "naive", "naive mask"]
     assert {video.frames.shape for video in kept.values()} == {(8, *SIZE, 3)}
 
@@ -169,9 +174,9 @@ def test_differences_are_of_the_same_clips() -> None:
         for clip in (0, 1, 2)
     ]
     rows.append({"task": "shape", "clip": 3, "method": "freemask", "psnr_source": 0.0})
-    found = benchmark.differences(rows, "shape", "freemask", "ddim")
+    found = tables.differences(rows, "shape", "freemask", "ddim")
     assert found == {"psnr_source": (3.0, 3.0, 3.0)}
-    text = benchmark.difference_table({"shape": {"freemask - ddim": found}})
+    text = tables.difference_table({"shape": {"freemask - ddim": found}})
     assert "| freemask - ddim |" in text
     assert "3.0 [3.0, 3.0]" in text
 
@@ -180,4 +185,4 @@ def test_unknown_methods_and_tasks_are_named() -> None:
     with pytest.raises(InputError, match="unknown method 'naiv'; did you mean 'naive'"):
         benchmark.BenchmarkSettings(("naiv",))
     with pytest.raises(InputError, match="unknown task 'shapes'; did you mean 'shape'"):
-        benchmark.BenchmarkSettings(("ddim",), ("shapes",))
+        cases.sprites_cases(["shapes"], 1)

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from freemask import benchmark, cli, config, evaluation
+from freemask import benchmark, cli, config, evaluation, sprites
 from freemask.benchmark import BenchmarkSettings
+from freemask.cases import CaseSource
 from freemask.editors import Editor
 from freemask.evaluation import EvaluationRequest, evaluate
 from freemask.types import InputError
 
 FIGURES = ("psnr_source", "psnr_inside", "nearer", "flicker")  # no clocks
-SETTINGS = BenchmarkSettings(("ddim", "naive"), ("shape", "style"), (32, 32), steps=2)
+SETTINGS = BenchmarkSettings(("ddim", "naive"), steps=2)
+TASKS = ("shape", "style")
 
 
 def ask(checkpoint: Path, out: Path, **values: Any) -> EvaluationRequest:
-    given = {"clips": 2, "checkpoint": str(checkpoint), "device": "cpu"} | values
-    return EvaluationRequest(out, SETTINGS, **given)
+    common = {"tasks": TASKS, "clips": 2, "size": (32, 32), "device": "cpu"}
+    return EvaluationRequest(out, SETTINGS, checkpoint=str(checkpoint), **common | values)
 
 
 def figures(out: Path) -> list[list[Any]]:
@@ -54,11 +59,11 @@ def test_an_interrupted_run_goes_on(
 ) -> None:
     real, ran = benchmark.run_case, []
 
-    def stop_at_the_third(editor: Any, task: str, clip: int, *more: Any) -> Any:
+    def stop_at_the_third(editor: Any, case: CaseSource, *more: Any) -> Any:
         if len(ran) == 2:
             raise KeyboardInterrupt
-        ran.append((task, clip))
-        return real(editor, task, clip, *more)
+        ran.append(case.key)
+        return real(editor, case, *more)
 
     request = ask(checkpoint, tmp_path / "out")
     monkeypatch.setattr(benchmark, "run_case", stop_at_the_third)
@@ -67,7 +72,7 @@ def test_an_interrupted_run_goes_on(
     assert not (tmp_path / "out" / "table.md").exists()
     first, ran[:] = ran[:], []
     evaluate(request)
-    assert sorted(first + ran) == sorted(request.cases())
+    assert sorted(first + ran) == sorted(case.key for case in request.cases())
     assert figures(tmp_path / "out") == figures(whole)
 
 
@@ -104,7 +109,7 @@ def test_a_bad_clip_folder_or_lpips_file_ends_the_run_before_anything_is_made(
 def test_figures_of_other_presets_or_codebooks_are_not_taken_over(
     editor: Editor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    request = EvaluationRequest(tmp_path, SETTINGS)
+    request = EvaluationRequest(tmp_path, SETTINGS, tasks=TASKS)
     before = evaluation.identity(request, editor)
     assert before == evaluation.identity(request, editor)
     harder = replace(SETTINGS, overrides={"mask.dilate": 0.7})
@@ -115,3 +120,77 @@ def test_figures_of_other_presets_or_codebooks_are_not_taken_over(
     preset.write_text(preset.read_text().replace("dilate:", "dilate: 0.7 #"))
     monkeypatch.setattr(config, "folder", lambda: tmp_path / "configs")
     assert evaluation.identity(request, editor) != before
+
+
+@pytest.fixture
+def davis(tmp_path: Path) -> Path:
+    """Two sprites clips as a folder of real ones; of `both` the word selects no object."""
+    folder = tmp_path / "davis"
+    for name, seed in (("pair", 3), ("both", 4)):
+        clip = sprites.sample_scene(seed, "heldout", size=(32, 32), style=None).render()
+        for part in ("JPEGImages", "Annotations"):
+            (folder / part / "480p" / name).mkdir(parents=True)
+        for index, (frame, mask) in enumerate(zip(clip.video.frames, clip.mask, strict=True)):
+            Image.fromarray(frame).save(folder / f"JPEGImages/480p/{name}/{index:05d}.jpg")
+            labels = mask.astype(np.uint8)
+            labels[0, 0] = 2 if name == "both" else 0
+            Image.fromarray(labels).save(folder / f"Annotations/480p/{name}/{index:05d}.png")
+    (folder / "captions.yaml").write_text(
+        """
+pair:
+  prompt: a bear moving left on the grass
+  word: bear
+  edits:
+    - {target: a panda moving left on the grass, word: panda}
+    - {target: a bear moving left on the grass in night style, task: style}
+both:
+  prompt: a cat moving left on the grass
+  word: cat
+  edits: [{target: a dog moving left on the grass, word: dog}]
+"""
+    )
+    return folder
+
+
+def test_real_clips_are_judged_without_the_columns_that_need_an_answer(
+    davis: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    lines: list[str] = []
+    out = tmp_path / "out"
+    evaluate(ask(checkpoint, out, data=str(davis), size=None), lines.append)
+    rows = json.loads((out / "table.json").read_text())["rows"]
+    assert [(row["task"], row["clip"], row["method"]) for row in rows] == [
+        ("shape", 1, "ddim"),
+        ("shape", 1, "naive"),
+        ("style", 0, "ddim"),
+        ("style", 0, "naive"),
+    ]
+    assert {"psnr_source", "flicker", "warp", "miou"} <= set(rows[1])
+    assert not {"nearer", "psnr_inside", "psnr_outside"} & set(rows[1])
+    assert rows[1]["edit"].endswith("-> a panda moving left on the grass")
+    assert any(re.search("shape 0: left out, it has objects 1, 2", line) for line in lines)
+    assert "-&gt; a panda" in (out / "index.html").read_text()
+
+
+BAD_EDITS = {
+    "a task of no edit": ("pair: {prompt: a bear, word: bear}", "ask for no edit of task shape"),
+    "a word not in the prompt": (
+        "pair: {prompt: a bear, word: bear, edits: [{target: a panda, word: pandas}]}",
+        "'pandas' is not in",
+    ),
+    "an unknown task": (
+        "pair: {prompt: a bear, word: bear, edits: [{target: a panda, task: shapes}]}",
+        "unknown task 'shapes'; did you mean 'shape'",
+    ),
+    "no target": ("pair: {prompt: a bear, word: bear, edits: [{word: a}]}", "needs a target"),
+}
+
+
+@pytest.mark.parametrize(("captions", "message"), BAD_EDITS.values(), ids=BAD_EDITS)
+def test_edits_that_cannot_be_made_are_refused_before_anything_is(
+    davis: Path, checkpoint: Path, tmp_path: Path, captions: str, message: str
+) -> None:
+    (davis / "captions.yaml").write_text(captions)
+    with pytest.raises(InputError, match=message):
+        evaluate(ask(checkpoint, tmp_path / "out", data=str(davis), size=None))
+    assert not (tmp_path / "out").exists()

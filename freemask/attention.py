@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
+from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -30,7 +31,8 @@ class AttentionCall:
     """One forward pass of one site.
 
     q `(B, H, Nq, D)`, k and v `(B, H, Nk, D)`. B counts frames of all branches for self and cross
-    sites, pixels of all branches for temporal ones, branch by branch.
+    sites, pixels of all branches for temporal ones, branch by branch. frame_table: `(B, R)`, the
+    entries of k and v that a sequence sees, end to end; None for its own.
     """
 
     site: Site
@@ -38,19 +40,32 @@ class AttentionCall:
     q: Tensor
     k: Tensor
     v: Tensor
+    frame_table: Tensor | None = None
 
     def rows(self, start: int, end: int | None) -> AttentionCall:
-        """The same call for a part of the batch."""
+        """The same call for a part of the batch, whole branches of it."""
         part = slice(start, end)
-        return replace(self, q=self.q[part], k=self.k[part], v=self.v[part])
+        table = self.frame_table
+        if table is not None:
+            table = table[part] - part.indices(len(self.q))[0]
+        return replace(self, q=self.q[part], k=self.k[part], v=self.v[part], frame_table=table)
 
 
 Attend = Callable[[AttentionCall], Tensor]
+Wiring = Callable[[Site, int], Tensor | None]  # a site and its batch -> `AttentionCall.frame_table`
 
 
 def plain(call: AttentionCall) -> Tensor:
     """Attention as the backbone was trained."""
-    return F.scaled_dot_product_attention(call.q, call.k, call.v)
+    k, v = call.k, call.v
+    if call.frame_table is not None:
+        table = call.frame_table.to(k.device)
+        k, v = (rearrange(x[table], "b r heads n d -> b heads (r n) d") for x in (k, v))
+    return F.scaled_dot_product_attention(call.q, k, v)
+
+
+TEMPORAL = (TransformerTemporalModel, AnimateDiffTransformer3D)
+TEMPORAL_LAYER = "attn_temp"  # of an inflated 2D block, by Tune-A-Video's name
 
 
 def find_sites(unet: nn.Module, latent_size: tuple[int, int]) -> tuple[Site, ...]:
@@ -80,7 +95,8 @@ def _classify(unet: nn.Module) -> Iterator[tuple[str, SiteKind, int]]:
             continue
         parents = [modules[path] for path in _ancestors(name)]
         level = _level(name, levels)
-        if any(isinstance(parent, TransformerTemporalModel) for parent in parents):
+        own = name.rpartition(".")[2]
+        if own == TEMPORAL_LAYER or any(isinstance(parent, TEMPORAL) for parent in parents):
             yield name, "temporal", level
         elif any(isinstance(parent, Transformer2DModel) for parent in parents):
             yield name, "cross" if module.is_cross_attention else "self", level
@@ -114,8 +130,8 @@ def _halved(size: tuple[int, int], times: int) -> tuple[int, int]:
 class HookedProcessor:
     """A diffusers attention processor that projects, asks `attend`, and projects back."""
 
-    def __init__(self, site: Site, attend: Attend) -> None:
-        self.site, self.attend = site, attend
+    def __init__(self, site: Site, attend: Attend, wiring: Wiring | None = None) -> None:
+        self.site, self.attend, self.wiring = site, attend, wiring
 
     def __call__(
         self,
@@ -130,7 +146,8 @@ class HookedProcessor:
             context = attn.norm_encoder_hidden_states(context)
         q = split_heads(attn.to_q(hidden_states), attn.heads)
         k, v = project_context(attn, context)
-        out = self.attend(AttentionCall(self.site, attn, q, k, v))
+        table = self.wiring(self.site, len(q)) if self.wiring else None
+        out = self.attend(AttentionCall(self.site, attn, q, k, v, table))
         out = attn.to_out[0](rearrange(out, "b heads n d -> b n (heads d)"))
         out = out + hidden_states if attn.residual_connection else out
         return out / attn.rescale_output_factor
@@ -156,8 +173,20 @@ def _check(name: str, layer: Any) -> None:
         )
 
 
+def wire(unet: nn.Module, wiring: Wiring) -> None:
+    """Let self-attention see the frames that `wiring` says, for good."""
+    for site in find_sites(unet, (1, 1)):
+        if site.kind != "self":
+            continue
+        layer = unet.get_submodule(site.name)
+        _check(site.name, layer)
+        layer.processor = HookedProcessor(site, plain, wiring)  # type: ignore[assignment]
+
+
 @contextmanager
-def hooked(unet: nn.Module, sites: Sequence[Site], attend: Attend) -> Iterator[None]:
+def hooked(
+    unet: nn.Module, sites: Sequence[Site], attend: Attend, wiring: Wiring | None = None
+) -> Iterator[None]:
     """Route the sites through `attend`; what was there before comes back, whatever happens."""
     layers = {site: unet.get_submodule(site.name) for site in sites}
     for site, layer in layers.items():
@@ -165,7 +194,7 @@ def hooked(unet: nn.Module, sites: Sequence[Site], attend: Attend) -> Iterator[N
     found = {site: layer.processor for site, layer in layers.items()}
     try:
         for site, layer in layers.items():
-            layer.processor = HookedProcessor(site, attend)  # type: ignore[assignment]
+            layer.processor = HookedProcessor(site, attend, wiring)  # type: ignore[assignment]
         yield
     finally:
         for site, layer in layers.items():

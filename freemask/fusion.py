@@ -172,7 +172,7 @@ class Fusion:
                 for edit, source in ((call.q, q_s), (call.k, k_s))
             )
             return F.scaled_dot_product_attention(q, k, call.v)
-        values: dict[str, Any] = {"v": call.v}
+        values: dict[str, Any] = {"v": call.v, "frame_table": call.frame_table}
         if call.site.kind == "cross":
             values = dict(self.tokens.values(call.v, self._step / self.steps).arguments())
         return kernels.blended_attention(

@@ -5,25 +5,37 @@ Third parties add theirs with `register`, or through the entry-point group `free
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 
 from freemask import prompts
-from freemask.config import nearest
+from freemask.config import merge, nearest
 from freemask.editors import checkpoints
+from freemask.editors.animatediff import AnimateDiff
 from freemask.editors.editor import Editor, check_size
+from freemask.editors.fatezero import FateZero
+from freemask.editors.text2video_zero import Text2VideoZero
+from freemask.editors.tune_a_video import TuneAVideo
 from freemask.editors.zeroscope import Zeroscope
 from freemask.types import EditRequest, InputError
 
 __all__ = ["EDITORS", "Editor", "available", "editor_class", "load_editor", "preflight", "register"]
 
 EDITORS: dict[str, type[Editor]] = {
-    "zeroscope": Zeroscope,
+    editor.name: editor for editor in (Zeroscope, TuneAVideo, FateZero, Text2VideoZero, AnimateDiff)
 }
 ASSETS = Path(__file__).parents[1] / "assets"
-DEMO = {"zeroscope": ASSETS / "sprites-t2v"}  # what `checkpoint="demo"` means
+DEMO = {  # what `checkpoint="demo"` means
+    "zeroscope": ASSETS / "sprites-t2v",
+    "tune_a_video": ASSETS / "sprites-sd",
+    "fatezero": ASSETS / "sprites-sd",
+    "text2video_zero": ASSETS / "sprites-sd",
+}
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -79,7 +91,7 @@ def preflight(
     prompts or words that do not fit its tokenizer.
     """
     folder = checkpoints.resolve(_located(name, checkpoint))
-    checkpoints.check_layout(folder, editor_class(name).architecture)
+    editor_class(name).check(folder)
     vae = checkpoints.read_config(folder / "vae")
     check_size(size, 2 ** (len(vae["block_out_channels"]) - 1))
     tokenizer = checkpoints.load_tokenizer(folder)
@@ -104,17 +116,24 @@ def _located(name: str, checkpoint: str | Path) -> str | Path:
 
 
 def load_editor(
-    name: str, *, checkpoint: str | Path = "demo", device: str = "auto", dtype: str = "auto"
+    name: str,
+    *,
+    checkpoint: str | Path = "demo",
+    device: str = "auto",
+    dtype: str = "auto",
+    options: Mapping[str, Any] | None = None,
 ) -> Editor:
     """Load a base editor.
 
     name: in the registry. checkpoint: a folder in diffusers' layout, a hub id, or "demo" for the
         checkpoint that is shipped. device: "auto" is the GPU if there is one. dtype: "auto" is
-        float16 on a GPU and float32 elsewhere; or "float32", "float16", "bfloat16".
+        float16 on a GPU and float32 elsewhere; or "float32", "float16", "bfloat16". options: what
+        the editor's `Options` leave to choose.
 
-    Raises `InputError` for an unknown name, device or dtype, and for a folder that is not a
+    Raises `InputError` for an unknown name, device, dtype or option, and for a folder that is not a
     checkpoint of this editor's architecture, before weights are read.
     """
     found = editor_class(name)
     chosen, precision = runtime(device, dtype)
-    return found.load(_located(name, checkpoint), device=chosen, dtype=precision)
+    wanted = merge(found.Options, OmegaConf.create(dict(options or {})), {})
+    return found.load(_located(name, checkpoint), device=chosen, dtype=precision, options=wanted)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
+from torch import Tensor, nn
 
 from freemask.types import InputError
 
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 VOCABULARIES = ("tokenizer.json", "vocab.json")  # a tokenizer without either knows no word
 
 
@@ -42,8 +46,10 @@ def _is_hub_id(name: str) -> bool:
     return len(parts) == 2 and all(parts) and not name.startswith((".", "/", "~"))
 
 
-def check_layout(folder: Path, unet_class: str) -> None:
-    """Raises `InputError` unless the folder has every part and a UNet of the class asked for."""
+def check_layout(folder: Path, unet_classes: Sequence[str]) -> dict[str, Any]:
+    """The UNet's config. Raises `InputError` unless the folder has every part and a UNet of one of
+    the classes.
+    """
     missing = [part for part in PARTS if not (folder / part).is_dir()]
     if missing:
         raise InputError(
@@ -52,11 +58,12 @@ def check_layout(folder: Path, unet_class: str) -> None:
         )
     config = read_config(folder / "unet")
     found = config.get("_class_name")
-    if found != unet_class or "block_out_channels" not in config:
+    if found not in unet_classes or "block_out_channels" not in config:
         raise InputError(
-            f"checkpoint {folder} holds a {found}, this editor needs a {unet_class}; "
+            f"checkpoint {folder} holds a {found}, this editor needs a {' or '.join(unet_classes)}; "
             "`freemask editors` lists which editor loads what"
         )
+    return config
 
 
 def read_config(part: Path) -> dict[str, Any]:
@@ -106,20 +113,73 @@ def load_scheduler_config(folder: Path) -> Any:
     return _from_pretrained(DDIMScheduler, folder / "scheduler").config
 
 
-def load_frozen(
-    folder: Path, unet: Any, *, device: torch.device, dtype: torch.dtype
-) -> dict[str, Any]:
-    """All parts of a checkpoint by name, on one device; the UNet is loaded by class `unet`."""
+def load_vae(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Any:
+    """The VAE."""
     from diffusers import AutoencoderKL
+
+    return load_part(AutoencoderKL, folder, "vae", torch_dtype=dtype).to(device)
+
+
+def load_text_encoder(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Any:
+    """The text encoder."""
     from transformers import CLIPTextModel
 
-    parts = {"unet": unet, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
-    loaded: dict[str, Any] = {
-        part: load_part(loader, folder, part, torch_dtype=dtype).to(device)
-        for part, loader in parts.items()
-    }
-    loaded["tokenizer"] = load_tokenizer(folder)
-    return loaded
+    return load_part(CLIPTextModel, folder, "text_encoder", torch_dtype=dtype).to(device)
+
+
+def weights_file(part: Path) -> Path:
+    """The file with a model's weights. Raises `InputError` when there is none."""
+    for name in WEIGHTS:
+        if (part / name).is_file():
+            return part / name
+    raise InputError(f"{part} has no weights; looked for {', '.join(WEIGHTS)}")
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """A state dict from safetensors, or from a torch file that holds tensors and nothing else.
+
+    Raises `InputError` for a file that is damaged or holds anything that would have to be executed.
+    """
+    try:
+        if file.suffix == ".safetensors":
+            state: Any = safetensors.torch.load_file(file)
+        else:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # of safetensors, pickle and zip: they share no base class
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{file} cannot be read as weights: {reason}") from None
+    if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
+        raise InputError(f"{file} is not a state dict: it holds more than tensors by name")
+    return state
+
+
+def weight_names(file: Path) -> list[str]:
+    """The names in a file of weights, as cheaply as its format allows."""
+    if file.suffix != ".safetensors":
+        return list(read_weights(file))
+    try:
+        with safetensors.safe_open(file, framework="pt") as opened:
+            return list(opened.keys())
+    except Exception as error:
+        raise InputError(f"{file} cannot be read as weights: {error}") from None
+
+
+def fill(module: nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
+    """Load a state dict; every name and shape must fit. Raises `InputError` that names what not."""
+    own = module.state_dict()
+    for kind, names in (("lacks", own.keys() - state.keys()), ("adds", state.keys() - own.keys())):
+        if names:
+            raise InputError(
+                f"{source} does not fit its config: it {kind} {len(names)} weights, such as "
+                f"{min(names)}"
+            )
+    for name, weight in own.items():
+        if weight.shape != state[name].shape:
+            raise InputError(
+                f"{source} does not fit its config: {name} is {tuple(state[name].shape)}, "
+                f"must be {tuple(weight.shape)}"
+            )
+    module.load_state_dict(state, assign=True)
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -9,6 +9,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,21 +19,30 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from freemask.attention import Attend, find_sites, hooked
+from freemask.editors import checkpoints
 from freemask.types import InputError, Site, Video
 
 ENCODE_BATCH = 8  # frames that go through the VAE at a time
 
 
+@dataclass
+class NoOptions:
+    """Of an editor that leaves nothing to choose."""
+
+
 class Editor(ABC):
     """A backbone with its VAE, text encoder and tokenizer; made by `load`.
 
-    name: in the registry. unet, vae, text_encoder, tokenizer: as diffusers loads them.
+    name: in the registry. architectures: classes of the UNets that it loads. Options: a dataclass of
+    what can be chosen when one is loaded. unet, vae, text_encoder, tokenizer: as diffusers loads them.
     scheduler_config: of the checkpoint. checkpoint: where it came from. codebook: the codebook
     file that was shipped for this checkpoint, if there is one.
     """
 
     name: ClassVar[str]
-    architecture: ClassVar[str]
+    architectures: ClassVar[tuple[str, ...]]
+    Options: ClassVar[type] = NoOptions
+    options: Any
     unet: nn.Module
     vae: Any
     text_encoder: Any
@@ -42,9 +52,38 @@ class Editor(ABC):
     codebook: Path | None
 
     @classmethod
-    @abstractmethod
-    def load(cls, checkpoint: str | Path, *, device: torch.device, dtype: torch.dtype) -> Editor:
+    def load(
+        cls,
+        checkpoint: str | Path,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        options: Any = None,
+    ) -> Editor:
         """Load a checkpoint folder. Raises `InputError` for one that is not for this editor."""
+        folder = checkpoints.resolve(checkpoint)
+        cls.check(folder)
+        editor = cls()
+        editor.options = options or cls.Options()
+        editor.scheduler_config = checkpoints.load_scheduler_config(folder)
+        editor.tokenizer = checkpoints.load_tokenizer(folder)
+        editor.unet = editor.load_unet(folder, dtype).to(device, dtype).eval().requires_grad_(False)
+        editor.vae = checkpoints.load_vae(folder, device=device, dtype=dtype)
+        editor.text_encoder = checkpoints.load_text_encoder(folder, device=device, dtype=dtype)
+        editor.checkpoint = str(checkpoint)
+        codebook = folder / "codebook.json"
+        editor.codebook = codebook if codebook.exists() else None
+        editor.check_text_width()
+        return editor
+
+    @classmethod
+    def check(cls, folder: Path) -> None:
+        """Raises `InputError` unless the folder holds a checkpoint of this editor."""
+        checkpoints.check_layout(folder, cls.architectures)
+
+    @abstractmethod
+    def load_unet(self, folder: Path, dtype: torch.dtype) -> nn.Module:
+        """The backbone of a folder that was checked."""
 
     @abstractmethod
     def predict(self, latents: Tensor, timestep: int, text: Tensor) -> Tensor:
@@ -74,7 +113,21 @@ class Editor(ABC):
 
     def hooked(self, sites: Sequence[Site], attend: Attend) -> AbstractContextManager[None]:
         """Route all sites through `attend` for as long as the context lasts."""
-        return hooked(self.unet, sites, attend)
+        return hooked(self.unet, sites, attend, self.wiring)
+
+    def wiring(self, site: Site, batch: int) -> Tensor | None:
+        """Which entries of a batch each sequence of a site sees (`attention.Wiring`); its own."""
+        return None
+
+    def check_text_width(self) -> None:
+        """Raises `InputError` when the text encoder is not as wide as the cross-attention asks."""
+        wanted = self.unet.config.cross_attention_dim  # type: ignore[union-attr]
+        given = self.text_encoder.config.hidden_size
+        if wanted != given:
+            raise InputError(
+                f"checkpoint {self.checkpoint}: the text encoder is {given} wide, the UNet's "
+                f"cross-attention needs {wanted}; they are of different models"
+            )
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Tensor:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from freemask.editors import checkpoints
 from freemask.editors.editor import Editor
@@ -20,24 +20,16 @@ class Zeroscope(Editor):
     """Any `UNet3DConditionModel` folder."""
 
     name: ClassVar[str] = "zeroscope"
-    architecture: ClassVar[str] = "UNet3DConditionModel"
+    architectures: ClassVar[tuple[str, ...]] = ("UNet3DConditionModel",)
 
-    @classmethod
-    def load(cls, checkpoint: str | Path, *, device: torch.device, dtype: torch.dtype) -> Editor:
-        """See `Editor.load`."""
+    def load_unet(self, folder: Path, dtype: torch.dtype) -> nn.Module:
+        """See `Editor.load_unet`."""
         from diffusers import UNet3DConditionModel
 
-        folder = checkpoints.resolve(checkpoint)
-        checkpoints.check_layout(folder, cls.architecture)
-        editor = cls()
-        editor.scheduler_config = checkpoints.load_scheduler_config(folder)
-        parts = checkpoints.load_frozen(folder, UNet3DConditionModel, device=device, dtype=dtype)
-        for part, loaded in parts.items():
-            setattr(editor, part, loaded)
-        editor.checkpoint = str(checkpoint)
-        codebook = folder / "codebook.json"
-        editor.codebook = codebook if codebook.exists() else None
-        return editor
+        unet: nn.Module = checkpoints.load_part(
+            UNet3DConditionModel, folder, "unet", torch_dtype=dtype
+        )
+        return unet
 
     def predict(self, latents: Tensor, timestep: int, text: Tensor) -> Tensor:
         """See `Editor.predict`."""

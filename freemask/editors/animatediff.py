@@ -1,0 +1,73 @@
+"""AnimateDiff (Guo et al. 2023, arXiv 2307.04725): Stable Diffusion 1.5 with a motion adapter.
+
+Motion modules hold temporal transformers, two temporal sites each, behind every spatial one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from freemask.editors import checkpoints
+from freemask.editors.editor import Editor
+from freemask.types import InputError
+
+MOTION = "UNetMotionModel"
+SPATIAL = "UNet2DConditionModel"
+
+
+@dataclass
+class AnimateDiffOptions:
+    """motion_adapter: the folder of an adapter, where the checkpoint is plain Stable Diffusion; None
+    takes the checkpoint's own `motion_adapter` folder.
+    """
+
+    motion_adapter: str | None = None
+
+
+class AnimateDiff(Editor):
+    """A `UNetMotionModel` folder, or a Stable Diffusion folder and a `MotionAdapter`."""
+
+    name: ClassVar[str] = "animatediff"
+    architectures: ClassVar[tuple[str, ...]] = (MOTION, SPATIAL)
+    Options: ClassVar[type] = AnimateDiffOptions
+
+    def load_unet(self, folder: Path, dtype: torch.dtype) -> nn.Module:
+        """See `Editor.load_unet`. Raises `InputError` where there is no adapter, or another's."""
+        from diffusers import MotionAdapter, UNet2DConditionModel, UNetMotionModel
+
+        given: Any = self.options.motion_adapter
+        if checkpoints.read_config(folder / "unet").get("_class_name") == MOTION:
+            if given:
+                raise InputError(f"{folder} has motion modules already; give no motion_adapter")
+            unet: nn.Module = checkpoints.load_part(
+                UNetMotionModel, folder, "unet", torch_dtype=dtype
+            )
+            return unet
+        adapter_folder = Path(given).expanduser() if given else folder / "motion_adapter"
+        if not adapter_folder.is_dir():
+            raise InputError(
+                f"{folder} is Stable Diffusion without a motion adapter, and {adapter_folder} is "
+                "no folder; set editor.motion_adapter to one"
+            )
+        spatial = checkpoints.load_part(UNet2DConditionModel, folder, "unet", torch_dtype=dtype)
+        adapter = checkpoints.load_part(
+            MotionAdapter, adapter_folder.parent, adapter_folder.name, torch_dtype=dtype
+        )
+        try:
+            merged: nn.Module = UNetMotionModel.from_unet2d(spatial, adapter)
+        except (ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{adapter_folder} does not fit {folder}: {reason}") from error
+        return merged
+
+    def predict(self, latents: Tensor, timestep: int, text: Tensor) -> Tensor:
+        """See `Editor.predict`."""
+        output: Tensor = self.unet(
+            latents.to(self.dtype), timestep, text.to(self.dtype), return_dict=False
+        )[0]
+        return output

@@ -1,0 +1,266 @@
+"""Stable Diffusion's UNet over the frames of a clip, and what Tune-A-Video and FateZero add to it.
+
+    self-attention     sees the keys and values of chosen frames (`FrameChoice`), not of its own
+    temporal attention after the feed-forward of every block, over frames at each pixel (`attn_temp`)
+    temporal convolution after every convolution wider than a pixel (`conv_temporal`; FateZero)
+    group norms        of residual blocks and of the output share their statistics over the clip
+
+Layouts: Tune-A-Video (Wu et al. 2023, arXiv 2212.11565) and FateZero (Qi et al. 2023, arXiv
+2303.09535), whose releases differ in the names of the same tensors.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.attention_processor import Attention
+from diffusers.models.resnet import ResnetBlock2D
+from einops import rearrange
+from torch import Tensor, nn
+
+from freemask.attention import TEMPORAL_LAYER, wire
+from freemask.config import nearest
+from freemask.editors import checkpoints
+from freemask.editors.editor import Editor
+from freemask.types import InputError, Site
+
+FrameChoice = int | str  # a frame relative to one's own, or "first", "mid", "last"
+NAMED_FRAMES = ("first", "mid", "last")
+TEMPORAL_NORM = "norm_temp"
+TEMPORAL_CONV = "conv_temporal"
+FATEZERO_NAMES = {"attn_temporal": TEMPORAL_LAYER, "norm_temporal": TEMPORAL_NORM}
+
+
+def check_frame_choices(choices: Sequence[FrameChoice]) -> None:
+    """Raises `InputError` for a frame that is neither a number nor one of `NAMED_FRAMES`."""
+    unknown = [c for c in choices if isinstance(c, str) and c not in NAMED_FRAMES]
+    if unknown:
+        raise InputError(
+            f"frame choice {unknown[0]!r} is neither a number relative to a frame's own nor one of "
+            f"{', '.join(NAMED_FRAMES)}{nearest(unknown[0], NAMED_FRAMES)}"
+        )
+
+
+def frame_table(choices: Sequence[FrameChoice], frames: int) -> Tensor:
+    """Which frames each frame sees, `(F, R)`: relative ones are held inside the clip."""
+    own = torch.arange(frames)
+    fixed = {"first": 0, "mid": (frames - 1) // 2, "last": frames - 1}
+    columns = [
+        torch.full((frames,), fixed[choice])
+        if isinstance(choice, str)
+        else (own + choice).clamp(0, frames - 1)
+        for choice in choices
+    ]
+    return torch.stack(columns, dim=1)
+
+
+@dataclass(eq=False)
+class ClipLength:
+    """How many frames the batch that runs is made of; shared by all that fold frames."""
+
+    frames: int = 1
+
+
+class ClipGroupNorm(nn.GroupNorm):
+    """A group norm with statistics over all frames of a clip; takes `(B F, C, h, w)`."""
+
+    def __init__(self, norm: nn.GroupNorm, clip: ClipLength) -> None:
+        super().__init__(norm.num_groups, norm.num_channels, norm.eps, norm.affine)
+        self.weight, self.bias, self.clip = norm.weight, norm.bias, clip
+
+    def forward(self, x: Tensor) -> Tensor:
+        whole = rearrange(x, "(b f) c h w -> b c f h w", f=self.clip.frames)
+        return rearrange(super().forward(whole), "b c f h w -> (b f) c h w")
+
+
+class LowRankConv(nn.Module):
+    """FateZero's factored temporal convolution: `x + up(down(x))` over `(B, C, F)`."""
+
+    def __init__(self, channels: int, rank: int) -> None:
+        super().__init__()
+        rank = rank if rank <= channels else channels // 2
+        self.down = nn.Conv1d(channels, rank, kernel_size=3, padding=1, bias=False)
+        self.up = nn.Conv1d(rank, channels, kernel_size=3, padding=1, bias=False)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.up(self.down(x))
+        return out
+
+
+def full_conv(channels: int, width: int) -> nn.Conv1d:
+    """The full temporal convolution, made as the identity."""
+    conv = nn.Conv1d(channels, channels, kernel_size=width, padding=width // 2)
+    nn.init.dirac_(conv.weight)
+    assert conv.bias is not None
+    nn.init.zeros_(conv.bias)
+    return conv
+
+
+def share_norms(unet: nn.Module, clip: ClipLength) -> None:
+    """Let the group norms outside transformers see whole clips."""
+    for module in unet.modules():
+        if isinstance(module, ResnetBlock2D):
+            module.norm1 = ClipGroupNorm(module.norm1, clip)
+            module.norm2 = ClipGroupNorm(module.norm2, clip)
+    unet.conv_norm_out = ClipGroupNorm(unet.conv_norm_out, clip)  # type: ignore[arg-type]
+
+
+def add_temporal_attention(unet: nn.Module, clip: ClipLength) -> None:
+    """Give every transformer block `attn_temp` and `norm_temp`, which add nothing until trained."""
+
+    def after(block: nn.Module, arguments: object, hidden: Tensor) -> Tensor:
+        frames, rows = clip.frames, hidden.shape[1]
+        at_pixels = rearrange(hidden, "(b f) n c -> (b n) f c", f=frames)
+        at_pixels = at_pixels + block.attn_temp(block.norm_temp(at_pixels))  # type: ignore[operator]
+        return rearrange(at_pixels, "(b n) f c -> (b f) n c", n=rows)
+
+    for block in unet.modules():
+        if not isinstance(block, BasicTransformerBlock):
+            continue
+        like = block.attn1.to_q.weight
+        width, heads = like.shape[1], block.attn1.heads
+        layer = Attention(width, heads=heads, dim_head=like.shape[0] // heads)
+        for parameter in layer.to_out[0].parameters():
+            nn.init.zeros_(parameter)
+        setattr(block, TEMPORAL_LAYER, layer.to(like))
+        setattr(block, TEMPORAL_NORM, nn.LayerNorm(width).to(like))
+        block.register_forward_hook(after)
+
+
+def add_temporal_convolutions(unet: nn.Module, clip: ClipLength, rank: int | None) -> None:
+    """Give every convolution wider than a pixel `conv_temporal`: of a rank, or a full one."""
+
+    def after(conv: nn.Module, arguments: object, out: Tensor) -> Tensor:
+        h, w = out.shape[-2:]
+        at_pixels = rearrange(out, "(b f) c h w -> (b h w) c f", f=clip.frames)
+        at_pixels = conv.conv_temporal(at_pixels)  # type: ignore[operator]
+        return rearrange(at_pixels, "(b h w) c f -> (b f) c h w", h=h, w=w)
+
+    for conv in [m for m in unet.modules() if isinstance(m, nn.Conv2d) and m.kernel_size[0] > 1]:
+        channels, width = conv.out_channels, conv.kernel_size[0]
+        temporal = LowRankConv(channels, rank) if rank else full_conv(channels, width)
+        conv.add_module(TEMPORAL_CONV, temporal.to(conv.weight))
+        conv.register_forward_hook(after)
+
+
+def canonical_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict with Tune-A-Video's names, whichever of the two layouts it has."""
+    return {
+        ".".join(FATEZERO_NAMES.get(part, part) for part in key.split(".")): weight
+        for key, weight in state.items()
+    }
+
+
+def is_temporal(key: str) -> bool:
+    """Whether a weight is one of those that Stable Diffusion does not have."""
+    return bool({TEMPORAL_LAYER, TEMPORAL_NORM, TEMPORAL_CONV} & set(key.split(".")))
+
+
+def conv_rank(state: Mapping[str, Tensor]) -> int | None:
+    """The rank of a checkpoint's temporal convolutions; None if they are full ones."""
+    ranks = [w.shape[0] for key, w in state.items() if key.endswith(f"{TEMPORAL_CONV}.down.weight")]
+    return max(ranks, default=None)
+
+
+class InflatedEditor(Editor):
+    """A `UNet2DConditionModel` that runs over the frames of a clip.
+
+    frames: what self-attention sees. least_channels: layers with fewer see their own frame only.
+    """
+
+    frames: Sequence[FrameChoice]
+    least_channels: int = 0
+    clip: ClipLength
+
+    def inflate(self, unet: nn.Module) -> None:
+        """Let self-attention see `frames`. Raises `InputError` for choices that are none."""
+        check_frame_choices(self.frames)
+        self.clip = ClipLength()
+        self._widths = {
+            name: layer.query_dim
+            for name, layer in unet.named_modules()
+            if isinstance(layer, Attention)
+        }
+        wire(unet, self.wiring)
+
+    def wiring(self, site: Site, batch: int) -> Tensor | None:
+        """See `attention.Wiring`."""
+        if site.kind != "self" or not self.frames:
+            return None
+        if self._widths[site.name] < self.least_channels:
+            return None
+        table = self.table(self.clip.frames)
+        starts = torch.arange(0, batch, self.clip.frames)
+        return rearrange(starts[:, None, None] + table, "b f r -> (b f) r")
+
+    def table(self, frames: int) -> Tensor:
+        """Which frames each frame of a clip sees, `(F, R)`."""
+        return frame_table(self.frames, frames)
+
+    def predict(self, latents: Tensor, timestep: int, text: Tensor) -> Tensor:
+        """See `Editor.predict`."""
+        self.clip.frames = latents.shape[2]
+        images = rearrange(latents.to(self.dtype), "b c f h w -> (b f) c h w")
+        states = text.to(self.dtype).repeat_interleave(self.clip.frames, dim=0)
+        output: Tensor = self.unet(images, timestep, states, return_dict=False)[0]
+        return rearrange(output, "(b f) c h w -> b c f h w", f=self.clip.frames)
+
+
+SPATIAL = "UNet2DConditionModel"  # Stable Diffusion's own
+INFLATED = ("UNet3DConditionModel", "UNetPseudo3DConditionModel")  # Tune-A-Video's, FateZero's
+DIFFUSERS_3D = ("temp_convs", "temp_attentions", "transformer_in")  # not Tune-A-Video's namesake
+
+
+def check_inflated(folder: Path) -> None:
+    """Raises `InputError` for diffusers' UNet, which has the class name of Tune-A-Video's."""
+    config = checkpoints.check_layout(folder, (SPATIAL, *INFLATED))
+    if config["_class_name"] == SPATIAL:
+        return
+    names = checkpoints.weight_names(checkpoints.weights_file(folder / "unet"))
+    if any(part in DIFFUSERS_3D for name in names for part in name.split(".")):
+        raise InputError(
+            f"checkpoint {folder} holds diffusers' UNet3DConditionModel, a Zeroscope or ModelScope; "
+            "this editor loads Tune-A-Video's class of the same name; use editor=zeroscope"
+        )
+
+
+def load_spatial(folder: Path, dtype: torch.dtype) -> tuple[nn.Module, dict[str, Tensor]]:
+    """The `UNet2DConditionModel` in a UNet folder of any of the layouts, and the temporal weights.
+
+    Raises `InputError` for a spatial weight too few, too many or of another shape.
+    """
+    from diffusers import UNet2DConditionModel
+
+    config = checkpoints.read_config(folder / "unet")
+    if config["_class_name"] == SPATIAL:
+        return checkpoints.load_part(UNet2DConditionModel, folder, "unet", torch_dtype=dtype), {}
+    for key in ("down_block_types", "mid_block_type", "up_block_types"):
+        if key in config:
+            config[key] = _flat(config[key])
+    file = checkpoints.weights_file(folder / "unet")
+    state = {name: x.to(dtype) for name, x in checkpoints.read_weights(file).items()}
+    state = canonical_names(state)
+    known = set(inspect.signature(UNet2DConditionModel.__init__).parameters)
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config({k: v for k, v in config.items() if k in known})
+    checkpoints.fill(unet, {k: x for k, x in state.items() if not is_temporal(k)}, file)
+    return unet, {k: x for k, x in state.items() if is_temporal(k)}
+
+
+def _flat(block: object) -> object:
+    """The 2D namesake of a block type, or of a list of them."""
+    if isinstance(block, list):
+        return [_flat(one) for one in block]
+    return block.replace("Pseudo3D", "2D").replace("3D", "2D") if isinstance(block, str) else block
+
+
+def fill_temporal(unet: nn.Module, state: Mapping[str, Tensor], folder: Path) -> None:
+    """Load the temporal weights; every one that the UNet has must be there, and no other."""
+    spatial = {name: x for name, x in unet.state_dict().items() if not is_temporal(name)}
+    checkpoints.fill(unet, {**spatial, **state}, checkpoints.weights_file(folder / "unet"))

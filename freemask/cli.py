@@ -76,6 +76,7 @@ def run_edit(options: argparse.Namespace) -> None:
         target=options.target,
         words=_words(options.words),
         task=options.task,
+        method=options.method,
         frames=options.frames,
         start=options.start,
         stride=options.stride,
@@ -108,10 +109,10 @@ def _load(options: argparse.Namespace) -> Any:
 def run_editors(options: argparse.Namespace) -> None:
     from freemask.editors import DEMO, available, editor_class
 
-    say(f"{'editor':<16} {'architecture':<24} demo checkpoint")
+    say(f"{'editor':<16} {'demo checkpoint':<16} loads")
     for name in available():
         demo = DEMO[name].name if name in DEMO else "none"
-        say(f"{name:<16} {editor_class(name).architecture:<24} {demo}")
+        say(f"{name:<16} {demo:<16} {', '.join(editor_class(name).architectures)}")
 
 
 def run_evaluate(options: argparse.Namespace) -> None:
@@ -231,6 +232,7 @@ def make_parser() -> argparse.ArgumentParser:
     edit.add_argument("--target", required=True, metavar="P1", help="what it should show")
     edit.add_argument("--words", metavar="OLD:NEW", help="the edited word in P0 and in P1")
     edit.add_argument("--task", default="shape", help="shape, attribute or style")
+    edit.add_argument("--method", default="freemask", help="freemask, fatezero or ddim")
     edit.add_argument("--mask", metavar="FILE", help="use this mask (1 = edit)")
     edit.add_argument("--out", type=Path, default=Path("out/edit"))
     _add_clip(edit)

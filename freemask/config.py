@@ -1,6 +1,7 @@
 """Settings: typed, from YAML and `key=value`, with the nearest name in every complaint.
 
-A task (`configs/task/NAME.yaml`) is a preset of `Settings`; an edit's overrides are laid on top.
+A task (`configs/task/NAME.yaml`) is a preset of `Settings` for FreeMask; other methods have their own
+(`configs/method/NAME.yaml`: `default`, and what a task changes). Overrides are laid on top.
 Windows are fractions `[start, end)` of the denoising run: step i of T is inside when
 `start <= i / T < end`.
 """
@@ -67,6 +68,7 @@ class FusionSettings:
     feather: with `pixel_blend`, how far inside the edge of M* the edit fades in, as a fraction of
         the frame's shorter side.
     alignment: "auto", "replace" or "refine".
+    max_rows: sites with more rows (latent pixels) take nothing from the source; None sets no limit.
     word_weight: factor on the attention to the target's edited word. reweight: the same for other
         words of the target, word -> factor.
     """
@@ -81,6 +83,7 @@ class FusionSettings:
     pixel_blend: bool = False
     feather: float = 0.015
     alignment: str = "auto"
+    max_rows: int | None = None
     word_weight: float = 1.0
     reweight: dict[str, float] = field(default_factory=dict)
 
@@ -135,18 +138,39 @@ def tasks() -> list[str]:
     return sorted(path.stem for path in (folder() / "task").glob("*.yaml"))
 
 
-def load_settings(task: str, overrides: Mapping[str, Any] | None = None) -> Settings:
-    """The preset of a task with overrides by dotted key.
+FREEMASK = "freemask"
 
-    Raises `InputError` for an unknown task, key or choice (naming the nearest), and for values of
-    the wrong type or outside their range.
+
+def methods() -> list[str]:
+    """Names of the methods: ours and those that it is compared with."""
+    return sorted([FREEMASK, *(path.stem for path in (folder() / "method").glob("*.yaml"))])
+
+
+def load_settings(
+    task: str, overrides: Mapping[str, Any] | None = None, *, method: str = FREEMASK
+) -> Settings:
+    """The preset of a task under a method, with overrides by dotted key.
+
+    Raises `InputError` for an unknown task, method, key or choice (naming the nearest), and for
+    values of the wrong type or outside their range.
     """
     if task not in tasks():
         raise InputError(f"unknown task {task!r}{nearest(task, tasks())}")
-    preset = merge(Settings, OmegaConf.load(folder() / "task" / f"{task}.yaml"), {})
-    settings = merge(Settings, OmegaConf.structured(preset), overrides or {})
+    if method not in methods():
+        raise InputError(f"unknown method {method!r}{nearest(method, methods())}")
+    settings = Settings()
+    for layer in _presets(task, method):
+        settings = merge(Settings, OmegaConf.merge(OmegaConf.structured(settings), layer), {})
+    settings = merge(Settings, OmegaConf.structured(settings), overrides or {})
     check(settings)
     return settings
+
+
+def _presets(task: str, method: str) -> list[Any]:
+    if method == FREEMASK:
+        return [OmegaConf.load(folder() / "task" / f"{task}.yaml")]
+    layers = OmegaConf.load(folder() / "method" / f"{method}.yaml")
+    return [layers[key] for key in ("default", task) if key in layers]
 
 
 def merge(schema: type[T], values: Any, overrides: Mapping[str, Any]) -> T:
@@ -223,6 +247,8 @@ def check(settings: Settings) -> None:
         raise InputError(f"strength is {settings.strength}; it must be above 0 and at most 1")
     if not 0 <= settings.eta <= 1:
         raise InputError(f"eta is {settings.eta}; it must lie in [0, 1]")
+    if fusion.max_rows is not None and fusion.max_rows < 1:
+        raise InputError(f"fusion.max_rows is {fusion.max_rows}; it must be 1 or more, or none")
     if settings.mask.top_k < 1:
         raise InputError(f"mask.top_k is {settings.mask.top_k}; it must be 1 or more")
     for key, value in (("mask.dilate", settings.mask.dilate), ("fusion.feather", fusion.feather)):

@@ -13,6 +13,7 @@ each pixel for temporal attention. Only the conditional half of guidance is fuse
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,6 +135,12 @@ class Fusion:
         unconditional: tuple[Branch, ...] = ("unconditional",) if self.guided else ()
         return (*replay, *unconditional, "edit")
 
+    def takes(self, site: Site, step: int) -> bool:
+        """Whether a site takes source features in a step."""
+        most = self.settings.max_rows
+        small = most is None or math.prod(site.resolution) <= most
+        return (small or site.kind == "temporal") and self.wants(site.kind, step)
+
     def wants(self, kind: str, step: int) -> bool:
         """Whether sites of a kind take source features in a step."""
         if kind == "cross":
@@ -143,7 +150,7 @@ class Fusion:
 
     def __call__(self, call: AttentionCall) -> Tensor:
         """Plain attention in every branch but the edit's, fused attention in that one."""
-        if not self.wants(call.site.kind, self._step):
+        if not self.takes(call.site, self._step):
             return self._unfused(call)
         size = len(call.q) // len(self.branches)
         q_s, k_s = self._source(call, size)

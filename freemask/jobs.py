@@ -28,8 +28,8 @@ class Job:
     """One edit.
 
     id: names the output folder. video: a file or a folder of images. frames, start, stride: which
-    frames of it. size: (height, width), or None for the file's own. words, task, steps, guidance,
-    seed, overrides: as in `EditRequest`. mask: a file to use instead of the word maps.
+    frames of it. size: (height, width), or None for the file's own. words, task, method, steps,
+    guidance, seed, overrides: as in `EditRequest`. mask: a file to use instead of the word maps.
     """
 
     id: str
@@ -38,6 +38,7 @@ class Job:
     target: str
     words: tuple[str, str] | tuple[()] = ()
     task: str = "shape"
+    method: str = "freemask"
     frames: int | None = 8
     start: int = 0
     stride: int = 1
@@ -70,7 +71,7 @@ def check_job(job: Job, folder: Path) -> Video:
     for role, prompt in (("source", job.source), ("target", job.target)):
         if not prompt.strip():
             raise InputError(f"the {role} prompt is empty; describe the clip in a few words")
-    load_settings(job.task, job.overrides)
+    load_settings(job.task, job.overrides, method=job.method)
     if job.steps < 1:
         raise InputError(f"steps is {job.steps}; it must be 1 or more")
     check_writable(folder)
@@ -150,7 +151,7 @@ def make_job(entry: Any, where: str) -> Job:
     if missing:
         raise InputError(f"{where} lacks {', '.join(missing)}")
     values = dict(entry)
-    for key in ("id", "video", "source", "target", "task"):
+    for key in ("id", "video", "source", "target", "task", "method"):
         if key in values and not isinstance(values[key], str):
             raise InputError(f"{where}: {key} is {values[key]!r}, it must be text")
     for key in ("frames", "start", "stride", "steps", "seed"):

@@ -320,7 +320,7 @@ def _feature_store(plan: Plan) -> FeatureStore:
     folder = plan.settings.store_folder
     return FeatureStore(
         lambda site, entry: (
-            entry < steps - plan.first_step and fusion.wants(site.kind, steps - 1 - entry)
+            entry < steps - plan.first_step and fusion.takes(site, steps - 1 - entry)
         ),
         Path(folder) if folder else None,
     )

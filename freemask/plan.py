@@ -50,7 +50,7 @@ class Plan:
 
 def prepare(editor: Editor, video: Video, request: EditRequest, mask: Tensor | None = None) -> Plan:
     """Check everything about an edit that can be checked before the backbone runs."""
-    settings = load_settings(request.task, request.overrides)
+    settings = load_settings(request.task, request.overrides, method=request.method)
     scheduler = make_scheduler(editor.scheduler_config, request.steps)
     sites = editor.sites(editor.latent_size(video.size))
     tokenizer = editor.tokenizer

@@ -149,7 +149,8 @@ class EditRequest:
 
     source, target: the prompts P0 and P1. words: the edited word in each; guessed from the
     difference of the prompts when empty. task: the preset to start from ("style", "attribute" or
-    "shape"). overrides: settings that differ from the preset, by dotted key, for example
+    "shape"). method: "freemask", or one that it is compared with ("ddim", "fatezero"). overrides:
+    settings that differ from the preset, by dotted key, for example
     `{"fusion.self_replace": [0.0, 0.5]}`.
     """
 
@@ -157,6 +158,7 @@ class EditRequest:
     target: str
     words: tuple[str, str] | tuple[()] = ()
     task: str = "shape"
+    method: str = "freemask"
     steps: int = 50
     guidance: float = 7.5
     seed: int = 0

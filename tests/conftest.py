@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel, UNet3DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from freemask import sprites
@@ -44,8 +46,36 @@ def make_tokenizer() -> CLIPTokenizer:
     return CLIPTokenizer(vocab, merges, model_max_length=POSITIONS)
 
 
-def write_checkpoint(folder: Path) -> Path:
-    """A `UNet3DConditionModel` checkpoint of two levels, a few thousand weights."""
+def video_unet() -> UNet3DConditionModel:
+    """Two levels, a few thousand weights."""
+    return UNet3DConditionModel(
+        sample_size=8,
+        block_out_channels=(16, 32),
+        down_block_types=("CrossAttnDownBlock3D",) * 2,
+        up_block_types=("CrossAttnUpBlock3D",) * 2,
+        layers_per_block=1,
+        cross_attention_dim=16,
+        attention_head_dim=8,
+        norm_num_groups=8,
+    )
+
+
+def image_unet() -> UNet2DConditionModel:
+    """The same of Stable Diffusion 1.x, where `attention_head_dim` means the number of heads."""
+    return UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(16, 32),
+        down_block_types=("CrossAttnDownBlock2D",) * 2,
+        up_block_types=("CrossAttnUpBlock2D",) * 2,
+        layers_per_block=1,
+        cross_attention_dim=16,
+        attention_head_dim=2,
+        norm_num_groups=8,
+    )
+
+
+def write_checkpoint(folder: Path, make_unet: Callable[[], Any] = video_unet) -> Path:
+    """A checkpoint folder of random weights around a UNet."""
     torch.manual_seed(0)
     tokenizer = make_tokenizer()
     text = CLIPTextConfig(
@@ -59,16 +89,7 @@ def write_checkpoint(folder: Path) -> Path:
         eos_token_id=1,
         pad_token_id=1,
     )
-    unet = UNet3DConditionModel(
-        sample_size=8,
-        block_out_channels=(16, 32),
-        down_block_types=("CrossAttnDownBlock3D",) * 2,
-        up_block_types=("CrossAttnUpBlock3D",) * 2,
-        layers_per_block=1,
-        cross_attention_dim=16,
-        attention_head_dim=8,
-        norm_num_groups=8,
-    )
+    unet = make_unet()
     vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
@@ -96,6 +117,12 @@ def _seeded() -> None:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(scope="session")
+def sd_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stable Diffusion's layout."""
+    return write_checkpoint(tmp_path_factory.mktemp("sd"), image_unet)
 
 
 @pytest.fixture(scope="session")

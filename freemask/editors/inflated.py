@@ -1,9 +1,9 @@
 """Stable Diffusion's UNet over the frames of a clip, and what Tune-A-Video and FateZero add to it.
 
-    self-attention     sees the keys and values of chosen frames (`FrameChoice`), not of its own
-    temporal attention after the feed-forward of every block, over frames at each pixel (`attn_temp`)
-    temporal convolution after every convolution wider than a pixel (`conv_temporal`; FateZero)
-    group norms        of residual blocks and of the output share their statistics over the clip
+    self-attention       sees the keys and values of chosen frames (`FrameChoice`), not of its own
+    temporal attention   ends every block, over frames at each pixel (`attn_temp`)
+    temporal convolution follows every convolution wider than a pixel (`conv_temporal`; FateZero)
+    group norms          of residual blocks and of the output share statistics over the clip
 
 Layouts: Tune-A-Video (Wu et al. 2023, arXiv 2212.11565) and FateZero (Qi et al. 2023, arXiv
 2303.09535), whose releases differ in the names of the same tensors.
@@ -225,8 +225,8 @@ def check_inflated(folder: Path) -> None:
     names = checkpoints.weight_names(checkpoints.weights_file(folder / "unet"))
     if any(part in DIFFUSERS_3D for name in names for part in name.split(".")):
         raise InputError(
-            f"checkpoint {folder} holds diffusers' UNet3DConditionModel, a Zeroscope or ModelScope; "
-            "this editor loads Tune-A-Video's class of the same name; use editor=zeroscope"
+            f"checkpoint {folder} holds diffusers' UNet3DConditionModel, a Zeroscope or "
+            "ModelScope; this editor loads Tune-A-Video's class of the same name; use editor=zeroscope"
         )
 
 

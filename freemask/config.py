@@ -1,7 +1,7 @@
 """Settings: typed, from YAML and `key=value`, with the nearest name in every complaint.
 
-A task (`configs/task/NAME.yaml`) is a preset of `Settings` for FreeMask; other methods have their own
-(`configs/method/NAME.yaml`: `default`, and what a task changes). Overrides are laid on top.
+A task (`configs/task/NAME.yaml`) is a preset of `Settings` for FreeMask; other methods have their
+own (`configs/method/NAME.yaml`: `default`, and what a task changes). Overrides are laid on top.
 Windows are fractions `[start, end)` of the denoising run: step i of T is inside when
 `start <= i / T < end`.
 """

@@ -22,8 +22,8 @@ SPATIAL = "UNet2DConditionModel"
 
 @dataclass
 class AnimateDiffOptions:
-    """motion_adapter: the folder of an adapter, where the checkpoint is plain Stable Diffusion; None
-    takes the checkpoint's own `motion_adapter` folder.
+    """motion_adapter: the folder of an adapter, where the checkpoint is plain Stable Diffusion;
+    None takes the checkpoint's own `motion_adapter` folder.
     """
 
     motion_adapter: str | None = None

@@ -60,8 +60,8 @@ def check_layout(folder: Path, unet_classes: Sequence[str]) -> dict[str, Any]:
     found = config.get("_class_name")
     if found not in unet_classes or "block_out_channels" not in config:
         raise InputError(
-            f"checkpoint {folder} holds a {found}, this editor needs a {' or '.join(unet_classes)}; "
-            "`freemask editors` lists which editor loads what"
+            f"checkpoint {folder} holds a {found}, this editor needs a "
+            f"{' or '.join(unet_classes)}; `freemask editors` lists which editor loads what"
         )
     return config
 

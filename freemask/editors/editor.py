@@ -33,8 +33,9 @@ class NoOptions:
 class Editor(ABC):
     """A backbone with its VAE, text encoder and tokenizer; made by `load`.
 
-    name: in the registry. architectures: classes of the UNets that it loads. Options: a dataclass of
-    what can be chosen when one is loaded. unet, vae, text_encoder, tokenizer: as diffusers loads them.
+    name: in the registry. architectures: classes of the UNets that it loads. Options: a dataclass
+    of what can be chosen when one is loaded. unet, vae, text_encoder, tokenizer: as diffusers
+    loads them.
     scheduler_config: of the checkpoint. checkpoint: where it came from. codebook: the codebook
     file that was shipped for this checkpoint, if there is one.
     """

@@ -46,11 +46,9 @@ class FateZero(InflatedEditor):
     def load_unet(self, folder: Path, dtype: torch.dtype) -> nn.Module:
         """See `Editor.load_unet`."""
         config = checkpoints.read_config(folder / "unet")
-        chosen = self.options.frames
-        self.frames = (
-            config.get("SparseCausalAttention_index", ["mid"]) if chosen is None else chosen
-        )
-        least = self.options.least_sc_channel
+        frames, least = self.options.frames, self.options.least_sc_channel
+        own = config.get("SparseCausalAttention_index", ["mid"])
+        self.frames = own if frames is None else frames
         self.least_channels = config.get("least_sc_channel", 640) if least is None else least
         unet, temporal = inflated.load_spatial(folder, dtype)
         self.inflate(unet)

@@ -226,7 +226,8 @@ def check_inflated(folder: Path) -> None:
     if any(part in DIFFUSERS_3D for name in names for part in name.split(".")):
         raise InputError(
             f"checkpoint {folder} holds diffusers' UNet3DConditionModel, a Zeroscope or "
-            "ModelScope; this editor loads Tune-A-Video's class of the same name; use editor=zeroscope"
+            "ModelScope; this editor loads Tune-A-Video's class of the same name; "
+            "use editor=zeroscope"
         )
 
 

@@ -17,7 +17,7 @@ import torch
 
 from freemask import metrics, recognition
 from freemask.cases import Answer, Case, CaseSource
-from freemask.config import MaskSettings, nearest
+from freemask.config import FREEMASK, MaskSettings, Settings, load_settings, nearest
 from freemask.editors import ASSETS, Editor
 from freemask.embeddings import ClipEmbedder
 from freemask.memory import PeakMemory
@@ -28,37 +28,36 @@ from freemask.result import EditResult
 from freemask.types import EditRequest, InputError, Inversion, Video
 from freemask.video import mask_overlay
 
-CLOSED = {
-    "fusion.cross_replace": [0.0, 0.0],
-    "fusion.self_replace": [0.0, 0.0],
-    "fusion.temporal_replace": [0.0, 0.0],
-    "fusion.latent_blend": [0.0, 0.0],
-    "fusion.pixel_blend": False,
-    "fusion.word_weight": 1.0,
-}
-METHODS: dict[str, dict[str, Any]] = {  # name -> overrides of the task's preset
-    "reconstruct": CLOSED | {"strength": 1.0},
-    "ddim": CLOSED,
-    "naive": {  # the preset but for the maps, and with what serves their mean best on sprites
-        "mask.policy": "naive",
-        "mask.average": "arithmetic",
-        "mask.max_pool": True,
-        "mask.threshold": 0.8,
-    },
-    "fatezero_mask": {  # the layers, the threshold and the current step, as released
-        "mask.sites": "released",
-        "mask.policy": "time_aware",
-        "mask.words": "union",
-        "mask.average": "arithmetic",
-        "mask.threshold": 0.3,
-    },
-    "freemask": {},
-    "time_agnostic": {"mask.policy": "time_agnostic", "mask.sites": "best"},
-    "time_aware": {"mask.policy": "time_aware"},
-    "best_per_resolution": {"mask.sites": "best_per_resolution"},
-    "adaptive": {"mask.policy": "adaptive", "mask.sites": "mean_of", "mask.top_k": 3},
-    "freemask_store": {"features": "store"},
-    "oracle": {"mask.policy": "naive"},  # the true mask instead
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of the benchmark: a method (`config.methods`) and what differs from its preset."""
+
+    method: str = FREEMASK
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _freemask(**mask: Any) -> Variant:
+    return Variant(overrides={f"mask.{key}": value for key, value in mask.items()})
+
+
+METHODS: dict[str, Variant] = {
+    "reconstruct": Variant("ddim"),  # under the source prompt, unguided
+    "ddim": Variant("ddim"),
+    "fatezero": Variant("fatezero"),
+    # the preset but for the maps, and with what serves their mean best on sprites
+    "naive": _freemask(policy="naive", average="arithmetic", max_pool=True, threshold=0.8),
+    # the layers, the threshold and the current step, as FateZero released them
+    "fatezero_mask": _freemask(
+        sites="released", policy="time_aware", words="union", average="arithmetic", threshold=0.3
+    ),
+    "freemask": Variant(),
+    "time_agnostic": _freemask(policy="time_agnostic", sites="best"),
+    "time_aware": _freemask(policy="time_aware"),
+    "best_per_resolution": _freemask(sites="best_per_resolution"),
+    "adaptive": _freemask(policy="adaptive", sites="mean_of", top_k=3),
+    "freemask_store": Variant(overrides={"features": "store"}),
+    "oracle": _freemask(policy="naive"),  # the true mask instead
 }
 
 
@@ -212,6 +211,13 @@ def run_case(
     return rows
 
 
+def settings_of(task: str, method: str, settings: BenchmarkSettings) -> Settings:
+    """What a method of the benchmark comes to for a task."""
+    variant = METHODS[method]
+    overrides = {**settings.overrides, **variant.overrides}
+    return load_settings(task, overrides, method=variant.method)
+
+
 def edit_text(request: EditRequest) -> str:
     """An edit in one line: what it makes of what."""
     return f"{request.source} -> {request.target}"
@@ -219,11 +225,13 @@ def edit_text(request: EditRequest) -> str:
 
 def ask(case: Case, method: str, settings: BenchmarkSettings) -> EditRequest:
     """The request of a method for a case."""
+    variant = METHODS[method]
     asked = replace(
         case.request,
+        method=variant.method,
         steps=settings.steps,
         guidance=settings.guidance,
-        overrides={**settings.overrides, **METHODS[method]},
+        overrides={**settings.overrides, **variant.overrides},
     )
     if method == "reconstruct":
         asked = replace(asked, target=asked.source, guidance=1.0)

@@ -99,10 +99,15 @@ def run_edit(options: argparse.Namespace) -> None:
 
 
 def _load(options: argparse.Namespace) -> Any:
+    from freemask.config import parse_overrides
     from freemask.editors import load_editor
 
     return load_editor(
-        options.editor, checkpoint=options.checkpoint, device=options.device, dtype=options.dtype
+        options.editor,
+        checkpoint=options.checkpoint,
+        device=options.device,
+        dtype=options.dtype,
+        options=parse_overrides(options.option),
     )
 
 
@@ -140,6 +145,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
         checkpoint=options.checkpoint,
         device=options.device,
         dtype=options.dtype,
+        options=parse_overrides(options.option),
         processes=options.processes,
     )
     say(evaluate(request, warn))
@@ -307,6 +313,9 @@ def _add_clip(parser: argparse.ArgumentParser) -> None:
 
 def _add_editor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--editor", default="zeroscope")
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help="a choice of the editor"
+    )
     parser.add_argument("--checkpoint", default="demo", help="a folder, a hub id, or 'demo'")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto", help="auto, float32, float16 or bfloat16")

@@ -11,9 +11,9 @@ import csv
 import json
 import math
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from typing import Any
 from freemask import benchmark, report, tables
 from freemask.benchmark import BenchmarkSettings
 from freemask.cases import TASKS, CaseSource, folder_cases, sprites_cases
-from freemask.config import load_settings
 from freemask.datasets import SIZE, SPRITES, LeftOut
 from freemask.editors import load_editor
 from freemask.editors.editor import Editor
@@ -56,12 +55,17 @@ class EvaluationRequest:
     checkpoint: str = "demo"
     device: str = "auto"
     dtype: str = "auto"
+    options: Mapping[str, Any] = field(default_factory=dict)
     processes: int = 1
 
     def load(self) -> Editor:
         """The editor."""
         return load_editor(
-            self.editor, checkpoint=self.checkpoint, device=self.device, dtype=self.dtype
+            self.editor,
+            checkpoint=self.checkpoint,
+            device=self.device,
+            dtype=self.dtype,
+            options=self.options,
         )
 
     def cases(self) -> list[CaseSource]:
@@ -166,13 +170,13 @@ def identity(request: EvaluationRequest, editor: Editor) -> dict[str, Any]:
     """Everything that the figures depend on but the number of sprites clips: the presets too."""
     settings = request.settings
     resolved = {
-        f"{task} {method}": load_settings(task, {**settings.overrides, **benchmark.METHODS[method]})
+        f"{task} {name}": benchmark.settings_of(task, name, settings)
         for task in request.tasks
-        for method in settings.methods
+        for name in settings.methods
     }
     books = {s.codebook or editor.codebook for s in resolved.values()} - {None}
     return {
-        "editor": [editor.name, editor.fingerprint(), str(editor.dtype)],
+        "editor": [editor.name, editor.fingerprint(), str(editor.dtype), asdict(editor.options)],
         "data": [request.data, str(request.captions), request.size, request.frames],
         "run": [settings.steps, settings.guidance],
         "clip": settings.clip,

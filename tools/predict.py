@@ -11,6 +11,7 @@ import argparse
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 from omegaconf import OmegaConf
@@ -34,10 +35,11 @@ class TrainerConfig:
 
 @dataclass
 class PredictConfig:
-    """A run: which editor, which jobs, where to."""
+    """A run: which editor with which of its options, which jobs, where to."""
 
     editor: str = "zeroscope"
     checkpoint: str = "demo"
+    options: dict[str, Any] = field(default_factory=dict)
     dtype: str = "auto"
     jobs: str = ""
     out: str = "out/predict"
@@ -60,7 +62,12 @@ def run(config: PredictConfig) -> list[tuple[str, str]]:
         logger=False,
         inference_mode=True,
     )
-    module = FreeMaskModule(editor=config.editor, checkpoint=config.checkpoint, dtype=config.dtype)
+    module = FreeMaskModule(
+        editor=config.editor,
+        checkpoint=config.checkpoint,
+        dtype=config.dtype,
+        options=config.options,
+    )
     trainer.predict(module, datamodule=EditDataModule(jobs), return_predictions=False)
     return writer.outcomes if trainer.is_global_zero else []
 

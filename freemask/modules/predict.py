@@ -9,7 +9,7 @@ the jobs over ranks without repeating any.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,21 +64,28 @@ class EditDataModule(L.LightningDataModule):
 class FreeMaskModule(L.LightningModule):
     """Edits clips with a base editor, which every rank loads onto its own device.
 
-    editor, checkpoint, dtype: as in `freemask.load_editor`. progress: is told of the stages of
-    every job; `StageBar` sets it.
+    editor, checkpoint, dtype, options: as in `freemask.load_editor`. progress: is told of the
+    stages of every job; `StageBar` sets it.
     """
 
-    def __init__(self, *, editor: str, checkpoint: str, dtype: str = "auto") -> None:
+    def __init__(
+        self,
+        *,
+        editor: str,
+        checkpoint: str,
+        dtype: str = "auto",
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
-        self.arguments = (editor, checkpoint, dtype)
+        self.name = editor
+        self.arguments = {"checkpoint": checkpoint, "dtype": dtype, "options": options}
         self.editor: Editor | None = None
         self.progress: Progress | None = None
 
     def setup(self, stage: str) -> None:
         """Load the editor onto this rank's device."""
-        name, checkpoint, dtype = self.arguments
         device = str(self.trainer.strategy.root_device)
-        self.editor = load_editor(name, checkpoint=checkpoint, device=device, dtype=dtype)
+        self.editor = load_editor(self.name, device=device, **self.arguments)  # type: ignore[arg-type]
 
     def transfer_batch_to_device(self, batch: Job, device: Any, dataloader_idx: int) -> Job:
         """A job is words and paths: there is nothing to move."""

@@ -212,6 +212,24 @@ def run_masks(options: argparse.Namespace) -> None:
     say(show_masks(editor, video, request, options.out, progress=show_progress()))
 
 
+def run_tune(options: argparse.Namespace) -> None:
+    from dataclasses import fields
+
+    from freemask.modules.tuning import TuningRequest, tune
+    from freemask.video import read_video
+
+    given = {field.name: getattr(options, field.name) for field in fields(TuningRequest)}
+    video = read_video(
+        options.video,
+        frames=options.frames,
+        size=options.size,
+        start=options.start,
+        stride=options.stride,
+    )
+    folder = tune(video, TuningRequest(**given))
+    say(f"{folder}: edit with --editor tune_a_video --checkpoint {folder}")
+
+
 def run_profile(options: argparse.Namespace) -> None:
     if not options.attention:
         raise InputError("nothing to measure; give --attention (and --help for its choices)")
@@ -281,6 +299,10 @@ def make_parser() -> argparse.ArgumentParser:
     add_calibration(calibrate)
     calibrate.set_defaults(run=run_calibrate)
 
+    tune = commands.add_parser("tune", help="tune Stable Diffusion on one clip (Tune-A-Video)")
+    add_tuning(tune)
+    tune.set_defaults(run=run_tune)
+
     profile = commands.add_parser("profile", help="measure attention kernels", add_help=False)
     profile.add_argument("--attention", action="store_true")
     profile.set_defaults(run=run_profile, passes_on=True)
@@ -294,6 +316,21 @@ def add_calibration(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--words", metavar="W,W", help="only clips whose word is one of these")
     parser.add_argument("--out", type=Path, default=Path("codebook.json"))
     _add_editor(parser)
+
+
+def add_tuning(parser: argparse.ArgumentParser) -> None:
+    """The options of a one-shot tuning."""
+    parser.add_argument("--prompt", required=True, metavar="P", help="what the video shows")
+    _add_clip(parser)
+    parser.add_argument("--checkpoint", default="demo", help="a Stable Diffusion folder, or 'demo'")
+    parser.add_argument("--steps", type=_positive, default=500)
+    parser.add_argument("--learning-rate", type=float, default=3e-5)
+    parser.add_argument("--precision", default="32-true", help="of Lightning: 16-mixed, bf16-mixed")
+    parser.add_argument("--accelerator", default="auto")
+    parser.add_argument("--sample-every", type=int, default=100, help="steps; 0 makes no samples")
+    parser.add_argument("--save-every", type=_positive, default=50, help="steps")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("out/tuned"))
 
 
 def _add_folder(parser: argparse.ArgumentParser, data: str) -> None:

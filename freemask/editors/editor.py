@@ -136,8 +136,9 @@ class Editor(ABC):
         ids = self.tokenizer(
             list(prompts), padding="max_length", truncation=True, return_tensors="pt"
         )["input_ids"]
-        states: Tensor = self.text_encoder(ids.to(self.device)).last_hidden_state
-        return states
+        where = next(self.text_encoder.parameters()).device
+        states: Tensor = self.text_encoder(ids.to(where)).last_hidden_state
+        return states.to(self.device)
 
     @torch.no_grad()
     def encode(self, video: Video) -> Tensor:

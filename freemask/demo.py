@@ -29,7 +29,7 @@ class DemoConfig:
     target: str = "panda"
     ground: str = "grass"
     motion: str = "left"
-    seed: int = 1
+    seed: int = 5
     frames: int = 8
     size: tuple[int, int] = (64, 64)
     editor: str = "zeroscope"

@@ -33,7 +33,7 @@ def estimate_flow(video: Video) -> tuple[np.ndarray, np.ndarray] | None:
     import cv2
 
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in video.frames]
-    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     pairs = list(pairwise(grey))
     there = np.stack([search.calc(a, b, None) for a, b in pairs])
     back = np.stack([search.calc(b, a, None) for a, b in pairs])

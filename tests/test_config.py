@@ -11,10 +11,11 @@ import pytest
 from omegaconf import OmegaConf
 
 from freemask import config, demo
-from freemask.config import load_settings, merge, nearest, parse_overrides, tasks
+from freemask.config import load_settings, merge, methods, nearest, parse_overrides, tasks
 from freemask.types import InputError
 
-CONFIGS = sorted(p for p in config.folder().rglob("*.yaml") if p.stem != "jobs")  # test_jobs has it
+ELSEWHERE = ("jobs", "ddim", "fatezero")  # `test_jobs`, and the tests of methods below
+CONFIGS = sorted(p for p in config.folder().rglob("*.yaml") if p.stem not in ELSEWHERE)
 TOOLS = config.folder().parent / "tools"
 
 
@@ -36,6 +37,27 @@ def test_every_shipped_file_has_only_known_keys(
     schema = schema_of(path)
     loaded = merge(schema, OmegaConf.load(path), {})
     assert isinstance(loaded, schema)
+
+
+@pytest.mark.parametrize("method", [m for m in methods() if m != "freemask"])
+def test_every_method_has_valid_presets(method: str) -> None:
+    path = config.folder() / "method" / f"{method}.yaml"
+    assert path.read_text().startswith("# ")
+    assert set(OmegaConf.load(path)) <= {"default", *tasks()}
+    for task in tasks():
+        assert load_settings(task, method=method) != load_settings(task)
+
+
+def test_a_method_is_not_laid_over_the_preset_of_another() -> None:
+    plain = load_settings("shape", method="ddim")
+    assert (plain.strength, plain.fusion.pixel_blend, plain.fusion.masked) == (1, False, [])
+    fatezero = load_settings("shape", {"fusion.max_rows": 64}, method="fatezero")
+    assert (fatezero.fusion.max_rows, fatezero.fusion.self_replace) == (64, [0, 0.5])
+    assert load_settings("style", method="fatezero").fusion.self_replace == [0, 0.9]
+    with pytest.raises(InputError, match="unknown method 'fatezer'; did you mean 'fatezero'"):
+        load_settings("shape", method="fatezer")
+    with pytest.raises(InputError, match=r"fusion\.max_rows is 0"):
+        load_settings("shape", {"fusion.max_rows": 0})
 
 
 @pytest.mark.parametrize("task", tasks())

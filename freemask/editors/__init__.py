@@ -135,5 +135,5 @@ def load_editor(
     """
     found = editor_class(name)
     chosen, precision = runtime(device, dtype)
-    wanted = merge(found.Options, OmegaConf.create(dict(options or {})), {})
+    wanted: Any = merge(found.Options, OmegaConf.create(dict(options or {})), {})
     return found.load(_located(name, checkpoint), device=chosen, dtype=precision, options=wanted)

@@ -125,7 +125,9 @@ def add_temporal_attention(unet: nn.Module, clip: ClipLength) -> None:
             continue
         like = block.attn1.to_q.weight
         width, heads = like.shape[1], block.attn1.heads
-        layer = Attention(width, heads=heads, dim_head=like.shape[0] // heads)
+        with torch.random.fork_rng(devices=[]):  # the same weights whenever a checkpoint is loaded
+            torch.manual_seed(0)
+            layer = Attention(width, heads=heads, dim_head=like.shape[0] // heads)
         for parameter in layer.to_out[0].parameters():
             nn.init.zeros_(parameter)
         setattr(block, TEMPORAL_LAYER, layer.to(like))

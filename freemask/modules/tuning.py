@@ -60,7 +60,7 @@ class OneShotTuning(L.LightningModule):
     """The denoising loss of one clip.
 
     latents `(1, C, F, h, w)`, text `(1, N, E)`. Each step draws its timestep and noise by its own
-    number, so that a resumed run sees what an undisturbed one sees.
+    number, so that a resumed run sees what an undisturbed one sees; batches hold nothing.
     """
 
     def __init__(
@@ -83,7 +83,17 @@ class OneShotTuning(L.LightningModule):
         self.unet.train()
 
     def training_step(self, batch: Tensor, index: int) -> Tensor:
-        generator = torch.Generator().manual_seed(int(batch))
+        loss = self.loss(self.request.seed * 1_000_003 + self.global_step)
+        if not bool(torch.isfinite(loss)):
+            raise FloatingPointError(
+                f"the loss is not finite at step {self.global_step}; tune slower, or in 32-true"
+            )
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+    def loss(self, seed: int) -> Tensor:
+        """The denoising error at the timestep and with the noise of a seed."""
+        generator = torch.Generator().manual_seed(seed)
         latents: Tensor = self.latents  # type: ignore[assignment]
         noise = torch.randn(latents.shape, generator=generator).to(latents)
         total = self.scheduler.config.num_train_timesteps
@@ -92,13 +102,7 @@ class OneShotTuning(L.LightningModule):
         predicted = self.editor.predict(noisy, int(timestep), self.text).float()  # type: ignore[arg-type]
         velocity = self.scheduler.config.prediction_type == "v_prediction"
         target = self.scheduler.get_velocity(latents, noise, timestep) if velocity else noise
-        loss = F.mse_loss(predicted, target)
-        if not bool(torch.isfinite(loss)):
-            raise FloatingPointError(
-                f"the loss is not finite at step {self.global_step}; tune slower, or in 32-true"
-            )
-        self.log("loss", loss, prog_bar=True)
-        return loss
+        return F.mse_loss(predicted, target)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Only what is trained is kept."""
@@ -111,17 +115,17 @@ class OneShotTuning(L.LightningModule):
         return super().load_state_dict(state, strict=False, assign=assign)
 
 
-class Seeds(Dataset[Tensor]):
-    """A seed for every step."""
+class Steps(Dataset[Tensor]):
+    """One empty batch a step."""
 
-    def __init__(self, steps: int, seed: int) -> None:
-        self.steps, self.seed = steps, seed
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
 
     def __len__(self) -> int:
         return self.steps
 
     def __getitem__(self, index: int) -> Tensor:
-        return torch.tensor(self.seed * 1_000_003 + index)
+        return torch.empty(0)
 
 
 class Samples(Callback):
@@ -195,8 +199,8 @@ def tune(video: Video, request: TuningRequest) -> Path:
             TQDMProgressBar(),
         ],
     )
-    seeds = DataLoader(Seeds(request.steps, request.seed), batch_size=None, shuffle=False)
-    trainer.fit(module, seeds, ckpt_path=last if last.exists() else None)
+    steps = DataLoader(Steps(request.steps), batch_size=None)
+    trainer.fit(module, steps, ckpt_path=last if last.exists() else None)
     save_tuned(editor, checkpoints.resolve(editor.checkpoint), request.out, parts)
     parts.remove()
     return request.out

@@ -201,7 +201,9 @@ def test_latents_that_are_not_finite_end_the_edit(
 
 def test_editors_lists_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["editors"]) == 0
-    assert "zeroscope        UNet3DConditionModel" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "zeroscope        sprites-t2v      UNet3DConditionModel" in shown
+    assert "animatediff      none " in shown
 
 
 def test_profile_measures_attention(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

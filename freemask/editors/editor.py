@@ -68,7 +68,7 @@ class Editor(ABC):
         editor.options = options or cls.Options()
         editor.scheduler_config = checkpoints.load_scheduler_config(folder)
         editor.tokenizer = checkpoints.load_tokenizer(folder)
-        editor.unet = editor.load_unet(folder, dtype).to(device, dtype).eval().requires_grad_(False)
+        editor.unet = editor.load_unet(folder, dtype).to(device).eval().requires_grad_(False)
         editor.vae = checkpoints.load_vae(folder, device=device, dtype=dtype)
         editor.text_encoder = checkpoints.load_text_encoder(folder, device=device, dtype=dtype)
         editor.checkpoint = str(checkpoint)

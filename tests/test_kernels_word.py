@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freemask.kernels import word_attention
+from freemask.kernels import torch_path, word_attention
 from freemask.kernels.testing import BAND, Shape, assert_close, blend_case
 
 
@@ -46,6 +46,29 @@ def test_the_maps_of_all_tokens_sum_to_one(queries, keys, seed):
     tensors = draw(Shape(queries=queries, keys=keys), seed=seed)
     maps = [word_attention(*tensors, word_weights=u)[1] for u in torch.eye(keys)]
     torch.testing.assert_close(torch.stack(maps).sum(0), torch.ones(2, queries))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("tokens", [[3], [0, 8], [1, 2, 5, 6], [0, 1, 2, 3, 4]], ids=str)
+@pytest.mark.parametrize("dim", [8, 40, 160])
+def test_few_tokens_have_the_map_and_the_output_of_plain_attention(dim, tokens, dtype):
+    tensors = draw(Shape(batch=3, queries=37, keys=9, dim=dim), dtype)
+    tensors = tuple(x.transpose(1, 2).contiguous().transpose(1, 2) for x in tensors)
+    weights = torch.zeros(3, 9, dtype=torch.float64)
+    weights[:, tokens] = torch.rand(3, len(tokens), dtype=torch.float64)
+    exact = word_attention(
+        *(x.double() for x in tensors), word_weights=weights, backend="reference"
+    )
+    eager = word_attention(*tensors, word_weights=weights, backend="reference")
+    fast = word_attention(*tensors, word_weights=weights, backend="torch")
+    for results in zip(fast, eager, exact, strict=True):
+        assert_close(*results)
+    if len(tokens) <= torch_path.FEW_TOKENS and dtype == torch.float32:
+        assert torch.equal(fast[0], torch.nn.functional.scaled_dot_product_attention(*tensors))
+    spread = [x.repeat_interleave(2, dim=-1)[..., ::2] for x in tensors]
+    strided = word_attention(*spread, word_weights=weights, backend="torch")
+    for results in zip(strided, fast, strict=True):
+        torch.testing.assert_close(*results, rtol=1e-5, atol=1e-6)
 
 
 def test_one_row_of_weights_serves_every_sequence():

@@ -21,6 +21,7 @@ MAX_WASTE = 1 / 16  # of all rows: what batching sequences of uneven coverage ma
 SHORTEST_RUN = 8  # short sequences, on average, that are worth a call of their own
 CHUNK_BYTES = 1 << 20  # of the queries of short sequences that are handled at once
 CHUNK_ENTRIES = 1 << 19  # probabilities that exist at once while a word map is computed
+FEW_TOKENS = 4  # of a word, whose probabilities follow from the log-sum-exp more cheaply
 
 
 def empty_output(q: Tensor) -> Tensor:
@@ -262,7 +263,40 @@ def _rows(x: Tensor) -> Tensor:
 def word_attention(
     q: Tensor, k: Tensor, v: Tensor, word_weights: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """Attention `(B, H, Nq, D)` and the float32 word map `(B, Nq)`, in chunks of query rows."""
+    """Attention `(B, H, Nq, D)` and the word map `(B, Nq)`, in float32 or, for float64, in that."""
+    tokens = word_weights.any(0).nonzero()[:, 0]
+    few = 0 < len(tokens) <= FEW_TOKENS and q.dtype == word_weights.dtype
+    if few and q.device.type == "cpu" and all(x.stride(-1) == 1 for x in (q, k, v)):
+        return _word_from_normaliser(q, k, v, word_weights, tokens, scale)
+    return _word_in_chunks(q, k, v, word_weights, scale)
+
+
+def _word_from_normaliser(
+    q: Tensor, k: Tensor, v: Tensor, word_weights: Tensor, tokens: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Flash attention says its log-sum-exp, which turns the scores of a few tokens into their
+    probabilities. One product gives those of all heads: `q` as it lies, `(Nq, H D)`, times a
+    block-diagonal matrix of the tokens' keys.
+    """
+    out, normaliser = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        q, k, v, 0.0, False, scale=scale
+    )
+    batch, heads, rows, dim = q.shape
+    blocks = q.new_zeros(batch, heads, dim, heads, len(tokens))
+    blocks.diagonal(dim1=1, dim2=3).copy_((k[:, :, tokens] * scale).permute(0, 3, 2, 1))
+    merged = q.transpose(1, 2).reshape(batch, rows, heads * dim)
+    scores = torch.bmm(merged, blocks.view(batch, heads * dim, heads * len(tokens)))
+    scores = scores.view(batch, rows, heads, len(tokens))
+    probabilities = scores.sub_(normaliser.transpose(1, 2)[..., None]).exp_().clamp_(max=1)
+    weights = word_weights[:, tokens].repeat(1, heads) / heads
+    word_map = torch.bmm(probabilities.view(batch, rows, -1), weights[..., None])[..., 0]
+    return out, word_map
+
+
+def _word_in_chunks(
+    q: Tensor, k: Tensor, v: Tensor, word_weights: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Scores and probabilities of some query rows at a time."""
     out = empty_output(q)
     word_map = word_weights.new_empty(q.shape[0], q.shape[2])
     rows = max(1, CHUNK_ENTRIES // (q.shape[1] * k.shape[2]))

@@ -265,8 +265,8 @@ def word_attention(
 ) -> tuple[Tensor, Tensor]:
     """Attention `(B, H, Nq, D)` and the word map `(B, Nq)`, in float32 or, for float64, in that."""
     tokens = word_weights.any(0).nonzero()[:, 0]
-    few = 0 < len(tokens) <= FEW_TOKENS and q.dtype == word_weights.dtype
-    if few and q.device.type == "cpu" and all(x.stride(-1) == 1 for x in (q, k, v)):
+    few = 0 < len(tokens) <= FEW_TOKENS and q.device.type == "cpu"
+    if few and all(x.stride(-1) == 1 for x in (q, k, v)):
         return _word_from_normaliser(q, k, v, word_weights, tokens, scale)
     return _word_in_chunks(q, k, v, word_weights, scale)
 
@@ -282,14 +282,17 @@ def _word_from_normaliser(
         q, k, v, 0.0, False, scale=scale
     )
     batch, heads, rows, dim = q.shape
-    blocks = q.new_zeros(batch, heads, dim, heads, len(tokens))
-    blocks.diagonal(dim1=1, dim2=3).copy_((k[:, :, tokens] * scale).permute(0, 3, 2, 1))
-    merged = q.transpose(1, 2).reshape(batch, rows, heads * dim)
-    scores = torch.bmm(merged, blocks.view(batch, heads * dim, heads * len(tokens)))
-    scores = scores.view(batch, rows, heads, len(tokens))
-    probabilities = scores.sub_(normaliser.transpose(1, 2)[..., None]).exp_().clamp_(max=1)
+    keys = k[:, :, tokens].to(word_weights.dtype) * scale
+    blocks = keys.new_zeros(batch, heads, dim, heads, len(tokens))
+    blocks.diagonal(dim1=1, dim2=3).copy_(keys.permute(0, 3, 2, 1))
+    blocks = blocks.view(batch, heads * dim, heads * len(tokens))
     weights = word_weights[:, tokens].repeat(1, heads) / heads
-    word_map = torch.bmm(probabilities.view(batch, rows, -1), weights[..., None])[..., 0]
+    word_map = word_weights.new_empty(batch, rows)
+    for b in range(batch):
+        merged = q[b].transpose(0, 1).reshape(rows, heads * dim).to(blocks.dtype)
+        scores = (merged @ blocks[b]).view(rows, heads, len(tokens))
+        scores -= normaliser[b].transpose(0, 1)[..., None]
+        word_map[b] = scores.exp_().clamp_(max=1).view(rows, -1) @ weights[b]
     return out, word_map
 
 

@@ -67,7 +67,6 @@ class AnimateDiff(Editor):
 
     def predict(self, latents: Tensor, timestep: int, text: Tensor) -> Tensor:
         """See `Editor.predict`."""
-        output: Tensor = self.unet(
-            latents.to(self.dtype), timestep, text.to(self.dtype), return_dict=False
-        )[0]
+        states = text.to(self.dtype).repeat_interleave(latents.shape[2], dim=0)  # of every frame
+        output: Tensor = self.unet(latents.to(self.dtype), timestep, states, return_dict=False)[0]
         return output

@@ -82,18 +82,18 @@ def sprites_case(
     )
 
 
-def shape_case(seed: int, size: tuple[int, int]) -> Case:
+def shape_case(seed: int, size: tuple[int, int], frames: int = 8) -> Case:
     """A bear becomes a panda."""
-    scene = sprites.sample_scene(seed, "heldout", size=size, colour=None, style=None)
+    scene = sprites.sample_scene(seed, "heldout", frames=frames, size=size, colour=None, style=None)
     others = [name for name in sprites.OBJECTS if name != scene.object]
     target = str(np.random.default_rng(seed).choice(others))
     words = (scene.object, target)
     return sprites_case(scene, "object", sprites.OBJECTS, target, words, "shape")
 
 
-def attribute_case(seed: int, size: tuple[int, int]) -> Case:
+def attribute_case(seed: int, size: tuple[int, int], frames: int = 8) -> Case:
     """A bear becomes a red bear, or a blue bear a red one; never a change too small to see."""
-    scene = sprites.sample_scene(seed, "heldout", size=size, style=None)
+    scene = sprites.sample_scene(seed, "heldout", frames=frames, size=size, style=None)
     clip, choices = scene.render(), []
     for colour in sprites.COLOURS:
         changed = scene.counterfactual(colour=colour).render()
@@ -105,15 +105,15 @@ def attribute_case(seed: int, size: tuple[int, int]) -> Case:
     return sprites_case(scene, "colour", [None, *sprites.COLOURS], target, words, "attribute")
 
 
-def style_case(seed: int, size: tuple[int, int]) -> Case:
+def style_case(seed: int, size: tuple[int, int], frames: int = 8) -> Case:
     """The frame becomes a sketch, a night, a sepia picture."""
-    scene = sprites.sample_scene(seed, "heldout", size=size, style=None)
+    scene = sprites.sample_scene(seed, "heldout", frames=frames, size=size, style=None)
     target = str(np.random.default_rng(seed).choice(list(sprites.STYLES)))
     words = (scene.object, target)
     return sprites_case(scene, "style", [None, *sprites.STYLES], target, words, "style")
 
 
-TASKS: dict[str, Callable[[int, tuple[int, int]], Case]] = {
+TASKS: dict[str, Callable[..., Case]] = {
     "shape": shape_case,
     "attribute": attribute_case,
     "style": style_case,
@@ -128,12 +128,12 @@ def check_tasks(tasks: Sequence[str]) -> None:
 
 
 def sprites_cases(
-    tasks: Sequence[str], clips: int, size: tuple[int, int] = SIZE
+    tasks: Sequence[str], clips: int, size: tuple[int, int] = SIZE, frames: int = 8
 ) -> list[CaseSource]:
     """Held-out sprites clips, clip by clip, so that an early look shows every task."""
     check_tasks(tasks)
     return [
-        CaseSource(task, number, partial(TASKS[task], FIRST_SEED + number, size))
+        CaseSource(task, number, partial(TASKS[task], FIRST_SEED + number, size, frames))
         for number in range(clips)
         for task in tasks
     ]

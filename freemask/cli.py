@@ -111,6 +111,19 @@ def _load(options: argparse.Namespace) -> Any:
     )
 
 
+def _read(options: argparse.Namespace) -> Any:
+    """The clip that the options of `_add_clip` ask for."""
+    from freemask.video import read_video
+
+    return read_video(
+        options.video,
+        frames=options.frames,
+        size=options.size,
+        start=options.start,
+        stride=options.stride,
+    )
+
+
 def run_editors(options: argparse.Namespace) -> None:
     from freemask.editors import DEMO, available, editor_class
 
@@ -189,7 +202,6 @@ def run_masks(options: argparse.Namespace) -> None:
     from freemask.inspection import FILES, show_masks
     from freemask.result import check_writable
     from freemask.types import EditRequest
-    from freemask.video import read_video
 
     request = EditRequest(
         options.source,
@@ -199,13 +211,7 @@ def run_masks(options: argparse.Namespace) -> None:
         steps=options.steps,
         overrides=parse_overrides(options.overrides),
     )
-    video = read_video(
-        options.video,
-        frames=options.frames,
-        size=options.size,
-        start=options.start,
-        stride=options.stride,
-    )
+    video = _read(options)
     check_writable(options.out, FILES)
     preflight(options.editor, options.checkpoint, request, video.size)
     editor = _load(options)
@@ -216,16 +222,9 @@ def run_tune(options: argparse.Namespace) -> None:
     from dataclasses import fields
 
     from freemask.modules.tuning import TuningRequest, tune
-    from freemask.video import read_video
 
     given = {field.name: getattr(options, field.name) for field in fields(TuningRequest)}
-    video = read_video(
-        options.video,
-        frames=options.frames,
-        size=options.size,
-        start=options.start,
-        stride=options.stride,
-    )
+    video = _read(options)
     folder = tune(video, TuningRequest(**given))
     say(f"{folder}: edit with --editor tune_a_video --checkpoint {folder}")
 
@@ -280,7 +279,6 @@ def make_parser() -> argparse.ArgumentParser:
     editors.set_defaults(run=run_editors)
 
     evaluate = commands.add_parser("evaluate", help="compare methods with exact ground truth")
-    evaluate.add_argument("--benchmark", choices=["sprites"], default="sprites")
     evaluate.add_argument("--clips", type=_positive, default=24, help="held-out clips per task")
     _add_folder(evaluate, "a folder in DAVIS layout instead, whose captions ask for edits")
     evaluate.add_argument("--methods", default="reconstruct,ddim,naive,freemask")
@@ -334,7 +332,7 @@ def add_tuning(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_folder(parser: argparse.ArgumentParser, data: str) -> None:
-    parser.add_argument("--data", default="sprites", metavar="DIR", help=data)
+    parser.add_argument("--data", "--benchmark", default="sprites", metavar="DIR", help=data)
     parser.add_argument("--captions", type=Path, help="of a folder; default: its captions.yaml")
     parser.add_argument("--frames", type=_positive, default=8)
     parser.add_argument("--size", type=_size, metavar="HxW", help="default: 64x64 or the pictures'")

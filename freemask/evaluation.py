@@ -39,8 +39,8 @@ class EvaluationRequest:
 
     data: "sprites", or a folder in DAVIS layout whose captions ask for edits. clips: of sprites,
     per task. captions: of a folder, default its captions.yaml. size `(H, W)`: None is 64x64 for
-    sprites and the pictures' own for a folder. frames: of a folder's clips. processes: cases that
-    run at once, one thread each; 1 runs them in this process with all threads.
+    sprites and the pictures' own for a folder. frames: of a clip. processes: cases that run at
+    once, one thread each; 1 runs them in this process with all threads.
     """
 
     out: Path
@@ -71,7 +71,7 @@ class EvaluationRequest:
     def cases(self) -> list[CaseSource]:
         """All cases. Raises `InputError` for an unknown task, or a folder that cannot serve."""
         if self.data == SPRITES:
-            return sprites_cases(self.tasks, self.clips, self.size or SIZE)
+            return sprites_cases(self.tasks, self.clips, self.size or SIZE, self.frames)
         return folder_cases(
             Path(self.data),
             self.tasks,

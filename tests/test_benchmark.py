@@ -186,3 +186,16 @@ def test_unknown_methods_and_tasks_are_named() -> None:
         benchmark.BenchmarkSettings(("naiv",))
     with pytest.raises(InputError, match="unknown task 'shapes'; did you mean 'shape'"):
         cases.sprites_cases(["shapes"], 1)
+
+
+def test_other_methods_are_methods_of_their_own(editor: Editor) -> None:
+    settings = benchmark.BenchmarkSettings(("ddim", "fatezero", "naive"), steps=2)
+    kept: dict[str, Video] = {}
+    rows = benchmark.run_case(editor, source("shape"), settings, kept.__setitem__)
+    assert ["miou" in row for row in rows] == [False, True, True]  # fatezero's own mask gates
+    assert len({kept[m].frames.tobytes() for m in settings.methods}) == 3
+
+
+def test_sprites_are_as_long_as_asked() -> None:
+    (case,) = cases.sprites_cases(["style"], 1, SIZE, frames=3)
+    assert case.load().video.frames.shape == (3, *SIZE, 3)

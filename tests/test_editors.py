@@ -146,7 +146,10 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda c: set_config(c, "unet", down_block_types=["Foo", "Bar"]),
         "unet cannot be loaded",
     ),
-    "other widths": (lambda c: set_config(c, "unet", cross_attention_dim=24), "cannot be loaded"),
+    "other widths": (
+        lambda c: set_config(c, "unet", cross_attention_dim=24),
+        "the text encoder is 16 wide",
+    ),
     "no unet weights": (lambda c: (c / UNET).unlink(), "unet cannot be loaded"),
     "no vae weights": (lambda c: (c / VAE).unlink(), "vae cannot be loaded"),
     "no text weights": (lambda c: (c / TEXT).unlink(), "text_encoder cannot be loaded"),

@@ -82,6 +82,21 @@ def spied(editor: Editor, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]
         yield sizes
 
 
+def test_sites_with_too_many_rows_take_nothing_from_the_source(
+    editor: Editor, small: Video
+) -> None:
+    everywhere = CLOSED | {"fusion.self_replace": [0, 1], "fusion.masked": []}
+    plain, _ = edited_latents(editor, small, ask(CLOSED))
+    fused, _ = edited_latents(editor, small, ask(everywhere))
+    none, _ = edited_latents(editor, small, ask(everywhere | {"fusion.max_rows": 1}))
+    rows = sorted({math.prod(site.resolution) for site in editor.sites((8, 12))})
+    some, _ = edited_latents(editor, small, ask(everywhere | {"fusion.max_rows": rows[0]}))
+    torch.testing.assert_close(none, plain)
+    assert not torch.allclose(fused, plain)
+    assert not torch.allclose(some, plain)
+    assert not torch.allclose(some, fused)
+
+
 def test_an_all_one_mask_is_plain_guided_denoising(editor: Editor, small: Video) -> None:
     everywhere = mask_of(small, 1)
     fused, _ = edited_latents(editor, small, ask(OPEN), everywhere)

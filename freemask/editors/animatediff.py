@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from freemask.editors import checkpoints
+from freemask.editors.checkpoints import SPATIAL
 from freemask.editors.editor import Editor
 from freemask.types import InputError
 
 MOTION = "UNetMotionModel"
-SPATIAL = "UNet2DConditionModel"
 
 
 @dataclass
@@ -52,7 +52,7 @@ class AnimateDiff(Editor):
         if not adapter_folder.is_dir():
             raise InputError(
                 f"{folder} is Stable Diffusion without a motion adapter, and {adapter_folder} is "
-                "no folder; set editor.motion_adapter to one"
+                "no folder; give one: --option motion_adapter=FOLDER"
             )
         spatial = checkpoints.load_part(UNet2DConditionModel, folder, "unet", torch_dtype=dtype)
         adapter = checkpoints.load_part(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from freemask.types import InputError
 
+SPATIAL = "UNet2DConditionModel"  # Stable Diffusion's UNet
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 VOCABULARIES = ("tokenizer.json", "vocab.json")  # a tokenizer without either knows no word
@@ -62,6 +63,13 @@ def check_layout(folder: Path, unet_classes: Sequence[str]) -> dict[str, Any]:
         raise InputError(
             f"checkpoint {folder} holds a {found}, this editor needs a "
             f"{' or '.join(unet_classes)}; `freemask editors` lists which editor loads what"
+        )
+    needed, given = config.get("cross_attention_dim"), read_config(folder / "text_encoder")
+    width = given.get("hidden_size")
+    if isinstance(needed, int) and isinstance(width, int) and needed != width:
+        raise InputError(
+            f"checkpoint {folder}: the text encoder is {width} wide, the UNet's cross-attention "
+            f"needs {needed}; they are of different models"
         )
     return config
 

@@ -74,7 +74,6 @@ class Editor(ABC):
         editor.checkpoint = str(checkpoint)
         codebook = folder / "codebook.json"
         editor.codebook = codebook if codebook.exists() else None
-        editor.check_text_width()
         return editor
 
     @classmethod
@@ -119,16 +118,6 @@ class Editor(ABC):
     def wiring(self, site: Site, batch: int) -> Tensor | None:
         """Which entries of a batch each sequence of a site sees (`attention.Wiring`); its own."""
         return None
-
-    def check_text_width(self) -> None:
-        """Raises `InputError` when the text encoder is not as wide as the cross-attention asks."""
-        wanted = self.unet.config.cross_attention_dim  # type: ignore[union-attr]
-        given = self.text_encoder.config.hidden_size
-        if wanted != given:
-            raise InputError(
-                f"checkpoint {self.checkpoint}: the text encoder is {given} wide, the UNet's "
-                f"cross-attention needs {wanted}; they are of different models"
-            )
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Tensor:

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from freemask.editors import checkpoints, inflated
-from freemask.editors.inflated import InflatedEditor
+from freemask.editors import checkpoints
+from freemask.editors.inflated import TunedEditor
 
 
 @dataclass
@@ -31,17 +31,11 @@ class FateZeroOptions:
     least_sc_channel: int | None = None
 
 
-class FateZero(InflatedEditor):
+class FateZero(TunedEditor):
     """A Stable Diffusion folder, or a checkpoint in FateZero's or Tune-A-Video's layout."""
 
     name: ClassVar[str] = "fatezero"
-    architectures: ClassVar[tuple[str, ...]] = (inflated.SPATIAL, *inflated.INFLATED)
     Options: ClassVar[type] = FateZeroOptions
-
-    @classmethod
-    def check(cls, folder: Path) -> None:
-        """See `Editor.check`."""
-        inflated.check_inflated(folder)
 
     def load_unet(self, folder: Path, dtype: torch.dtype) -> nn.Module:
         """See `Editor.load_unet`."""
@@ -50,13 +44,4 @@ class FateZero(InflatedEditor):
         own = config.get("SparseCausalAttention_index", ["mid"])
         self.frames = own if frames is None else frames
         self.least_channels = config.get("least_sc_channel", 640) if least is None else least
-        unet, temporal = inflated.load_spatial(folder, dtype)
-        self.inflate(unet)
-        inflated.share_norms(unet, self.clip)
-        inflated.add_temporal_attention(unet, self.clip)
-        if any(inflated.TEMPORAL_CONV in name for name in temporal):
-            rank = inflated.conv_rank(temporal)
-            inflated.add_temporal_convolutions(unet, self.clip, rank)
-        if temporal:
-            inflated.fill_temporal(unet, temporal, folder)
-        return unet
+        return super().load_unet(folder, dtype)

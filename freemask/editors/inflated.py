@@ -15,6 +15,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from diffusers.models.attention import BasicTransformerBlock
@@ -26,9 +27,12 @@ from torch import Tensor, nn
 from freemask.attention import TEMPORAL_LAYER, wire
 from freemask.config import nearest
 from freemask.editors import checkpoints
+from freemask.editors.checkpoints import SPATIAL
 from freemask.editors.editor import Editor
 from freemask.types import InputError, Site
 
+INFLATED = ("UNet3DConditionModel", "UNetPseudo3DConditionModel")  # Tune-A-Video's, FateZero's
+DIFFUSERS_3D = ("temp_convs", "temp_attentions", "transformer_in")  # not Tune-A-Video's namesake
 FrameChoice = int | str  # a frame relative to one's own, or "first", "mid", "last"
 NAMED_FRAMES = ("first", "mid", "last")
 TEMPORAL_NORM = "norm_temp"
@@ -214,11 +218,6 @@ class InflatedEditor(Editor):
         return rearrange(output, "(b f) c h w -> b c f h w", f=self.clip.frames)
 
 
-SPATIAL = "UNet2DConditionModel"  # Stable Diffusion's own
-INFLATED = ("UNet3DConditionModel", "UNetPseudo3DConditionModel")  # Tune-A-Video's, FateZero's
-DIFFUSERS_3D = ("temp_convs", "temp_attentions", "transformer_in")  # not Tune-A-Video's namesake
-
-
 def check_inflated(folder: Path) -> None:
     """Raises `InputError` for diffusers' UNet, which has the class name of Tune-A-Video's."""
     config = checkpoints.check_layout(folder, (SPATIAL, *INFLATED))
@@ -267,3 +266,26 @@ def fill_temporal(unet: nn.Module, state: Mapping[str, Tensor], folder: Path) ->
     """Load the temporal weights; every one that the UNet has must be there, and no other."""
     spatial = {name: x for name, x in unet.state_dict().items() if not is_temporal(name)}
     checkpoints.fill(unet, {**spatial, **state}, checkpoints.weights_file(folder / "unet"))
+
+
+class TunedEditor(InflatedEditor):
+    """Stable Diffusion with what tuning adds: temporal attention, and convolutions if there are."""
+
+    architectures: ClassVar[tuple[str, ...]] = (SPATIAL, *INFLATED)
+
+    @classmethod
+    def check(cls, folder: Path) -> None:
+        """See `Editor.check`."""
+        check_inflated(folder)
+
+    def load_unet(self, folder: Path, dtype: torch.dtype) -> nn.Module:
+        """See `Editor.load_unet`. Without temporal weights those are made, and add nothing."""
+        unet, temporal = load_spatial(folder, dtype)
+        self.inflate(unet)
+        share_norms(unet, self.clip)
+        add_temporal_attention(unet, self.clip)
+        if any(TEMPORAL_CONV in name for name in temporal):
+            add_temporal_convolutions(unet, self.clip, conv_rank(temporal))
+        if temporal:
+            fill_temporal(unet, temporal, folder)
+        return unet

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from freemask.editors import checkpoints
-from freemask.editors.inflated import SPATIAL, InflatedEditor
+from freemask.editors.checkpoints import SPATIAL
+from freemask.editors.inflated import InflatedEditor
 from freemask.types import InputError
 
 

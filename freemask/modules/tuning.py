@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from diffusers import DDPMScheduler
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from freemask.editors import checkpoints, load_editor
 from freemask.editors.inflated import INFLATED, InflatedEditor
@@ -60,7 +60,7 @@ class OneShotTuning(L.LightningModule):
     """The denoising loss of one clip.
 
     latents `(1, C, F, h, w)`, text `(1, N, E)`. Each step draws its timestep and noise by its own
-    number, so that a resumed run sees what an undisturbed one sees; batches hold nothing.
+    number, so that a resumed run sees what an undisturbed one sees; a batch only counts.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class OneShotTuning(L.LightningModule):
         self.unet.enable_gradient_checkpointing()  # type: ignore[operator]
         self.unet.train()
 
-    def training_step(self, batch: Tensor, index: int) -> Tensor:
+    def training_step(self, batch: int, index: int) -> Tensor:
         loss = self.loss(self.request.seed * 1_000_003 + self.global_step)
         if not bool(torch.isfinite(loss)):
             raise FloatingPointError(
@@ -113,19 +113,6 @@ class OneShotTuning(L.LightningModule):
     def load_state_dict(self, state: Any, strict: bool = True, assign: bool = False) -> Any:
         """What is not in a checkpoint is as it was loaded."""
         return super().load_state_dict(state, strict=False, assign=assign)
-
-
-class Steps(Dataset[Tensor]):
-    """One empty batch a step."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
-
-    def __len__(self) -> int:
-        return self.steps
-
-    def __getitem__(self, index: int) -> Tensor:
-        return torch.empty(0)
 
 
 class Samples(Callback):
@@ -199,7 +186,7 @@ def tune(video: Video, request: TuningRequest) -> Path:
             TQDMProgressBar(),
         ],
     )
-    steps = DataLoader(Steps(request.steps), batch_size=None)
+    steps: Any = DataLoader(range(request.steps), batch_size=None)  # type: ignore[arg-type]
     trainer.fit(module, steps, ckpt_path=last if last.exists() else None)
     save_tuned(editor, checkpoints.resolve(editor.checkpoint), request.out, parts)
     parts.remove()

@@ -62,11 +62,11 @@ def test_all_variants_of_a_size_compute_the_same_blend():
     torch.testing.assert_close(calls["word"]()[0], calls["plain"]())
 
 
-def test_rounds_are_interleaved_and_the_first_is_a_warm_up():
+def test_rounds_are_interleaved_and_every_turn_starts_with_an_untimed_call():
     seen = []
     calls = {name: lambda name=name: seen.append(name) for name in "ab"}
     times = benchmark.interleave(calls, 2, "cpu")
-    assert "".join(seen) == "ababab"
+    assert "".join(seen) == "aabbaabb"
     assert {name: len(t) for name, t in times.items()} == {"a": 2, "b": 2}
 
 

@@ -18,6 +18,7 @@ SHORT_SEQUENCE = 64  # rows; below it a call per sequence costs more than the ro
 GROUP = 8  # rows; see `_round_up`
 LARGER_BLOCKS = (192, 768)  # rows from which fused attention takes them in larger, cheaper blocks
 MAX_WASTE = 1 / 16  # of all rows: what batching sequences of uneven coverage may compute in vain
+PART_BYTES = 16 << 20  # of the queries of long sequences that are handled at once
 SHORTEST_RUN = 8  # short sequences, on average, that are worth a call of their own
 CHUNK_BYTES = 1 << 20  # of the queries of short sequences that are handled at once
 CHUNK_ENTRIES = 1 << 19  # probabilities that exist at once while a word map is computed
@@ -69,7 +70,7 @@ def blended_attention(
     if q.shape[2] <= SHORT_SEQUENCE:
         _blend_sequences(edit, source, kept, weights, counts, out)
     else:
-        for part in _even_parts(q.shape[2], counts, frame_table):
+        for part in _even_parts(q, counts, frame_table):
             others = None if kept is None else kept.part(part)
             branches = (edit.part(part), source.part(part), others)
             _blend_rows(*branches, weights[part], order[part], counts[part], out[part])
@@ -154,19 +155,21 @@ def _runs(q: Tensor, counts: Tensor) -> list[tuple[slice, int]]:
     return [(slice(*run), kind) for *run, kind in zip(starts, ends, kinds, strict=True)]
 
 
-def _even_parts(rows: int, counts: Tensor, frame_table: Tensor | None) -> list[slice]:
-    """All sequences at once if their classes have nearly the same sizes, else one by one.
+def _even_parts(q: Tensor, counts: Tensor, frame_table: Tensor | None) -> list[slice]:
+    """Neighbouring sequences that run together: the more, the fewer calls; PART_BYTES bound them.
 
-    A part runs as many rows of each class as its neediest sequence: evenness bounds the waste.
-    Sequences with a frame table go one by one, so that only one holds its keys end to end.
+    A part runs as many rows of each class as its neediest sequence, so one by one if their classes
+    differ in size. Sequences with a frame table go one by one, so that only one holds its keys end
+    to end.
     """
-    total = counts.shape[0] * rows
+    batch, rows = counts.shape[0], q.shape[2]
+    size = max(1, min(batch, PART_BYTES // (q[0].numel() * q.element_size())))
     outside, inside = counts.sum(1), rows - counts[:, 0]
     needed = int((outside + inside).sum())
-    padded = counts.shape[0] * int(outside.max() + inside.max())
-    if frame_table is None and padded - needed <= total * MAX_WASTE:
-        return [slice(None)]
-    return [slice(b, b + 1) for b in range(counts.shape[0])]
+    padded = batch * int(outside.max() + inside.max())
+    if frame_table is not None or padded - needed > batch * rows * MAX_WASTE:
+        size = 1
+    return [slice(b, min(b + size, batch)) for b in range(0, batch, size)]
 
 
 def _round_up(rows: int) -> int:
@@ -283,16 +286,17 @@ def _word_from_normaliser(
     )
     batch, heads, rows, dim = q.shape
     keys = k[:, :, tokens].to(word_weights.dtype) * scale
-    blocks = keys.new_zeros(batch, heads, dim, heads, len(tokens))
-    blocks.diagonal(dim1=1, dim2=3).copy_(keys.permute(0, 3, 2, 1))
-    blocks = blocks.view(batch, heads * dim, heads * len(tokens))
-    weights = word_weights[:, tokens].repeat(1, heads) / heads
-    word_map = word_weights.new_empty(batch, rows)
+    blocks = keys.new_zeros(batch, heads, len(tokens), heads, dim)
+    blocks.diagonal(dim1=1, dim2=3).copy_(keys.permute(0, 2, 3, 1))
+    blocks = blocks.view(batch, heads * len(tokens), heads * dim)
+    scores = blocks.new_empty(batch, rows, heads * len(tokens))
     for b in range(batch):
         merged = q[b].transpose(0, 1).reshape(rows, heads * dim).to(blocks.dtype)
-        scores = (merged @ blocks[b]).view(rows, heads, len(tokens))
-        scores -= normaliser[b].transpose(0, 1)[..., None]
-        word_map[b] = scores.exp_().clamp_(max=1).view(rows, -1) @ weights[b]
+        torch.mm(merged, blocks[b].t(), out=scores[b])
+    by_head = scores.view(batch, rows, heads, len(tokens))
+    by_head -= normaliser.transpose(1, 2)[..., None]
+    weights = word_weights[:, tokens].repeat(1, heads) / heads
+    word_map = torch.bmm(scores.exp_().clamp_(max=1), weights[..., None])[..., 0]
     return out, word_map
 
 

@@ -45,6 +45,7 @@ METHODS: dict[str, Variant] = {
     "reconstruct": Variant("ddim"),  # under the source prompt, unguided
     "ddim": Variant("ddim"),
     "fatezero": Variant("fatezero"),
+    "released": Variant("released"),
     # the preset but for the maps, and with what serves their mean best on sprites
     "naive": _freemask(policy="naive", average="arithmetic", max_pool=True, threshold=0.8),
     # the layers, the threshold and the current step, as FateZero released them

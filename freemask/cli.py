@@ -255,7 +255,7 @@ def make_parser() -> argparse.ArgumentParser:
     edit.add_argument("--target", required=True, metavar="P1", help="what it should show")
     edit.add_argument("--words", metavar="OLD:NEW", help="the edited word in P0 and in P1")
     edit.add_argument("--task", default="shape", help="shape, attribute or style")
-    edit.add_argument("--method", default="freemask", help="freemask, fatezero or ddim")
+    edit.add_argument("--method", default="freemask", help="freemask, released, fatezero or ddim")
     edit.add_argument("--mask", metavar="FILE", help="use this mask (1 = edit)")
     edit.add_argument("--out", type=Path, default=Path("out/edit"))
     _add_clip(edit)

@@ -282,7 +282,7 @@ def select(
     if codebook is None:
         raise InputError(
             "this checkpoint has no codebook; write one with `freemask calibrate`, or choose "
-            "mask.policy=naive or mask.sites=released, which need none"
+            "method=released (unmeasured) or mask.policy=naive, which need none"
         )
     codebook.check(sites)
 
@@ -315,12 +315,12 @@ def select(
 
 
 def released_sites(cross: Iterable[Site]) -> list[Site]:
-    """The cross sites that the releases take on every backbone, unmeasured: the third and fourth of
-    the down blocks, and the first three of the up blocks."""
+    """The cross sites that the releases take on every backbone, unmeasured: those of the down and
+    up blocks at the second-coarsest resolution, 16x16 for clips of 512x512 pixels."""
     ordered = list(cross)
-    down = [site for site in ordered if site.name.startswith("down_blocks")]
-    up = [site for site in ordered if site.name.startswith("up_blocks")]
-    return down[2:4] + up[:3]
+    levels = sorted({site.resolution for site in ordered})
+    blocks = [s for s in ordered if s.name.startswith(("down_blocks", "up_blocks"))]
+    return [site for site in blocks if site.resolution == levels[:2][-1]]
 
 
 def _cells(sites: Sequence[Site], entries: Sequence[int]) -> CellsByStep:

@@ -14,7 +14,7 @@ from freemask import config, demo
 from freemask.config import load_settings, merge, methods, nearest, parse_overrides, tasks
 from freemask.types import InputError
 
-ELSEWHERE = ("jobs", "ddim", "fatezero")  # `test_jobs`, and the tests of methods below
+ELSEWHERE = ("jobs", *methods())  # `test_jobs`, and the tests of methods below
 CONFIGS = sorted(p for p in config.folder().rglob("*.yaml") if p.stem not in ELSEWHERE)
 TOOLS = config.folder().parent / "tools"
 
@@ -46,6 +46,15 @@ def test_every_method_has_valid_presets(method: str) -> None:
     assert set(OmegaConf.load(path)) <= {"default", *tasks()}
     for task in tasks():
         assert load_settings(task, method=method) != load_settings(task)
+
+
+def test_the_released_layers_say_that_they_are_unmeasured() -> None:
+    text = (config.folder() / "method" / "released.yaml").read_text()
+    assert "UNMEASURED" in text
+    for task in ("shape", "attribute"):
+        assert load_settings(task, method="released").mask.sites == "released"
+    shape = load_settings("shape", method="released").fusion
+    assert (shape.temporal_mode, shape.invert_temporal) == ("qk", True)
 
 
 def test_a_method_is_not_laid_over_the_preset_of_another() -> None:

@@ -292,10 +292,18 @@ def test_the_nearest_timestep_serves_a_run_of_other_steps(best: int, entry: int)
 
 
 def test_the_released_layers_need_no_codebook() -> None:
-    blocks = ["down_blocks.0.0", "down_blocks.0.1", "down_blocks.1.0", "down_blocks.1.1"]
-    blocks += ["down_blocks.2.0", "mid_block.0", *(f"up_blocks.{n}" for n in range(1, 6))]
-    sites = [Site(name, "cross", 0, (4, 4)) for name in blocks]
-    taken = ["down_blocks.1.0", "down_blocks.1.1", "up_blocks.1", "up_blocks.2", "up_blocks.3"]
+    # Stable Diffusion's and Zeroscope's, at 512x512 pixels
+    rows = {"down_blocks.0": 64, "down_blocks.1": 32, "down_blocks.2": 16}
+    rows |= {"up_blocks.1": 16, "up_blocks.2": 32, "up_blocks.3": 64}
+    count = {block: 2 if block.startswith("down") else 3 for block in rows}
+    rows["mid_block"], count["mid_block"] = 8, 1
+    sites = [
+        Site(f"{block}.attentions.{i}", "cross", 0, (n, n))
+        for block, n in rows.items()
+        for i in range(count[block])
+    ]
+    taken = [f"down_blocks.2.attentions.{i}" for i in range(2)]
+    taken += [f"up_blocks.1.attentions.{i}" for i in range(3)]
     timesteps = range(0, 1000, 20)
     fixed = select(None, MaskSettings(sites="released"), sites, timesteps)
     assert [[(site.name, entry) for site, entry in cells] for cells in fixed.cells] == [

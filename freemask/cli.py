@@ -127,6 +127,23 @@ def _read(options: argparse.Namespace) -> Any:
 def run_editors(options: argparse.Namespace) -> None:
     from freemask.editors import DEMO, available, editor_class
 
+    if options.checkpoint or options.memory:
+        from freemask.config import parse_overrides
+        from freemask.footprint import report
+
+        say(
+            report(
+                options.checkpoint,
+                editors=[options.editor] if options.editor else available(),
+                memory=options.memory,
+                frames=options.frames,
+                size=options.size,
+                steps=options.steps,
+                dtype=options.dtype,
+                options=parse_overrides(options.option),
+            )
+        )
+        return
     say(f"{'editor':<16} {'demo checkpoint':<16} loads")
     for name in available():
         demo = DEMO[name].name if name in DEMO else "none"
@@ -276,6 +293,18 @@ def make_parser() -> argparse.ArgumentParser:
     masks.set_defaults(run=run_masks)
 
     editors = commands.add_parser("editors", help="list the base editors")
+    editors.add_argument(
+        "--checkpoint",
+        metavar="PATH",
+        help="who loads this folder (or sd-1.5, sd-2.1, zeroscope), with what sites",
+    )
+    editors.add_argument("--memory", action="store_true", help="the GPU memory that an edit takes")
+    editors.add_argument("--editor", help="only this one")
+    editors.add_argument("--option", action="append", default=[], metavar="NAME=VALUE")
+    editors.add_argument("--frames", type=_positive, default=8)
+    editors.add_argument("--size", type=_size, default=(512, 512), metavar="HxW")
+    editors.add_argument("--steps", type=_positive, default=50)
+    editors.add_argument("--dtype", default="float16")
     editors.set_defaults(run=run_editors)
 
     evaluate = commands.add_parser("evaluate", help="compare methods with exact ground truth")

@@ -219,7 +219,7 @@ def test_profile_and_other_commands_refuse_what_they_do_not_know(
 ) -> None:
     assert cli.main(["profile"]) == 2
     assert "--attention" in capsys.readouterr().err
-    for given in (["editors", "--size"], ["profile", "--attention", "--colour"]):
+    for given in (["editors", "--shape"], ["profile", "--attention", "--colour"]):
         with pytest.raises(SystemExit, match="2"):
             cli.main(given)
         assert f"unrecognized arguments: {given[-1]}" in capsys.readouterr().err

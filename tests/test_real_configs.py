@@ -6,6 +6,7 @@ What stands between this and the downloads is the values of the weights alone.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,62 +24,20 @@ from diffusers import (
 )
 from safetensors.torch import save_file
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextModel
 
 from freemask import edit
 from freemask.editors import load_editor
+from freemask.editors.checkpoints import Blueprint, read_config
+from freemask.footprint import BACKBONES
 from freemask.types import EditRequest, Video
 
 pytestmark = pytest.mark.slow
 
-CHANNELS = (320, 640, 1280, 1280)
-FLAT = {
-    "block_out_channels": CHANNELS,
-    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
-    "layers_per_block": 2,
-    "sample_size": 64,
-}
-SD_1_5 = FLAT | {"attention_head_dim": 8, "cross_attention_dim": 768}
-SD_2_1 = FLAT | {
-    "attention_head_dim": (5, 10, 20, 20),
-    "cross_attention_dim": 1024,
-    "use_linear_projection": True,
-    "sample_size": 96,
-}
-ZEROSCOPE = {
-    "block_out_channels": CHANNELS,
-    "down_block_types": ("CrossAttnDownBlock3D",) * 3 + ("DownBlock3D",),
-    "up_block_types": ("UpBlock3D",) + ("CrossAttnUpBlock3D",) * 3,
-    "layers_per_block": 2,
-    "attention_head_dim": 64,
-    "cross_attention_dim": 1024,
-    "sample_size": 32,
-}
-MOTION = {  # guoyww/animatediff-motion-adapter-v1-5-2
-    "block_out_channels": CHANNELS,
-    "motion_layers_per_block": 2,
-    "motion_num_attention_heads": 8,
-    "motion_max_seq_length": 32,
-    "use_motion_mid_block": True,
-}
-TEXT_L = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
-TEXT_L |= {"num_hidden_layers": 12, "hidden_act": "quick_gelu"}
-TEXT_H = {"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16}
-TEXT_H |= {"num_hidden_layers": 23, "hidden_act": "gelu"}
-VAE: dict[str, Any] = {
-    "block_out_channels": (128, 256, 512, 512),
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "layers_per_block": 2,
-    "latent_channels": 4,
-}
 
-
-def save_random(make: Callable[[], Any], folder: Path, file: str) -> None:
-    """A model's config and half-precision random weights, never held in float32."""
-    with torch.device("meta"):
-        model: nn.Module = make()
+def save_random(loader: Any, config: Path, folder: Path) -> None:
+    """Half-precision random weights for a config, never held in float32."""
+    model: nn.Module = Blueprint(config.parent, torch.bfloat16).model(loader, config.name)
     generator = torch.Generator().manual_seed(0)
     state = {}
     for name, weight in model.state_dict().items():
@@ -88,25 +47,29 @@ def save_random(make: Callable[[], Any], folder: Path, file: str) -> None:
         filled.normal_(std=0.02, generator=generator)
         norm = "norm" in name and name.endswith("weight")
         state[name] = filled + 1 if norm else filled
-    folder.mkdir(parents=True)
-    save_file(state, folder / file, metadata={"format": "pt"})
-    if hasattr(model, "save_config"):
-        model.save_config(folder)
-    else:
-        model.config.save_pretrained(folder)  # type: ignore[union-attr,operator]
+    shutil.copytree(config, folder)
+    file = "model" if hasattr(loader, "config_class") else "diffusion_pytorch_model"
+    save_file(state, folder / f"{file}.safetensors", metadata={"format": "pt"})
 
 
-def write(folder: Path, unet: Callable[[], Any], text: dict[str, Any]) -> Path:
-    weights = "diffusion_pytorch_model.safetensors"
+LOADERS = {
+    "unet": (UNet2DConditionModel, UNet3DConditionModel),
+    "vae": (AutoencoderKL,),
+    "text_encoder": (CLIPTextModel,),
+    "motion_adapter": (MotionAdapter,),
+}
+
+
+def write(name: str, folder: Path) -> Path:
+    """A checkpoint folder of a shipped config, with random weights."""
     tokenizer = make_tokenizer()
     tokenizer.model_max_length = 77
     tokenizer.save_pretrained(folder / "tokenizer")
-    config = CLIPTextConfig(
-        vocab_size=49408, max_position_embeddings=77, eos_token_id=1, bos_token_id=0, **text
-    )
-    save_random(lambda: CLIPTextModel(config), folder / "text_encoder", "model.safetensors")
-    save_random(lambda: AutoencoderKL(**VAE), folder / "vae", weights)
-    save_random(unet, folder / "unet", weights)
+    for config in (BACKBONES / name).iterdir():
+        kind = read_config(config).get("_class_name")
+        loaders = LOADERS[config.name]
+        loader = next((x for x in loaders if x.__name__ == kind), loaders[0])
+        save_random(loader, config, folder / config.name)
     DDIMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1,
         clip_sample=False,
@@ -115,11 +78,6 @@ def write(folder: Path, unet: Callable[[], Any], text: dict[str, Any]) -> Path:
     return folder
 
 
-FOLDERS: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
-    "sd-1.5": (lambda: UNet2DConditionModel(**SD_1_5), TEXT_L),
-    "sd-2.1": (lambda: UNet2DConditionModel(**SD_2_1), TEXT_H),
-    "zeroscope": (lambda: UNet3DConditionModel(**ZEROSCOPE), TEXT_H),
-}
 CASES = [  # editor, checkpoint, self, cross and temporal sites
     ("tune_a_video", "sd-1.5", 16, 16, 16),
     ("fatezero", "sd-1.5", 16, 16, 16),
@@ -138,7 +96,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
     def folder(name: str) -> Path:
         if not (root / name).exists():
-            write(root / name, *FOLDERS[name])
+            write(name, root / name)
         return root / name
 
     return folder
@@ -156,16 +114,8 @@ def test_a_real_configuration_loads_has_its_sites_and_runs_a_fused_step(
     cross: int,
     temporal: int,
     folders: Callable[[str], Path],
-    tmp_path: Path,
 ) -> None:
-    options = {}
-    if name == "animatediff":
-        weights = "diffusion_pytorch_model.safetensors"
-        save_random(lambda: MotionAdapter(**MOTION), tmp_path / "motion", weights)
-        options["motion_adapter"] = str(tmp_path / "motion")
-    editor = load_editor(
-        name, checkpoint=folders(checkpoint), device="cpu", dtype="float32", options=options
-    )
+    editor = load_editor(name, checkpoint=folders(checkpoint), device="cpu", dtype="float32")
     kinds = [site.kind for site in editor.sites((8, 12))]
     found = [kinds.count(kind) for kind in ("self", "cross", "temporal")]
     assert found == [own, cross, temporal]

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "freemask"
 ORDER = (  # a module imports only from modules named before it
     "types parts kernels memory config video prompts sprites datasets motion cases metrics "
-    "embeddings perceptual attention inversion fusion capture masks mmc pictures editors plan "
-    "result pipeline inspection calibration recognition jobs benchmark tables report evaluation "
+    "embeddings perceptual attention inversion fusion capture masks mmc pictures editors footprint "
+    "plan result pipeline inspection calibration recognition jobs benchmark tables report evaluation "
     "demo modules cli __init__"
 ).split()
 ALONE = ("types", "kernels")  # import nothing of freemask outside themselves

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,10 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def test_tuning_changes_what_it_should_and_writes_the_original_layout(
     small: Video, sd_checkpoint: Path, tmp_path: Path
 ) -> None:
-    out = tune(small, ask(sd_checkpoint, tmp_path / "tuned"))
+    base = Path(shutil.copytree(sd_checkpoint, tmp_path / "base"))
+    (base / "codebook.json").write_text("{}")
+    out = tune(small, ask(base, tmp_path / "tuned"))
+    assert (out / "codebook.json").read_text() == "{}"
     state = weights(out)
     before = load_editor("tune_a_video", checkpoint=sd_checkpoint, device="cpu").unet.state_dict()
     assert state.keys() == before.keys()

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
-from freemask.editors import checkpoints
-from freemask.editors.checkpoints import SPATIAL
+from freemask.editors.checkpoints import SPATIAL, Checkpoint
 from freemask.editors.editor import Editor
 from freemask.types import InputError
 
@@ -36,28 +34,26 @@ class AnimateDiff(Editor):
     architectures: ClassVar[tuple[str, ...]] = (MOTION, SPATIAL)
     Options: ClassVar[type] = AnimateDiffOptions
 
-    def load_unet(self, folder: Path, dtype: torch.dtype) -> nn.Module:
+    def load_unet(self, checkpoint: Checkpoint) -> nn.Module:
         """See `Editor.load_unet`. Raises `InputError` where there is no adapter, or another's."""
         from diffusers import MotionAdapter, UNet2DConditionModel, UNetMotionModel
 
         given: Any = self.options.motion_adapter
-        if checkpoints.read_config(folder / "unet").get("_class_name") == MOTION:
+        folder = checkpoint.folder
+        if checkpoint.config().get("_class_name") == MOTION:
             if given:
                 raise InputError(f"{folder} has motion modules already; give no motion_adapter")
-            unet: nn.Module = checkpoints.load_part(
-                UNetMotionModel, folder, "unet", torch_dtype=dtype
-            )
+            unet: nn.Module = checkpoint.model(UNetMotionModel)
             return unet
-        adapter_folder = Path(given).expanduser() if given else folder / "motion_adapter"
+        adapter_folder = Path(given).expanduser().resolve() if given else folder / "motion_adapter"
         if not adapter_folder.is_dir():
             raise InputError(
                 f"{folder} is Stable Diffusion without a motion adapter, and {adapter_folder} is "
                 "no folder; give one: --option motion_adapter=FOLDER"
             )
-        spatial = checkpoints.load_part(UNet2DConditionModel, folder, "unet", torch_dtype=dtype)
-        adapter = checkpoints.load_part(
-            MotionAdapter, adapter_folder.parent, adapter_folder.name, torch_dtype=dtype
-        )
+        spatial = checkpoint.model(UNet2DConditionModel)
+        beside = type(checkpoint)(adapter_folder.parent, checkpoint.dtype)
+        adapter = beside.model(MotionAdapter, adapter_folder.name)
         try:
             merged: nn.Module = UNetMotionModel.from_unet2d(spatial, adapter)
         except (ValueError, RuntimeError) as error:

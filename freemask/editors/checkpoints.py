@@ -57,19 +57,25 @@ def check_layout(folder: Path, unet_classes: Sequence[str]) -> dict[str, Any]:
             f"checkpoint {folder} has no {', no '.join(missing)} folder; a checkpoint in "
             f"diffusers' layout has {', '.join(PARTS)}"
         )
-    config = read_config(folder / "unet")
-    found = config.get("_class_name")
-    if found not in unet_classes or "block_out_channels" not in config:
-        raise InputError(
-            f"checkpoint {folder} holds a {found}, this editor needs a "
-            f"{' or '.join(unet_classes)}; `freemask editors` lists which editor loads what"
-        )
+    config = check_class(folder, unet_classes)
     needed, given = config.get("cross_attention_dim"), read_config(folder / "text_encoder")
     width = given.get("hidden_size")
     if isinstance(needed, int) and isinstance(width, int) and needed != width:
         raise InputError(
             f"checkpoint {folder}: the text encoder is {width} wide, the UNet's cross-attention "
             f"needs {needed}; they are of different models"
+        )
+    return config
+
+
+def check_class(folder: Path, unet_classes: Sequence[str]) -> dict[str, Any]:
+    """The UNet's config. Raises `InputError` unless it is of one of the classes."""
+    config = read_config(folder / "unet")
+    found = config.get("_class_name")
+    if found not in unet_classes or "block_out_channels" not in config:
+        raise InputError(
+            f"checkpoint {folder} holds a {found}, this editor needs a "
+            f"{' or '.join(unet_classes)}; `freemask editors` lists which editor loads what"
         )
     return config
 
@@ -94,24 +100,72 @@ def _from_pretrained(loader: Any, folder: Path, **options: Any) -> Any:
         raise InputError(f"{folder} cannot be loaded: {reason}") from error
 
 
-def load_part(loader: Any, folder: Path, part: str, **options: Any) -> Any:
-    """Load one part with its class's `from_pretrained`; any missing or foreign weight is an error.
+class Checkpoint:
+    """A checkpoint folder that was checked, read part by part in one dtype."""
 
-    Never executes a pickle: safetensors, or `weights_only` torch files.
-    """
-    loaded, info = _from_pretrained(loader, folder / part, output_loading_info=True, **options)
-    wrong = {
-        kind: sorted(str(key) for key in info.get(kind, ()))
-        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")
-    }
-    harmful = {k: v for k, v in wrong.items() if [x for x in v if "position_ids" not in x]}
-    if harmful:
-        kind, keys = next(iter(harmful.items()))
-        raise InputError(
-            f"{folder / part} does not fit its config: {len(keys)} {kind.replace('_', ' ')}, "
-            f"such as {keys[0]}"
+    def __init__(self, folder: Path, dtype: torch.dtype) -> None:
+        self.folder, self.dtype = folder, dtype
+
+    def config(self, part: str = "unet") -> dict[str, Any]:
+        """The configuration of a part."""
+        return read_config(self.folder / part)
+
+    def model(self, loader: Any, part: str = "unet") -> Any:
+        """A part, by its class's `from_pretrained`; any missing or foreign weight is an error.
+
+        Never executes a pickle: safetensors, or `weights_only` torch files.
+        """
+        folder = self.folder / part
+        loaded, info = _from_pretrained(
+            loader, folder, output_loading_info=True, torch_dtype=self.dtype
         )
-    return loaded.eval().requires_grad_(False)
+        wrong = {
+            kind: sorted(str(key) for key in info.get(kind, ()))
+            for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")
+        }
+        harmful = {k: v for k, v in wrong.items() if [x for x in v if "position_ids" not in x]}
+        if harmful:
+            kind, keys = next(iter(harmful.items()))
+            raise InputError(
+                f"{folder} does not fit its config: {len(keys)} {kind.replace('_', ' ')}, "
+                f"such as {keys[0]}"
+            )
+        return loaded.eval().requires_grad_(False)
+
+    def weights(self, part: str = "unet") -> dict[str, Tensor]:
+        """The state dict of a part."""
+        state = read_weights(weights_file(self.folder / part))
+        return {name: weight.to(self.dtype) for name, weight in state.items()}
+
+    def vae(self) -> Any:
+        """The VAE."""
+        from diffusers import AutoencoderKL
+
+        return self.model(AutoencoderKL, "vae")
+
+    def text_encoder(self) -> Any:
+        """The text encoder."""
+        from transformers import CLIPTextModel
+
+        return self.model(CLIPTextModel, "text_encoder")
+
+
+class Blueprint(Checkpoint):
+    """The same without weights: models on the meta device, of which configs say the shapes."""
+
+    def model(self, loader: Any, part: str = "unet") -> Any:
+        """See `Checkpoint.model`."""
+        config, of_transformers = self.config(part), getattr(loader, "config_class", None)
+        with torch.device("meta"):
+            made = (
+                loader(of_transformers(**config)) if of_transformers else loader.from_config(config)
+            )
+        return nn.Module.to(made, self.dtype).eval().requires_grad_(False)
+
+    def weights(self, part: str = "unet") -> dict[str, Tensor]:
+        """See `Checkpoint.weights`."""
+        state = read_weights(weights_file(self.folder / part))
+        return {name: weight.to("meta", self.dtype) for name, weight in state.items()}
 
 
 def load_scheduler_config(folder: Path) -> Any:
@@ -119,20 +173,6 @@ def load_scheduler_config(folder: Path) -> Any:
     from diffusers import DDIMScheduler
 
     return _from_pretrained(DDIMScheduler, folder / "scheduler").config
-
-
-def load_vae(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Any:
-    """The VAE."""
-    from diffusers import AutoencoderKL
-
-    return load_part(AutoencoderKL, folder, "vae", torch_dtype=dtype).to(device)
-
-
-def load_text_encoder(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Any:
-    """The text encoder."""
-    from transformers import CLIPTextModel
-
-    return load_part(CLIPTextModel, folder, "text_encoder", torch_dtype=dtype).to(device)
 
 
 def weights_file(part: Path) -> Path:

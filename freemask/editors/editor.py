@@ -22,6 +22,7 @@ from freemask.attention import Attend, find_sites, hooked
 from freemask.editors import checkpoints
 from freemask.types import InputError, Site, Video
 
+CODEBOOK = "codebook.json"  # in a checkpoint's folder, if one was measured
 ENCODE_BATCH = 8  # frames that go through the VAE at a time
 
 
@@ -64,16 +65,33 @@ class Editor(ABC):
         """Load a checkpoint folder. Raises `InputError` for one that is not for this editor."""
         folder = checkpoints.resolve(checkpoint)
         cls.check(folder)
-        editor = cls()
-        editor.options = options or cls.Options()
+        editor = cls._read(checkpoints.Checkpoint(folder, dtype), options, device)
         editor.scheduler_config = checkpoints.load_scheduler_config(folder)
         editor.tokenizer = checkpoints.load_tokenizer(folder)
-        editor.unet = editor.load_unet(folder, dtype).to(device).eval().requires_grad_(False)
-        editor.vae = checkpoints.load_vae(folder, device=device, dtype=dtype)
-        editor.text_encoder = checkpoints.load_text_encoder(folder, device=device, dtype=dtype)
         editor.checkpoint = str(checkpoint)
-        codebook = folder / "codebook.json"
+        codebook = folder / CODEBOOK
         editor.codebook = codebook if codebook.exists() else None
+        return editor
+
+    @classmethod
+    def blueprint(cls, folder: Path, dtype: torch.dtype, options: Any = None) -> Editor:
+        """The editor of a folder's configs on the meta device: sites and sizes, but no weights, no
+        tokenizer and no scheduler. Raises `InputError` as `load` does.
+        """
+        checkpoints.check_class(folder, cls.architectures)
+        with torch.device("meta"):
+            blueprint = checkpoints.Blueprint(folder, dtype)
+            return cls._read(blueprint, options, torch.device("meta"))
+
+    @classmethod
+    def _read(
+        cls, checkpoint: checkpoints.Checkpoint, options: Any, device: torch.device
+    ) -> Editor:
+        editor = cls()
+        editor.options = options or cls.Options()
+        editor.unet = editor.load_unet(checkpoint).to(device).eval().requires_grad_(False)
+        editor.vae = checkpoint.vae().to(device)
+        editor.text_encoder = checkpoint.text_encoder().to(device)
         return editor
 
     @classmethod
@@ -82,8 +100,8 @@ class Editor(ABC):
         checkpoints.check_layout(folder, cls.architectures)
 
     @abstractmethod
-    def load_unet(self, folder: Path, dtype: torch.dtype) -> nn.Module:
-        """The backbone of a folder that was checked."""
+    def load_unet(self, checkpoint: checkpoints.Checkpoint) -> nn.Module:
+        """The backbone of a checkpoint that was checked."""
 
     @abstractmethod
     def predict(self, latents: Tensor, timestep: int, text: Tensor) -> Tensor:

@@ -8,13 +8,11 @@ any editor takes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from torch import nn
 
-from freemask.editors import checkpoints
+from freemask.editors.checkpoints import Checkpoint
 from freemask.editors.inflated import TunedEditor
 
 
@@ -37,11 +35,11 @@ class FateZero(TunedEditor):
     name: ClassVar[str] = "fatezero"
     Options: ClassVar[type] = FateZeroOptions
 
-    def load_unet(self, folder: Path, dtype: torch.dtype) -> nn.Module:
+    def load_unet(self, checkpoint: Checkpoint) -> nn.Module:
         """See `Editor.load_unet`."""
-        config = checkpoints.read_config(folder / "unet")
+        config = checkpoint.config()
         frames, least = self.options.frames, self.options.least_sc_channel
         own = config.get("SparseCausalAttention_index", ["mid"])
         self.frames = own if frames is None else frames
         self.least_channels = config.get("least_sc_channel", 640) if least is None else least
-        return super().load_unet(folder, dtype)
+        return super().load_unet(checkpoint)

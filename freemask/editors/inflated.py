@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from freemask.attention import TEMPORAL_LAYER, wire
 from freemask.config import nearest
 from freemask.editors import checkpoints
-from freemask.editors.checkpoints import SPATIAL
+from freemask.editors.checkpoints import SPATIAL, Checkpoint
 from freemask.editors.editor import Editor
 from freemask.types import InputError, Site
 
@@ -232,25 +232,24 @@ def check_inflated(folder: Path) -> None:
         )
 
 
-def load_spatial(folder: Path, dtype: torch.dtype) -> tuple[nn.Module, dict[str, Tensor]]:
+def load_spatial(checkpoint: Checkpoint) -> tuple[nn.Module, dict[str, Tensor]]:
     """The `UNet2DConditionModel` in a UNet folder of any of the layouts, and the temporal weights.
 
     Raises `InputError` for a spatial weight too few, too many or of another shape.
     """
     from diffusers import UNet2DConditionModel
 
-    config = checkpoints.read_config(folder / "unet")
+    config = checkpoint.config()
     if config["_class_name"] == SPATIAL:
-        return checkpoints.load_part(UNet2DConditionModel, folder, "unet", torch_dtype=dtype), {}
+        return checkpoint.model(UNet2DConditionModel), {}
     for key in ("down_block_types", "mid_block_type", "up_block_types"):
         if key in config:
             config[key] = _flat(config[key])
-    file = checkpoints.weights_file(folder / "unet")
-    state = {name: x.to(dtype) for name, x in checkpoints.read_weights(file).items()}
-    state = canonical_names(state)
+    state = canonical_names(checkpoint.weights())
     known = set(inspect.signature(UNet2DConditionModel.__init__).parameters)
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config({k: v for k, v in config.items() if k in known})
+    file = checkpoints.weights_file(checkpoint.folder / "unet")
     checkpoints.fill(unet, {k: x for k, x in state.items() if not is_temporal(k)}, file)
     return unet, {k: x for k, x in state.items() if is_temporal(k)}
 
@@ -278,14 +277,14 @@ class TunedEditor(InflatedEditor):
         """See `Editor.check`."""
         check_inflated(folder)
 
-    def load_unet(self, folder: Path, dtype: torch.dtype) -> nn.Module:
+    def load_unet(self, checkpoint: Checkpoint) -> nn.Module:
         """See `Editor.load_unet`. Without temporal weights those are made, and add nothing."""
-        unet, temporal = load_spatial(folder, dtype)
+        unet, temporal = load_spatial(checkpoint)
         self.inflate(unet)
         share_norms(unet, self.clip)
         add_temporal_attention(unet, self.clip)
         if any(TEMPORAL_CONV in name for name in temporal):
             add_temporal_convolutions(unet, self.clip, conv_rank(temporal))
         if temporal:
-            fill_temporal(unet, temporal, folder)
+            fill_temporal(unet, temporal, checkpoint.folder)
         return unet

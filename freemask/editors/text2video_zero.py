@@ -7,14 +7,12 @@ first frame along a motion; editing inverts with the same attention.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from freemask.editors import checkpoints
-from freemask.editors.checkpoints import SPATIAL
+from freemask.editors.checkpoints import SPATIAL, Checkpoint
 from freemask.editors.inflated import InflatedEditor
 from freemask.types import InputError
 
@@ -34,13 +32,11 @@ class Text2VideoZero(InflatedEditor):
     Options: ClassVar[type] = Text2VideoZeroOptions
     frames = ("first",)
 
-    def load_unet(self, folder: Path, dtype: torch.dtype) -> nn.Module:
+    def load_unet(self, checkpoint: Checkpoint) -> nn.Module:
         """See `Editor.load_unet`."""
         from diffusers import UNet2DConditionModel
 
-        unet: nn.Module = checkpoints.load_part(
-            UNet2DConditionModel, folder, "unet", torch_dtype=dtype
-        )
+        unet: nn.Module = checkpoint.model(UNet2DConditionModel)
         self.inflate(unet)
         return unet
 

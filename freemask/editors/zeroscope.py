@@ -6,13 +6,11 @@ Spatial transformers hold self and cross sites; temporal transformers (`temp_att
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
-from freemask.editors import checkpoints
+from freemask.editors.checkpoints import Checkpoint
 from freemask.editors.editor import Editor
 
 
@@ -22,13 +20,11 @@ class Zeroscope(Editor):
     name: ClassVar[str] = "zeroscope"
     architectures: ClassVar[tuple[str, ...]] = ("UNet3DConditionModel",)
 
-    def load_unet(self, folder: Path, dtype: torch.dtype) -> nn.Module:
+    def load_unet(self, checkpoint: Checkpoint) -> nn.Module:
         """See `Editor.load_unet`."""
         from diffusers import UNet3DConditionModel
 
-        unet: nn.Module = checkpoints.load_part(
-            UNet3DConditionModel, folder, "unet", torch_dtype=dtype
-        )
+        unet: nn.Module = checkpoint.model(UNet3DConditionModel)
         return unet
 
     def predict(self, latents: Tensor, timestep: int, text: Tensor) -> Tensor:

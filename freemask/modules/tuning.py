@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from freemask.editors import checkpoints, load_editor
+from freemask.editors.editor import CODEBOOK
 from freemask.editors.inflated import INFLATED, InflatedEditor
 from freemask.parts import Parts
 from freemask.pipeline import generate
@@ -204,6 +205,8 @@ def save_tuned(editor: InflatedEditor, source: Path, out: Path, parts: Parts) ->
     for part in checkpoints.PARTS:
         if part != "unet":
             shutil.copytree(source / part, aside / part)
+    if (source / CODEBOOK).exists():  # of the untuned backbone, whose cross-attention sites it has
+        shutil.copy(source / CODEBOOK, aside / CODEBOOK)
     config = json.loads((source / "unet" / "config.json").read_text())
     config["_class_name"] = INFLATED[0]
     for key in ("down_block_types", "up_block_types"):

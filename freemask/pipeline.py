@@ -240,15 +240,22 @@ def generate(
     scheduler = make_scheduler(editor.scheduler_config, steps)
     text = editor.encode_text(["", prompt])
     shape = (1, editor.vae.config.latent_channels, frames, *editor.latent_size(size))
-    noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-    current = noise.to(editor.device)
-    for step, timestep in enumerate(scheduler.timesteps.tolist()):
-        batch = torch.cat([current, current])
-        unconditional, conditional = editor.predict(batch, timestep, text).float().chunk(2)
-        guided = unconditional + guidance * (conditional - unconditional)
-        current = scheduler.step(guided, timestep, current).prev_sample
-        if progress:
-            progress("generate", step + 1, steps)
+    generator = torch.Generator().manual_seed(seed)
+
+    def run(current: Tensor, start: int, end: int) -> Tensor:
+        for step in range(start, end):
+            timestep = int(scheduler.timesteps[step])
+            batch = torch.cat([current, current])
+            unconditional, conditional = editor.predict(batch, timestep, text).float().chunk(2)
+            guided = unconditional + guidance * (conditional - unconditional)
+            current = scheduler.step(guided, timestep, current).prev_sample
+            if progress:
+                progress("generate", step + 1, steps)
+        return current
+
+    noise = torch.randn(shape, generator=generator).to(editor.device)
+    start, current = editor.begin(noise, run, scheduler, generator)
+    current = run(current, start, steps)
     return editor.decode(current, fps)
 
 

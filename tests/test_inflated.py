@@ -15,6 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from freemask.editors import Editor, inflated, load_editor
+from freemask.editors.text2video_zero import translated
+from freemask.inversion import make_scheduler
+from freemask.pipeline import generate
 from freemask.types import InputError
 
 FRAMES, SIZE = 3, (4, 6)
@@ -158,6 +161,80 @@ def test_untuned_temporal_attention_adds_nothing(sd_checkpoint: Path, name: str)
     sees = sparse_causal if name == "tune_a_video" else lambda n: [[f] for f in range(n)]
     published = PublishedUNet(state, dict(editor.unet.config), sees)  # type: ignore[arg-type]
     assert_equal_networks(editor, published)  # fatezero: no layer has its 640 channels
+
+
+def test_text2video_zero_moves_latents_as_diffusers_does() -> None:
+    from diffusers.pipelines.deprecated.text_to_video_synthesis import pipeline_text_to_video_zero
+
+    first = torch.randn(1, 4, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    stock = pipeline_text_to_video_zero.create_motion_field_and_warp_latents(
+        20.0, -7.0, [0, 1, 2, 3, 4], first[:, :, 0].repeat(5, 1, 1, 1)
+    )
+    moved = translated(first, (20.0, -7.0), 5)
+    assert torch.equal(moved[0].transpose(0, 1), stock)
+    assert not torch.equal(moved[:, :, 4], moved[:, :, 0])
+
+
+def test_text2video_zero_generates_as_diffusers_does(
+    sd_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same latents after a whole run of diffusers' pipeline, from the same noise."""
+    from diffusers import UNet2DConditionModel
+    from diffusers.pipelines.deprecated.text_to_video_synthesis import pipeline_text_to_video_zero
+
+    editor = load("text2video_zero", sd_checkpoint)
+    frames, (h, w) = 4, (8, 8)
+    shape = (1, editor.vae.config.latent_channels, frames, h, w)
+    size = (h * editor.pixel_factor, w * editor.pixel_factor)
+    ours: list[Tensor] = []
+    monkeypatch.setattr(editor, "decode", lambda latents, fps: ours.append(latents))
+    generate(editor, "a bear", frames=frames, size=size, steps=50, seed=3)
+
+    generator = torch.Generator().manual_seed(3)
+    noise = torch.randn(shape, generator=generator)
+
+    def fresh(size: torch.Size, generator: torch.Generator, **_: Any) -> Tensor:
+        drawn = torch.randn(1, size[1], size[0], *size[2:], generator=generator)
+        return drawn[0].transpose(0, 1)
+
+    monkeypatch.setattr(pipeline_text_to_video_zero, "randn_tensor", fresh)
+    pipeline = pipeline_text_to_video_zero.TextToVideoZeroPipeline(
+        editor.vae, editor.text_encoder, editor.tokenizer,
+        UNet2DConditionModel.from_pretrained(sd_checkpoint / "unet"),
+        make_scheduler(editor.scheduler_config, 50), None, None, requires_safety_checker=False,
+    )  # fmt: skip
+    pipeline.set_progress_bar_config(disable=True)
+    theirs = pipeline(
+        "a bear", video_length=frames, height=size[0], width=size[1], latents=noise[:, :, 0],
+        generator=generator, output_type="latent",
+    ).images  # fmt: skip
+    theirs = torch.as_tensor(theirs)
+    error = (ours[0][0].transpose(0, 1) - theirs).abs().max()
+    assert error < 1e-3 * theirs.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"motion": [1.0]}, r"motion is \[1\.0\]; it must be two numbers"),
+        ({"motion_window": [0.1, 1.2]}, "must be two fractions"),
+        ({"motion_window": [0.1]}, "must be two fractions"),
+    ],
+)
+def test_a_motion_that_is_none_is_refused(
+    sd_checkpoint: Path, options: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(InputError, match=reason):
+        load("text2video_zero", sd_checkpoint, **options)
+
+
+def test_one_frame_is_generated_without_motion(sd_checkpoint: Path) -> None:
+    editor = load("text2video_zero", sd_checkpoint, anchor=2)
+    noise = torch.randn(1, 4, 1, *SIZE)
+    scheduler = make_scheduler(editor.scheduler_config, 50)
+    start, latents = editor.begin(noise, lambda *_: noise, scheduler, torch.Generator())
+    assert (start, latents) == (0, noise)
+    assert generate(editor, "a bear", frames=3, size=(16, 16), steps=4).num_frames == 3
 
 
 def test_text2video_zero_is_the_processor_of_diffusers(sd_checkpoint: Path) -> None:

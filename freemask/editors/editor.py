@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from freemask.attention import Attend, find_sites, hooked
 from freemask.editors import checkpoints
 from freemask.types import InputError, Site, Video
 
+Denoise = Callable[[Tensor, int, int], Tensor]  # latents, first step, step to stop before
 CODEBOOK = "codebook.json"  # in a checkpoint's folder, if one was measured
 ENCODE_BATCH = 8  # frames that go through the VAE at a time
 
@@ -106,6 +107,15 @@ class Editor(ABC):
     @abstractmethod
     def predict(self, latents: Tensor, timestep: int, text: Tensor) -> Tensor:
         """The backbone's output for `latents (B, C, F, h, w)` under `text (B, N, E)`."""
+
+    def begin(
+        self, noise: Tensor, denoise: Denoise, scheduler: Any, generator: torch.Generator
+    ) -> tuple[int, Tensor]:
+        """Where generation from `noise (1, C, F, h, w)` starts: a step, and the latents there.
+
+        denoise: runs guided steps, from one up to another, for latents of any number of frames.
+        """
+        return 0, noise
 
     @property
     def device(self) -> torch.device:

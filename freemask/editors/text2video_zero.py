@@ -1,27 +1,49 @@
 """Text2Video-Zero (Khachatryan et al. 2023, arXiv 2303.13439): Stable Diffusion as it is.
 
-Self-attention sees the keys and values of one anchor frame. Generation warps the latents of the
-first frame along a motion; editing inverts with the same attention.
+Self-attention sees the keys and values of one anchor frame. Generation denoises the first frame for
+a while, moves its latents along for the other frames, noises those anew, and denoises them all;
+editing inverts with the same attention.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from freemask.editors.checkpoints import SPATIAL, Checkpoint
+from freemask.editors.editor import Denoise
 from freemask.editors.inflated import InflatedEditor
 from freemask.types import InputError
 
 
 @dataclass
 class Text2VideoZeroOptions:
-    """anchor: the frame that self-attention sees, from 0."""
+    """anchor: the frame that self-attention sees, from 0. motion: of generated clips, how far each
+    frame moves right and down, in pixels of a frame of 512. motion_window: fractions of the run;
+    the latents are moved as they are at its end, and noised up to its start.
+    """
 
     anchor: int = 0
+    motion: list[float] = field(default_factory=lambda: [12.0, 12.0])
+    motion_window: list[float] = field(default_factory=lambda: [0.04, 0.1])
+
+    def check(self) -> None:
+        """Raises `InputError` for a motion that is none."""
+        if len(self.motion) != 2:
+            raise InputError(f"motion is {self.motion}; it must be two numbers, right and down")
+        if (
+            len(self.motion_window) != 2
+            or not 0 <= min(self.motion_window) <= max(self.motion_window) <= 1
+        ):
+            raise InputError(
+                f"motion_window is {self.motion_window}; it must be two fractions of the run"
+            )
 
 
 class Text2VideoZero(InflatedEditor):
@@ -36,13 +58,53 @@ class Text2VideoZero(InflatedEditor):
         """See `Editor.load_unet`."""
         from diffusers import UNet2DConditionModel
 
+        self.options.check()
         unet: nn.Module = checkpoint.model(UNet2DConditionModel)
         self.inflate(unet)
         return unet
 
     def table(self, frames: int) -> Tensor:
         """See `InflatedEditor.table`. Raises `InputError` for an anchor beyond the clip."""
-        anchor = self.options.anchor
+        anchor = self.options.anchor if frames > 1 else 0
         if not 0 <= anchor < frames:
             raise InputError(f"anchor is {anchor}; the clip's frames are 0 to {frames - 1}")
         return torch.full((frames, 1), anchor)
+
+    def begin(
+        self, noise: Tensor, denoise: Denoise, scheduler: Any, generator: torch.Generator
+    ) -> tuple[int, Tensor]:
+        """See `Editor.begin`."""
+        steps, frames = len(scheduler.timesteps), noise.shape[2]
+        start, end = (round(share * steps) for share in self.options.motion_window)
+        if frames == 1 or end <= start:
+            return 0, noise
+        first = denoise(noise[:, :, :1], 0, start)
+        moved = translated(denoise(first, start, end), self.options.motion, frames)[:, :, 1:]
+        late, early = scheduler.timesteps[end], scheduler.timesteps[start]
+        kept = torch.prod(scheduler.alphas[late:early]).to(moved)
+        fresh = torch.randn(moved.shape, generator=generator).to(moved)
+        return start, torch.cat([first, kept.sqrt() * moved + (1 - kept).sqrt() * fresh], dim=2)
+
+
+def translated(first: Tensor, motion: Sequence[float], frames: int) -> Tensor:
+    """The latents `(1, C, 1, h, w)` of a frame, moved on from frame to frame, `(1, C, F, h, w)`.
+
+    motion: right and down per frame, in 512ths of the frame; what comes in is mirrored at the edge.
+    Nearest latents are taken, which keeps their statistics.
+    """
+    h, w = first.shape[-2:]
+    # where each latent comes from, in [-1, 1]; half a pixel of 512 less, as the release rounds
+    y, x = (2 * (torch.arange(n) + 0.5) / n - 1 - 1 / 512 for n in (h, w))
+    shift = torch.arange(frames)[:, None] * torch.tensor(motion) / 256
+    grid = torch.stack(
+        [
+            (x + shift[:, :1])[:, None, :].expand(-1, h, -1),
+            (y + shift[:, 1:])[:, :, None].expand(-1, -1, w),
+        ],
+        dim=-1,
+    ).to(first)
+    images = first[:, :, 0].expand(frames, -1, -1, -1)
+    moved = F.grid_sample(
+        images, grid, mode="nearest", padding_mode="reflection", align_corners=False
+    )
+    return rearrange(moved, "f c h w -> 1 c f h w")

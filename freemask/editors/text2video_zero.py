@@ -37,13 +37,9 @@ class Text2VideoZeroOptions:
         """Raises `InputError` for a motion that is none."""
         if len(self.motion) != 2:
             raise InputError(f"motion is {self.motion}; it must be two numbers, right and down")
-        if (
-            len(self.motion_window) != 2
-            or not 0 <= min(self.motion_window) <= max(self.motion_window) <= 1
-        ):
-            raise InputError(
-                f"motion_window is {self.motion_window}; it must be two fractions of the run"
-            )
+        window = self.motion_window
+        if len(window) != 2 or min(window) < 0 or max(window) > 1:
+            raise InputError(f"motion_window is {window}; it must be two fractions of the run")
 
 
 class Text2VideoZero(InflatedEditor):

@@ -15,6 +15,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from freemask import sprites
+from freemask.editors import load_editor
 
 TOOL = Path(__file__).parents[1] / "tools" / "train_sprites.py"
 
@@ -141,3 +142,27 @@ def test_a_finished_stage_keeps_its_last_step_and_is_not_trained_again(
     assert first.keys() == again.keys()
     for name, weight in first.items():
         torch.testing.assert_close(weight, again[name], rtol=0, atol=0)
+
+
+@torch.no_grad()
+def test_an_untrained_motion_adapter_adds_nothing_and_editors_load_it(
+    tool: ModuleType, tmp_path: Path
+) -> None:
+    unet = tool.motion_model()
+    trained = {name for name, weight in unet.named_parameters() if weight.requires_grad}
+    assert trained
+    assert all("motion_modules" in name for name in trained)
+    spatial = UNet2DConditionModel.from_pretrained(tool.ASSETS / "sprites-sd" / "unet")
+    noisy, text = torch.randn(1, 4, 2, 16, 16), torch.randn(1, 8, tool.TEXT_WIDTH)
+    moving = tool.PerFrameText(unet)(noisy, torch.tensor([500]), text, return_dict=False)[0]
+    still = spatial(noisy[0].transpose(0, 1), 500, text.expand(2, -1, -1)).sample
+    torch.testing.assert_close(moving[0].transpose(0, 1), still, rtol=1e-3, atol=1e-4)
+    unet.save_motion_modules(str(tmp_path / "adapter"))
+    editor = load_editor(
+        "animatediff",
+        checkpoint=tool.ASSETS / "sprites-sd",
+        device="cpu",
+        options={"motion_adapter": str(tmp_path / "adapter")},
+    )
+    loaded = editor.predict(noisy, 500, text)
+    torch.testing.assert_close(loaded, moving, rtol=1e-3, atol=1e-4)

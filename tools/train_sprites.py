@@ -1,6 +1,6 @@
 """Train the demo checkpoints on sprites, stage by stage, and validate them.
 
-    python tools/train_sprites.py vae clip sd t2v validate --work runs/sprites
+    python tools/train_sprites.py vae clip sd t2v motion validate --work runs/sprites
 
 Stages are resumable: each continues from the newest checkpoint in `WORK/<stage>/`, and a
 finished one is skipped. Without a checkpoint, a stage starts from the shipped weights where
@@ -26,13 +26,16 @@ from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
     DDPMScheduler,
+    MotionAdapter,
     StableDiffusionPipeline,
     TextToVideoSDPipeline,
     UNet2DConditionModel,
     UNet3DConditionModel,
+    UNetMotionModel,
 )
 from diffusers.models.attention_processor import AttnProcessor
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
+from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from safetensors.torch import load_file, save_file
@@ -91,8 +94,9 @@ STAGES = {
     ),
     "sd": Stage(steps=14000, batch=16, learning_rate=1e-3, examples=40_000),
     "t2v": Stage(steps=4000, batch=2, learning_rate=1e-3, examples=6_000),
+    "motion": Stage(steps=1000, batch=2, learning_rate=1e-3, examples=2_000),
 }
-FRAMES = {"vae": 1, "clip": 1, "sd": 1, "t2v": 8}
+FRAMES = {"vae": 1, "clip": 1, "sd": 1, "t2v": 8, "motion": 8}
 VAE_CONFIG = {
     "down_block_types": ("DownEncoderBlock2D",) * 3,
     "up_block_types": ("UpDecoderBlock2D",) * 3,
@@ -111,6 +115,12 @@ UNET_CONFIG = {
     "layers_per_block": 1,
     "cross_attention_dim": TEXT_WIDTH,
     "norm_num_groups": 16,
+}
+MOTION_CONFIG = {  # an AnimateDiff adapter for `sprites-sd`
+    "block_out_channels": CHANNELS,
+    "motion_layers_per_block": 1,
+    "motion_num_attention_heads": 4,
+    "motion_norm_num_groups": 16,
 }
 SCHEDULER_CONFIG = {
     "num_train_timesteps": 1000,
@@ -498,6 +508,50 @@ def train_t2v(work: Path, devices: int, warm_start: bool) -> None:
     fit(work, "t2v", module, latent_data(work, "t2v"), devices)
 
 
+class PerFrameText(torch.nn.Module):
+    """A motion model that is given the text of a clip once, not once for every frame."""
+
+    def __init__(self, unet: UNetMotionModel) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, noisy: Tensor, steps: Tensor, text: Tensor, **options: Any) -> Any:
+        return self.unet(noisy, steps, text.repeat_interleave(noisy.shape[2], dim=0), **options)
+
+
+def motion_model() -> UNetMotionModel:
+    """The image model with a motion adapter that adds nothing, until it is trained."""
+    spatial = UNet2DConditionModel(**sd_config())
+    spatial.load_state_dict(shipped("sprites-sd", "unet"))
+    unet = UNetMotionModel.from_unet2d(spatial, MotionAdapter(**MOTION_CONFIG))
+    for module in unet.modules():
+        if isinstance(module, AnimateDiffTransformer3D):
+            torch.nn.init.zeros_(module.proj_out.weight)
+            torch.nn.init.zeros_(module.proj_out.bias)
+    unet.requires_grad_(False)
+    for name, weight in unet.named_parameters():
+        weight.requires_grad_("motion_modules" in name)
+    return unet
+
+
+def train_motion(work: Path, devices: int, warm_start: bool) -> None:
+    """Motion modules only: the weights of `sprites-sd` stay."""
+    unet = motion_model()
+    if warm_start:
+        unet.load_state_dict(shipped("sprites-sd", "motion_adapter"), strict=False)
+    unet.set_attn_processor(AttnProcessor())
+    module = training.DenoiserTraining(
+        PerFrameText(unet), DDPMScheduler(**SCHEDULER_CONFIG), **schedule("motion")
+    )
+    fit(work, "motion", module, latent_data(work, "motion"), devices)
+
+
+def export_motion(work: Path) -> None:
+    unet = motion_model()
+    unet.load_state_dict(averaged_weights(work, "motion", "unet.unet."))
+    unet.half().save_motion_modules(str(ASSETS / "sprites-sd" / "motion_adapter"))
+
+
 def export_unet(work: Path, stage: str) -> None:
     folder = ASSETS / f"sprites-{stage}"
     makers = {"sd": (UNet2DConditionModel, sd_config), "t2v": (UNet3DConditionModel, t2v_config)}
@@ -513,11 +567,14 @@ def export(work: Path, stage: str) -> None:
     if stage in ("sd", "t2v"):
         export_unet(work, stage)
     else:
-        {"vae": export_vae, "clip": export_clip}[stage](work)
+        {"vae": export_vae, "clip": export_clip, "motion": export_motion}[stage](work)
 
 
 def train(work: Path, stage: str, devices: int, warm_start: bool) -> None:
-    stages = {"vae": train_vae, "clip": train_clip, "sd": train_sd, "t2v": train_t2v}
+    stages = {
+        "vae": train_vae, "clip": train_clip, "sd": train_sd, "t2v": train_t2v,
+        "motion": train_motion,
+    }  # fmt: skip
     stages[stage](work, devices, warm_start)
 
 
@@ -601,9 +658,11 @@ def recognised(video: Video, scene: sprites.Scene) -> dict[str, bool]:
 
 
 def weights_hash() -> str:
-    """SHA-256 of all shipped weights, by which figures know what they were measured on."""
+    """SHA-256 of the weights that `validate` measures, by which figures know what they are of."""
     digest = hashlib.sha256()
     for path in sorted(ASSETS.rglob("*.safetensors")):
+        if path.parent.name == "motion_adapter":
+            continue
         digest.update(path.relative_to(ASSETS).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()
 

@@ -150,6 +150,12 @@ class ClipCost:
         sites, levels = zip(*((site.name, site.level) for site in maps.maps), strict=True)
         return cls(costs, sites, levels, maps.timesteps)
 
+    def best_iou(self, codebook: Codebook) -> float:
+        """The mIoU of the cell that is best on this clip, which only its truth can tell; binarised
+        as the codebook says."""
+        row = round(codebook.threshold * BINS) - 1
+        return float(1 - self.costs[int(codebook.max_pool), row].min())
+
     @classmethod
     def load(cls, path: Path) -> ClipCost:
         """From a file that holds `to_bytes`."""

@@ -20,6 +20,7 @@ COLUMNS = {  # column -> heading and format
     "psnr_outside": ("PSNR to answer outside", "{:.1f}"),
     "psnr_source": ("PSNR to source outside", "{:.1f}"),
     "miou": ("mask mIoU", "{:.3f}"),
+    "miou_best": ("best single map's mIoU", "{:.3f}"),
     "flicker": ("flicker outside", "{:.2f}"),
     "warp": ("warp error", "{:.2f}"),
     "lpips": ("LPIPS to source outside", "{:.3f}"),

@@ -148,6 +148,17 @@ def test_clips_of_other_sites_or_steps_cannot_be_mixed() -> None:
             calibration.add(other)
 
 
+@pytest.mark.parametrize("pooled", [False, True])
+def test_the_best_map_in_hindsight_is_that_of_the_clip_at_the_codebooks_threshold(
+    pooled: bool,
+) -> None:
+    clip = random_cost(3)
+    codebook = replace(CODEBOOK, threshold=0.4, max_pool=pooled)  # the sixteenth of 39 thresholds
+    clip.costs[int(pooled), 15, 2, 7] = -0.5
+    clip.costs[int(not pooled), 15, 0, 0] = clip.costs[int(pooled), 14, 0, 0] = -1
+    assert clip.best_iou(codebook) == 1.5
+
+
 def test_a_clips_cost_comes_back_from_its_file_and_parts_serve_one_run(tmp_path: Path) -> None:
     parts = Parts(tmp_path / "parts", {"steps": 50})
     cost = random_cost(0)

@@ -26,7 +26,7 @@ from freemask.datasets import ClipSource, load_clips
 from freemask.editors.editor import Editor
 from freemask.fusion import FeatureStore, Fusion, in_window
 from freemask.inversion import check_finite, ddim_invert, make_scheduler
-from freemask.memory import PeakMemory
+from freemask.memory import PeakMemory, return_unused
 from freemask.parts import Parts
 from freemask.plan import Plan, check_inversion, prepare, word_weights
 from freemask.result import EditResult
@@ -304,6 +304,8 @@ def measure_clip(
         cost = mmc.ClipCost.measure(inversion.word_maps["source"], torch.from_numpy(clip.mask))
         if parts:
             parts.write(file, cost.to_bytes())
+        del inversion
+        return_unused()
         return cost
     return None
 

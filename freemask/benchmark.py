@@ -7,7 +7,7 @@ answer can be drawn (`cases.Answer`), edits are compared with it too.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -188,6 +188,7 @@ def run_case(
     inversions = _invert_once(editor, video, plans)
     embedder = load_embedder(settings.clip, editor.device) if settings.clip else None
     lpips = load_lpips(settings.lpips, editor.device) if settings.lpips else None
+    best_map = hindsight(editor, case, plans.values(), [found for found, _ in inversions.values()])
     results: dict[str, EditResult] = {}  # methods that come to the same edit share it
     rows = []
     for method, plan in plans.items():
@@ -204,8 +205,8 @@ def run_case(
         if mask is not None:
             keep(f"{method} mask", mask_overlay(video, mask))
         figures = score(case, result.video, mask, embedder, lpips)
-        if mask is not None and "source" in inversion.word_maps:
-            figures |= hindsight(editor, plan, inversion, case)
+        if mask is not None:
+            figures |= best_map
         named = {"task": source.task, "clip": source.number, "edit": edit_text(case.request)}
         row = {**named, "method": method, **figures}
         if plain:
@@ -215,13 +216,17 @@ def run_case(
     return rows
 
 
-def hindsight(editor: Editor, plan: Plan, inversion: Inversion, case: Case) -> dict[str, float]:
-    """The mIoU of the single map that turns out to be the best one of the clip."""
-    codebook = codebook_for(editor, plan.settings)
-    if codebook is None:
+def hindsight(
+    editor: Editor, case: Case, plans: Iterable[Plan], inversions: Iterable[Inversion]
+) -> dict[str, float]:
+    """The mIoU of the single map that turns out to be the best one of the clip, if there are maps
+    and a codebook."""
+    codebook = next((codebook_for(editor, plan.settings) for plan in plans if plan.selection), None)
+    maps = next((i.word_maps["source"] for i in inversions if "source" in i.word_maps), None)
+    if codebook is None or maps is None:
         return {}
     truth = torch.from_numpy(case.object_mask)
-    return {"miou_best": ClipCost.measure(inversion.word_maps["source"], truth).best_iou(codebook)}
+    return {"miou_best": ClipCost.measure(maps, truth).best_iou(codebook)}
 
 
 def settings_of(task: str, method: str, settings: BenchmarkSettings) -> Settings:

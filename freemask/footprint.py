@@ -33,6 +33,7 @@ from freemask.types import InputError, Site
 
 BACKBONES = ASSETS / "backbones"  # configs of the checkpoints that people have
 RELEASED_ROWS = 32**2  # the largest maps that the releases store
+REPLAYED = 3  # branches of a guided step: source, unconditional, edit
 KINDS = ("self", "cross", "temporal")
 
 
@@ -87,15 +88,14 @@ class FusedAttention(TorchFunctionMode):
 class Footprint:
     """Bytes of one edit.
 
-    weights: of UNet, VAE and text encoder. replay, store: what denoising holds beside them at its
-    peak, with the source replayed and with its features stored. decode: the same of the VAE.
-    trajectory: the inverted latents, float32. features: the queries and keys that `store` keeps in
-    host memory. maps: what the releases store, in the same dtype.
+    weights: of UNet, VAE and text encoder. denoise: what denoising holds beside them at its peak,
+    with the source replayed. decode: the same of the VAE. trajectory: the inverted latents in
+    float32. features: the queries and keys that `features=store` keeps. maps: what the releases
+    store, in the same dtype.
     """
 
     weights: int
-    replay: int
-    store: int
+    denoise: int
     decode: int
     trajectory: int
     features: int
@@ -104,7 +104,7 @@ class Footprint:
     @property
     def peak(self) -> int:
         """On the GPU, with the source replayed."""
-        return self.weights + self.trajectory + max(self.replay, self.decode)
+        return self.weights + self.trajectory + max(self.denoise, self.decode)
 
 
 def sites_by_kind(editor: Editor, size: tuple[int, int]) -> dict[str, Counter[tuple[int, int]]]:
@@ -144,12 +144,11 @@ def footprint(
     latents = editor.vae.config.latent_channels * frames * h * w * 4
     return Footprint(
         weights=sum(map(weight_bytes, (editor.unet, editor.vae, editor.text_encoder))),
-        replay=_denoise_peak(editor, 3, frames, size),
-        store=_denoise_peak(editor, 2, frames, size),
+        denoise=_denoise_peak(editor, REPLAYED, frames, size),
         decode=_decode_peak(editor, frames, size),
         trajectory=(steps + 1) * latents,
         features=sum(per_step[kind] * kept[kind] for kind in KINDS),
-        maps=maps * steps,
+        maps=sum(maps.values()) * steps,
     )
 
 
@@ -194,15 +193,13 @@ def _decode_peak(editor: Editor, frames: int, size: tuple[int, int]) -> int:
 @torch.no_grad()
 def _attention_sizes(
     editor: Editor, frames: int, size: tuple[int, int]
-) -> tuple[dict[str, int], int]:
-    """Bytes of one step of one branch: queries and keys by kind, and the maps of the releases."""
-    features = dict.fromkeys(KINDS, 0)
-    maps = 0
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Bytes of one step of one branch, by kind: queries and keys, and the maps of the releases."""
+    features, maps = dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0)
 
     def attend(call: AttentionCall) -> Tensor:
-        nonlocal maps
         features[call.site.kind] += call.q.nbytes + call.k.nbytes
-        maps += _released_map(call)
+        maps[call.site.kind] += _released_map(call)
         return call.q.new_empty(call.q.shape)
 
     with editor.hooked(editor.sites(editor.latent_size(size)), attend):
@@ -250,7 +247,7 @@ def memory_table(rows: Iterable[tuple[str, Footprint]]) -> str:
     widths = [max(len(head), 7) + 2 for head in heads]
     lines = [f"{'GiB':<30}" + "".join(f"{h:>{w}}" for h, w in zip(heads, widths, strict=True))]
     for name, f in rows:
-        figures = (f.weights, f.replay, f.decode, f.peak, f.trajectory, f.features, f.maps)
+        figures = (f.weights, f.denoise, f.decode, f.peak, f.trajectory, f.features, f.maps)
         cells = zip(figures, widths, strict=True)
         lines.append(f"{name:<30}" + "".join(f"{x / 2**30:>{w}.2f}" for x, w in cells))
     return "\n".join(lines)

@@ -149,7 +149,8 @@ class EditRequest:
 
     source, target: the prompts P0 and P1. words: the edited word in each; guessed from the
     difference of the prompts when empty. task: the preset to start from ("style", "attribute" or
-    "shape"). method: "freemask", or one that it is compared with ("ddim", "fatezero"). overrides:
+    "shape"). method: "freemask", or one that it is compared with ("released",
+    "ddim", "fatezero"). overrides:
     settings that differ from the preset, by dotted key, for example
     `{"fusion.self_replace": [0.0, 0.5]}`.
     """

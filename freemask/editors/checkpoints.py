@@ -47,25 +47,25 @@ def _is_hub_id(name: str) -> bool:
     return len(parts) == 2 and all(parts) and not name.startswith((".", "/", "~"))
 
 
-def check_layout(folder: Path, unet_classes: Sequence[str]) -> dict[str, Any]:
-    """The UNet's config. Raises `InputError` unless the folder has every part and a UNet of one of
-    the classes.
-    """
+def check_layout(folder: Path) -> None:
+    """Raises `InputError` unless the folder has every part."""
     missing = [part for part in PARTS if not (folder / part).is_dir()]
     if missing:
         raise InputError(
             f"checkpoint {folder} has no {', no '.join(missing)} folder; a checkpoint in "
             f"diffusers' layout has {', '.join(PARTS)}"
         )
-    config = check_class(folder, unet_classes)
-    needed, given = config.get("cross_attention_dim"), read_config(folder / "text_encoder")
-    width = given.get("hidden_size")
+
+
+def check_text_width(folder: Path) -> None:
+    """Raises `InputError` when text encoder and UNet are of different models."""
+    needed = read_config(folder / "unet").get("cross_attention_dim")
+    width = read_config(folder / "text_encoder").get("hidden_size")
     if isinstance(needed, int) and isinstance(width, int) and needed != width:
         raise InputError(
             f"checkpoint {folder}: the text encoder is {width} wide, the UNet's cross-attention "
             f"needs {needed}; they are of different models"
         )
-    return config
 
 
 def check_class(folder: Path, unet_classes: Sequence[str]) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class Editor(ABC):
         """The editor of a folder's configs on the meta device: sites and sizes, but no weights, no
         tokenizer and no scheduler. Raises `InputError` as `load` does.
         """
-        checkpoints.check_class(folder, cls.architectures)
+        cls.check_unet(folder)
         with torch.device("meta"):
             blueprint = checkpoints.Blueprint(folder, dtype)
             return cls._read(blueprint, options, torch.device("meta"))
@@ -98,7 +98,14 @@ class Editor(ABC):
     @classmethod
     def check(cls, folder: Path) -> None:
         """Raises `InputError` unless the folder holds a checkpoint of this editor."""
-        checkpoints.check_layout(folder, cls.architectures)
+        checkpoints.check_layout(folder)
+        cls.check_unet(folder)
+        checkpoints.check_text_width(folder)
+
+    @classmethod
+    def check_unet(cls, folder: Path) -> None:
+        """Raises `InputError` unless the folder's UNet is of this editor's architecture."""
+        checkpoints.check_class(folder, cls.architectures)
 
     @abstractmethod
     def load_unet(self, checkpoint: checkpoints.Checkpoint) -> nn.Module:

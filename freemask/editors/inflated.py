@@ -220,7 +220,7 @@ class InflatedEditor(Editor):
 
 def check_inflated(folder: Path) -> None:
     """Raises `InputError` for diffusers' UNet, which has the class name of Tune-A-Video's."""
-    config = checkpoints.check_layout(folder, (SPATIAL, *INFLATED))
+    config = checkpoints.check_class(folder, (SPATIAL, *INFLATED))
     if config["_class_name"] == SPATIAL:
         return
     names = checkpoints.weight_names(checkpoints.weights_file(folder / "unet"))
@@ -273,8 +273,8 @@ class TunedEditor(InflatedEditor):
     architectures: ClassVar[tuple[str, ...]] = (SPATIAL, *INFLATED)
 
     @classmethod
-    def check(cls, folder: Path) -> None:
-        """See `Editor.check`."""
+    def check_unet(cls, folder: Path) -> None:
+        """See `Editor.check_unet`."""
         check_inflated(folder)
 
     def load_unet(self, checkpoint: Checkpoint) -> nn.Module:

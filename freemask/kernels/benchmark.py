@@ -149,7 +149,7 @@ def settle_allocator() -> None:
     """Bring glibc into the state of a process that has run for a while.
 
     Until it has freed a large chunk it returns every one to the system at once, and each call pays
-    for the page faults of its temporaries: up to 60% of a call here, and nothing in a real edit.
+    for the page faults of its temporaries.
     """
     torch.empty(31 << 20, dtype=torch.uint8).fill_(0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ import torch
 from freemask import benchmark, cases, datasets, sprites, tables
 from freemask.cases import Answer, CaseSource
 from freemask.editors import Editor
+from freemask.mmc import ClipCost
+from freemask.pipeline import invert
 from freemask.types import InputError, Video
 
 SIZE = (32, 32)
@@ -112,6 +115,22 @@ def test_methods_run_on_the_same_clips_and_fill_the_table(editor: Editor) -> Non
     table = tables.table(summary)
     assert table.startswith("### shape")
     assert [line.split("|")[1].strip() for line in table.splitlines()[4:]] == methods
+
+
+def test_the_best_map_in_hindsight_is_measured_once_for_all_masks(
+    editor: Editor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = SimpleNamespace(threshold=0.3, max_pool=True)
+    monkeypatch.setattr(benchmark, "codebook_for", lambda *_: measured)
+    settings = benchmark.BenchmarkSettings(("ddim", "fatezero_mask", "naive"), steps=2)
+    without, *masked = benchmark.run_case(editor, source("shape"), settings)
+    case = source("shape").load()
+    request = case.request
+    inversion = invert(editor, case.video, request.source, words=request.words[0], steps=2)
+    cost = ClipCost.measure(inversion.word_maps["source"], torch.from_numpy(case.object_mask))
+    best = 1 - cost.costs[1, 11].min()  # with max-pooling, at the twelfth of 39 thresholds
+    assert "miou_best" not in without
+    assert [row["miou_best"] for row in masked] == pytest.approx([best, best])
 
 
 def test_the_oracle_has_the_true_mask_and_others_do_not(editor: Editor) -> None:

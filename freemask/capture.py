@@ -19,6 +19,8 @@ from freemask.attention import AttentionCall, plain, project_context
 from freemask.fusion import FeatureStore
 from freemask.types import Site, WordMaps
 
+Maps = Mapping[tuple[str, Site], Tensor]  # of one entry: (role, site) -> (F, h_l, w_l)
+
 
 @dataclass(frozen=True, eq=False)
 class Probe:
@@ -79,6 +81,19 @@ class Capture:
         k, v = project_context(call.layer, text.to(call.q))
         frames = self.frames
         return k.expand(frames, -1, -1, -1), v.expand(frames, -1, -1, -1)
+
+    def latest(self) -> Maps:
+        """What was read at the entry seen last."""
+        return {
+            (role, site): maps[-1]
+            for role, by_site in self._maps.items()
+            for site, maps in by_site.items()
+        }
+
+    def restore(self, maps: Maps) -> None:
+        """Take what was read at one entry as if it were read now."""
+        for (role, site), image in maps.items():
+            self._maps[role].setdefault(site, []).append(image)
 
     def word_maps(self, timesteps: Sequence[int]) -> dict[str, WordMaps]:
         """What was read, by role."""

@@ -89,6 +89,19 @@ class FusionSettings:
 
 
 @dataclass
+class WindowSettings:
+    """How a long clip is edited in windows that overlap (`windows`); a shorter one is edited whole.
+
+    frames: of a window, which the backbone sees at once. overlap: frames that neighbouring windows
+    share and blend. anchors: first frames of the clip that every window sees too.
+    """
+
+    frames: int = 24
+    overlap: int = 4
+    anchors: int = 1
+
+
+@dataclass
 class Settings:
     """Everything about an edit that is not its request.
 
@@ -104,6 +117,7 @@ class Settings:
 
     mask: MaskSettings = field(default_factory=MaskSettings)
     fusion: FusionSettings = field(default_factory=FusionSettings)
+    window: WindowSettings = field(default_factory=WindowSettings)
     features: str = "replay"
     store_folder: str | None = None
     negative_source: bool = False
@@ -251,6 +265,12 @@ def check(settings: Settings) -> None:
         raise InputError(f"fusion.max_rows is {fusion.max_rows}; it must be 1 or more, or none")
     if settings.mask.top_k < 1:
         raise InputError(f"mask.top_k is {settings.mask.top_k}; it must be 1 or more")
+    window = settings.window
+    if window.overlap < 1 or window.anchors < 0 or window.frames <= window.anchors + window.overlap:
+        raise InputError(
+            f"window.frames is {window.frames}, window.overlap {window.overlap} and window.anchors "
+            f"{window.anchors}; frames must exceed the others together, overlap be 1 or more"
+        )
     for key, value in (("mask.dilate", settings.mask.dilate), ("fusion.feather", fusion.feather)):
         if not 0 <= value <= 1:
             raise InputError(f"{key} is {value}; it is a fraction of the frame, from 0 to 1")

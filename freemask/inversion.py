@@ -20,7 +20,8 @@ there (word maps, queries, keys) belongs to the edit's step at the same timestep
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from diffusers import DDIMInverseScheduler, DDIMScheduler
@@ -31,6 +32,14 @@ from freemask.types import InputError, Progress, Trajectory
 STARTING_STEPS = 2  # that have no two noises behind them: they look where a first guess leads
 INVERTIBLE = ("leading", "trailing")  # the timestep spacings that diffusers can run backwards
 Predict = Callable[[Tensor, int], Tensor]  # latents (1, C, F, h, w), timestep -> prediction
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What the backbone saw at a timestep, and the noise that it saw there; `(1, C, F, h, w)`."""
+
+    latent: Tensor
+    noise: Tensor
 
 
 def make_scheduler(config: object, steps: int) -> DDIMScheduler:
@@ -73,6 +82,8 @@ def ddim_invert(
     *,
     progress: Progress | None = None,
     before_look: Callable[[int | None], None] | None = None,
+    earlier: Sequence[Look] = (),
+    after_look: Callable[[int, Look], None] | None = None,
 ) -> Trajectory:
     """Invert clean `latents (1, C, F, h, w)`, in float32 whatever the backbone computes in.
 
@@ -80,22 +91,28 @@ def ddim_invert(
         timestep, and three times more to get started.
     before_look: told which latent the backbone is about to see, by the index of its timestep; None
         for a guess that does not stay.
+    earlier: the first looks of the same inversion, which was interrupted; it goes on behind them.
+    after_look: told every new look, by the index of its timestep.
     Raises `FloatingPointError` naming the step at which a prediction is not finite.
     """
     inverse = make_inverse(scheduler)
     current = latents.float()
     check_finite(current, "the encoded clip")
-    kept = [current[0].clone()]
+    kept = [current[0].clone(), *(look.latent[0] for look in earlier)]
     timesteps = tuple(int(t) for t in inverse.timesteps)
     angles = [math.acos(math.sqrt(scheduler.alphas_cumprod[t])) for t in timesteps]
 
     def noise_of(z: Tensor, timestep: int, entry: int | None = None) -> Tensor:
         if before_look:
             before_look(entry)
-        return predicted_noise(predict(z, timestep), z, timestep, scheduler)
+        laid_out = z.contiguous()  # as one that was kept would be: layouts round differently
+        return predicted_noise(predict(laid_out, timestep), z, timestep, scheduler)
 
-    seen: list[Tensor] = []
-    for entry, timestep in enumerate(timesteps):
+    if earlier:
+        current = earlier[-1].latent
+    seen = [look.noise for look in earlier[-2:]]
+    for entry in range(len(earlier), len(timesteps)):
+        timestep = timesteps[entry]
         if entry < STARTING_STEPS:
             guess = seen[-1] if seen else noise_of(current, timestep)
             noise = noise_of(inverse.step(guess, timestep, current).prev_sample, timestep)
@@ -106,6 +123,8 @@ def ddim_invert(
         kept.append(current[0].clone())
         seen = [*seen[-1:], noise_of(current, timestep, entry)]
         check_finite(seen[-1], f"inversion step {entry + 1} of {len(timesteps)} (t = {timestep})")
+        if after_look:
+            after_look(entry, Look(current, seen[-1]))
         if progress:
             progress("invert", entry + 1, len(timesteps))
     return Trajectory(torch.stack(kept), timesteps)

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freemask.config import load_settings, nearest
 from freemask.result import EditResult, check_writable
-from freemask.types import EditRequest, InputError, Progress, Video
+from freemask.types import EditRequest, InputError, Inversion, Progress, Video
 from freemask.video import read_mask, read_video
 
 if TYPE_CHECKING:
     from freemask.editors import Editor
+    from freemask.plan import Plan
 
 SAFE_ID = re.compile(r"[\w][\w.-]*")
 
@@ -81,16 +82,26 @@ def check_job(job: Job, folder: Path) -> Video:
     return video
 
 
-def run_edit(editor: Editor, job: Job, progress: Progress | None = None) -> EditResult:
-    """Read the clip and the mask of a job, and edit."""
+def run_edit(
+    editor: Editor,
+    job: Job,
+    progress: Progress | None = None,
+    *,
+    video: Video | None = None,
+    inversion: Callable[[Video, Plan], Inversion] | None = None,
+) -> EditResult:
+    """Read the mask of a job, and its clip unless it is given, and edit.
+
+    inversion: what makes or finds the inversion, as in `pipeline.edit`.
+    """
     import torch
 
     from freemask.pipeline import edit
 
-    video, mask = job.read(), None
+    video, mask = video or job.read(), None
     if job.mask is not None:
         mask = torch.from_numpy(read_mask(job.mask, frames=video.num_frames, size=video.size))
-    return edit(editor, video, job.request(), mask=mask, progress=progress)
+    return edit(editor, video, job.request(), mask=mask, inversion=inversion, progress=progress)
 
 
 def load_jobs(path: str | Path) -> list[Job]:

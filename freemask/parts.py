@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from freemask.files import write_whole
 from freemask.types import InputError
 
 
@@ -40,9 +40,7 @@ class Parts:
 
     def write(self, name: str, content: bytes) -> None:
         """Keep a piece, whole or not at all."""
-        aside = self.path(f".{name}.{os.getpid()}")
-        aside.write_bytes(content)
-        aside.replace(self.path(name))
+        write_whole(self.path(name), content)
 
     def remove(self) -> None:
         """Delete all pieces."""

@@ -11,26 +11,38 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler
 from torch import Tensor
 
 from freemask import masks as mask_making
-from freemask import mmc, prompts
-from freemask.capture import Capture, Probe
+from freemask import mmc, prompts, windows
+from freemask.capture import Capture, Maps, Probe
 from freemask.config import Settings
 from freemask.datasets import ClipSource, load_clips
 from freemask.editors.editor import Editor
 from freemask.fusion import FeatureStore, Fusion, in_window
-from freemask.inversion import check_finite, ddim_invert, make_scheduler
+from freemask.inversion import Look, check_finite, ddim_invert, make_scheduler
 from freemask.memory import PeakMemory, return_unused
 from freemask.parts import Parts
 from freemask.plan import Plan, check_inversion, prepare, word_weights
 from freemask.result import EditResult
-from freemask.types import EditRequest, Inversion, Masks, Progress, Site, Trajectory, Video
+from freemask.types import (
+    EditRequest,
+    InputError,
+    Inversion,
+    Masks,
+    Progress,
+    Site,
+    Trajectory,
+    Video,
+)
 
 
 def edit(
@@ -39,13 +51,14 @@ def edit(
     request: EditRequest,
     *,
     mask: Tensor | None = None,
-    inversion: Inversion | None = None,
+    inversion: Inversion | Callable[[Video, Plan], Inversion] | None = None,
     progress: Progress | None = None,
 ) -> EditResult:
-    """Edit a video from text.
+    """Edit a video from text; a clip longer than `window.frames` in windows (`windows`).
 
     mask: `(F, H, W)` in [0, 1], 1 = edit, instead of the one that the word maps give.
-    inversion: of this clip under this request, made before by `invert_for`; else it is made now.
+    inversion: of this clip under this request, made before by `invert_for`, or what makes or finds
+        that of a window; else it is made now.
     progress: called with the stage, the steps done and the steps in all.
 
     The same request on the same machine gives the same bytes.
@@ -53,23 +66,46 @@ def edit(
     `FloatingPointError` when latents stop being finite.
     """
     plan = prepare(editor, video, request, mask)
-    if inversion is not None:
+    parts = windows.split(video.num_frames, plan.settings.window)
+    if isinstance(inversion, Inversion):
         check_inversion(inversion, plan)
-    stage = _Stages(progress)
+        if len(parts) > 1:
+            raise InputError(
+                f"an inversion serves one window, {video.num_frames} frames make {len(parts)}; "
+                "give none, or let window.frames hold the clip"
+            )
+    stage = _Stages(progress, len(parts))
+    joint = windows.Joint(plan.settings.window) if len(parts) > 1 else None
+    edited: list[np.ndarray] = []
+    masked: list[Tensor] = []
+    trajectory: Trajectory | None = None
     with PeakMemory(editor.device) as memory:
-        with stage("invert"):
-            inversion = inversion or invert_for(editor, video, plan, progress=progress)
-        with stage("mask"):
-            masks = find_masks(video, plan, inversion)
-        with stage("denoise"):
-            latents = denoise(editor, plan, inversion, masks, progress=progress)
-        with stage("decode"):
-            edited = decode(editor, video, plan, masks, latents)
+        for window, final in windows.own_frames(parts):
+            stage.next_window()
+            clip = window.clip(video)
+            if joint:
+                joint.enter(window)
+                part = None if mask is None else window.take(mask)
+                plan = prepare(editor, clip, request, part)
+            with stage("invert"):
+                inverted = inversion or invert_for(editor, clip, plan, progress=stage.tell)
+                if not isinstance(inverted, Inversion):
+                    inverted = inverted(clip, plan)
+            with stage("mask"):
+                masks = find_masks(clip, plan, inverted)
+                masks = joint.masks(masks) if joint else masks
+            with stage("denoise"):
+                latents = denoise(editor, plan, inverted, masks, joint=joint, progress=stage.tell)
+            with stage("decode"):
+                frames = decode(editor, clip, plan, masks, latents).frames
+            edited.append(frames[final])
+            masked.append(masks.values[:, final])
+            trajectory = None if joint else inverted.trajectory
     return EditResult(
-        video=edited,
+        video=Video(np.concatenate(edited), video.fps),
         source=video,
-        masks=masks,
-        trajectory=inversion.trajectory,
+        masks=replace(masks, values=torch.cat(masked, dim=1)),
+        trajectory=trajectory,
         request=plan.request,
         settings=plan.settings,
         timings=stage.seconds,
@@ -106,7 +142,7 @@ def invert(
     }
     sites = editor.sites(editor.latent_size(video.size))
     capture = Capture(probes, video.num_frames)
-    return _invert(editor, video, prompt, sites, scheduler, capture, progress)
+    return run_inversion(editor, video, prompt, sites, scheduler, capture, progress=progress)
 
 
 def invert_for(
@@ -114,23 +150,44 @@ def invert_for(
 ) -> Inversion:
     """The inversion that an edit needs: its word maps, and its features if they are stored."""
     settings = plan.settings
-    store = _feature_store(plan) if settings.features == "store" else None
+    store = feature_store(plan) if settings.features == "store" else None
     capture = Capture(plan.probes, video.num_frames, store=store, backend=settings.backend)
-    return _invert(
-        editor, video, plan.request.source, plan.sites, plan.scheduler, capture, progress
+    return run_inversion(
+        editor, video, plan.request.source, plan.sites, plan.scheduler, capture, progress=progress
     )
 
 
-def _invert(
+class Journal(Protocol):
+    """Where an inversion writes down how far it is, so that it can go on after an interruption."""
+
+    def earlier(self) -> list[tuple[Look, Maps]]:
+        """What was kept of an earlier attempt, entry by entry."""
+
+    def keep(self, entry: int, look: Look, maps: Maps) -> None:
+        """Keep an entry."""
+
+
+def run_inversion(
     editor: Editor,
     video: Video,
     prompt: str,
     sites: tuple[Site, ...],
     scheduler: DDIMScheduler,
     capture: Capture,
-    progress: Progress | None,
+    *,
+    journal: Journal | None = None,
+    progress: Progress | None = None,
 ) -> Inversion:
+    """Invert a clip with whatever `capture` reads on the way."""
     latents, text = editor.encode(video), editor.encode_text([prompt])
+    done = journal.earlier() if journal else []
+    for _, maps in done:
+        capture.restore(maps)
+
+    def after_look(entry: int, look: Look) -> None:
+        if journal:
+            journal.keep(entry, look, capture.latest())
+
     with editor.hooked(sites, capture):
         trajectory = ddim_invert(
             lambda z, t: editor.predict(z, t, text),
@@ -138,10 +195,32 @@ def _invert(
             scheduler,
             progress=progress,
             before_look=capture.at,
+            earlier=[look for look, _ in done],
+            after_look=after_look,
         )
     if capture.store is not None:
         capture.store.flush()
     return Inversion(trajectory, capture.word_maps(trajectory.timesteps), prompt, capture.store)
+
+
+@torch.no_grad()
+def read_again(
+    editor: Editor,
+    trajectory: Trajectory,
+    prompt: str,
+    sites: tuple[Site, ...],
+    capture: Capture,
+    *,
+    progress: Progress | None = None,
+) -> None:
+    """Show the backbone a trajectory made before, for what `capture` did not read then."""
+    text = editor.encode_text([prompt])
+    with editor.hooked(sites, capture):
+        for entry, timestep in enumerate(trajectory.timesteps):
+            capture.at(entry)
+            editor.predict(trajectory.latents[entry + 1][None].to(editor.device), timestep, text)
+            if progress:
+                progress("read", entry + 1, trajectory.steps)
 
 
 def find_masks(video: Video, plan: Plan, inversion: Inversion) -> Masks:
@@ -162,9 +241,13 @@ def denoise(
     inversion: Inversion,
     masks: Masks,
     *,
+    joint: windows.Joint | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
-    """From the inverted noise back to clean latents `(1, C, F, h, w)`, fusing on the way."""
+    """From the inverted noise back to clean latents `(1, C, F, h, w)`, fusing on the way.
+
+    joint: brings a window of a long clip together with those before, at every step.
+    """
     settings, steps, guidance = plan.settings, plan.request.steps, plan.request.guidance
     trajectory = Trajectory(
         inversion.trajectory.latents.to(editor.device), inversion.trajectory.timesteps
@@ -197,6 +280,8 @@ def denoise(
                 current = _blend_latents(
                     current, trajectory.after(step), fusion.masks.at(step), settings
                 )
+            if joint:
+                current = joint.latents(step, current)
             check_finite(current, f"denoising step {step + 1} of {steps} (t = {timestep})")
             if progress:
                 progress("denoise", step + 1 - plan.first_step, steps - plan.first_step)
@@ -320,7 +405,7 @@ def describe(editor: Editor) -> dict[str, str]:
     }
 
 
-def _feature_store(plan: Plan) -> FeatureStore:
+def feature_store(plan: Plan) -> FeatureStore:
     """A store of just the queries and keys that the open windows will ask for."""
     fusion = Fusion(
         plan.settings.fusion, plan.request.steps, mask_making.whole_frame(1, (1, 1)), plan.tokens
@@ -336,16 +421,26 @@ def _feature_store(plan: Plan) -> FeatureStore:
 
 
 class _Stages:
-    """Times the stages of an edit and reports the short ones."""
+    """Times the stages of an edit, over all windows, and reports them."""
 
-    def __init__(self, progress: Progress | None) -> None:
-        self.progress = progress
+    def __init__(self, progress: Progress | None, windows: int) -> None:
+        self.progress, self.windows, self.window = progress, windows, 0
         self.seconds: dict[str, float] = {}
+
+    def next_window(self) -> None:
+        self.window += 1
+
+    def tell(self, stage: str, done: int, total: int) -> None:
+        """The `Progress` of the window at hand."""
+        if self.progress:
+            where = f"{self.window}/{self.windows} " if self.windows > 1 else ""
+            self.progress(f"{where}{stage}", done, total)
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
         started = time.perf_counter()
         yield
-        self.seconds[stage] = time.perf_counter() - started
-        if self.progress and stage in ("mask", "decode"):
-            self.progress(stage, 1, 1)
+        seconds = time.perf_counter() - started
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+        if stage in ("mask", "decode"):
+            self.tell(stage, 1, 1)

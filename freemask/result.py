@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from freemask.config import Settings
+from freemask.files import sync_folder
 from freemask.types import EditRequest, InputError, Masks, Trajectory, Video
 from freemask.video import mask_video, side_by_side, write_video
 
@@ -37,20 +38,22 @@ class EditResult:
     """What `freemask.edit` returns.
 
     video, source: the edited clip and the clip it was made from. masks: where it was edited.
+    trajectory: of the source; None for a clip that was edited in windows.
     timings: seconds by stage. peak_memory: bytes. editor: name, checkpoint, device and dtype.
-    metrics: whatever was measured, by name.
+    metrics: whatever was measured, by name. details: what a caller adds to result.json.
     """
 
     video: Video
     source: Video
     masks: Masks
-    trajectory: Trajectory
+    trajectory: Trajectory | None
     request: EditRequest
     settings: Settings
     timings: Mapping[str, float]
     peak_memory: int
     editor: Mapping[str, str]
     metrics: Mapping[str, float] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     def describe(self) -> dict[str, Any]:
         """All that is needed to repeat the run, and what it cost; the content of result.json."""
@@ -69,6 +72,7 @@ class EditResult:
                 name: value if math.isfinite(value) else str(value)
                 for name, value in self.metrics.items()
             },
+            **self.details,
         }
 
     def save(self, folder: str | Path) -> Path:
@@ -92,6 +96,7 @@ def whole_folder(folder: Path, files: Collection[str]) -> Iterator[Path]:
     try:
         yield aside
         aside.chmod(0o755)
+        sync_folder(aside)
         if folder.exists():
             shutil.rmtree(folder)
         aside.rename(folder)

@@ -1,84 +1,313 @@
-"""Many edits through Lightning: each job once, failures reported, the others complete."""
+"""Many edits through Lightning: each job once whatever happens, failures reported, runs resumed."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import random
+import signal
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from freemask.jobs import Job
+from freemask.modules.predict import deal
 from freemask.types import Video
 from freemask.video import write_video
 
 TOOL = Path(__file__).parents[1] / "tools" / "predict.py"
 CONFIG = Path(__file__).parents[1] / "configs" / "predict.yaml"
 FILES = ["comparison.gif", "edited.gif", "edited.mp4", "masks.npz", "result.json"]
+MEASURED = ("timings", "peak_memory")  # of result.json: never the same twice
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     frames = np.random.default_rng(0).integers(0, 255, (2, 16, 24, 3), dtype=np.uint8)
     write_video(Video(frames), tmp_path / "clip.gif")
+    write_video(Video(255 - frames), tmp_path / "other.gif")
     return tmp_path
 
 
-def predict(folder: Path, checkpoint: Path, jobs: list[dict], *overrides: str) -> tuple[int, str]:
-    """Runs the tool; returns its exit code and everything it printed."""
-    entries = [
-        {
-            "video": str(folder / "clip.gif"),
-            "source": "a bear",
-            "target": "a panda",
-            "frames": 2,
-            "steps": 2,
-            "overrides": {"mask.policy": "naive"},
-        }
-        | job
-        for job in jobs
-    ]
-    (folder / "jobs.jsonl").write_text("\n".join(map(json.dumps, entries)))
-    command = [sys.executable, str(TOOL), "--config", str(CONFIG), f"jobs={folder / 'jobs.jsonl'}"]
-    command += [f"checkpoint={checkpoint}", f"out={folder / 'out'}", "trainer.accelerator=cpu"]
-    done = subprocess.run([*command, *overrides], capture_output=True, text=True, timeout=300)
-    return done.returncode, done.stdout + done.stderr
+class Tool:
+    """`tools/predict.py` over jobs of a folder."""
+
+    def __init__(self, folder: Path, checkpoint: Path, out: str = "out") -> None:
+        self.folder, self.checkpoint, self.out = folder, checkpoint, folder / out
+
+    def list(self, jobs: Sequence[dict]) -> None:
+        entries = [
+            {
+                "video": str(self.folder / "clip.gif"),
+                "source": "a bear",
+                "target": "a panda",
+                "frames": 2,
+                "steps": 2,
+                "overrides": {"mask.policy": "naive"},
+            }
+            | job
+            for job in jobs
+        ]
+        (self.folder / "jobs.jsonl").write_text("\n".join(map(json.dumps, entries)))
+
+    def command(self, *overrides: str) -> list[str]:
+        command = [str(TOOL), "--config", str(CONFIG), f"jobs={self.folder / 'jobs.jsonl'}"]
+        command += [f"checkpoint={self.checkpoint}", f"out={self.out}", "trainer.accelerator=cpu"]
+        return [*command, *overrides]
+
+    def start(self, *overrides: str) -> subprocess.Popen[str]:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            [sys.executable, *self.command(*overrides)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+            cwd=self.folder,
+            start_new_session=True,
+        )
+
+    def run(self, *overrides: str) -> tuple[int, str]:
+        """The exit code and everything that was printed."""
+        process = self.start(*overrides)
+        printed, _ = process.communicate(timeout=300)
+        return process.returncode, printed
+
+    def done(self) -> list[str]:
+        return sorted(path.parent.name for path in self.out.glob("*/result.json"))
 
 
-def test_every_job_is_done_and_a_bad_one_is_reported(folder: Path, checkpoint: Path) -> None:
+@pytest.fixture
+def tool(folder: Path, checkpoint: Path) -> Tool:
+    return Tool(folder, checkpoint)
+
+
+def fingerprint(folder: Path) -> str:
+    """Of everything in a result but what was measured while it was made."""
+    digest = hashlib.sha256()
+    for name in FILES:
+        content = (folder / name).read_bytes()
+        if name == "result.json":
+            described = {k: v for k, v in json.loads(content).items() if k not in MEASURED}
+            content = json.dumps(described).encode()
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def test_jobs_are_dealt_once_and_in_stretches_of_neighbours() -> None:
+    videos = ["a", "b", "a", "c", "b", "a", "d"]
+    jobs = [Job(f"{n}", f"{video}.mp4", "x", "y") for n, video in enumerate(videos)]
+    for ranks in (1, 2, 3, 7, 9):
+        dealt = deal(jobs, ranks)
+        by_rank = [[work.job for work in dealt[rank::ranks] if work] for rank in range(ranks)]
+        sizes = [len(rank) for rank in by_rank]
+        assert max(sizes) - min(sizes) <= 1
+        together = [job.video for rank in by_rank for job in rank]
+        assert together == ["a.mp4"] * 3 + ["b.mp4"] * 2 + ["c.mp4", "d.mp4"]
+        assert sorted(job.id for rank in by_rank for job in rank) == [job.id for job in jobs]
+        assert len(dealt) >= ranks  # Lightning's sampler wants something for every rank
+    (first, *_) = [work for work in deal(jobs, 1) if work]
+    assert [job.id for job in first.group] == ["0", "2", "5"]
+
+
+def test_a_run_is_resumed_repeats_nothing_and_reports_what_failed(tool: Tool) -> None:
     jobs = [{"id": "one"}, {"id": "bad", "words": ["lion", "panda"]}, {"id": "two", "seed": 3}]
-    code, printed = predict(folder, checkpoint, jobs)
+    tool.list(jobs)
+    code, printed = tool.run("trainer.logger=csv")
     assert code == 1, printed
-    out = folder / "out"
-    assert sorted(p.name for p in out.iterdir()) == ["bad.error.txt", "one", "two"]
-    for name in ("one", "two"):
-        assert sorted(p.name for p in (out / name).iterdir()) == FILES
+    assert tool.done() == ["one", "two"]
     assert "2 of 3 jobs done" in printed
     for stage in ("invert 2/2", "denoise 1/1", "decode 1/1"):
         assert stage in printed
-    assert "failed: bad: word 'lion' is not in the source prompt" in printed
-    assert "Traceback" in (out / "bad.error.txt").read_text()
+    assert "bad  failed" in printed
+    assert "word 'lion' is not in the source prompt" in printed
+    assert "Traceback" not in printed
+    assert "Traceback" in (tool.out / "bad.error.txt").read_text()
+    assert (tool.out / "report.html").exists()
+    logged = list(tool.out.glob(".run/log/*/metrics.csv"))
+    assert len(logged[0].read_text().splitlines()) == 4  # a head and three jobs
+    before = {name: (tool.out / name / "result.json").stat().st_mtime_ns for name in tool.done()}
+
+    tool.list([*jobs[:2], jobs[2] | {"seed": 4}, {"id": "three", "target": "a red"}])
+    code, printed = tool.run()
+    assert code == 1, printed
+    after = {name: (tool.out / name / "result.json").stat().st_mtime_ns for name in tool.done()}
+    assert after["one"] == before["one"]
+    assert after["two"] > before["two"]  # its seed is another one
+    assert "three" in after
+    assert "in an earlier run; --retry-failed tries again" in printed
+
+    tool.list([{"id": "bad", "words": ["lion", "panda"]}])
+    code, printed = tool.run("--retry-failed")
+    assert code == 1
+    assert "in an earlier run" not in printed
+    tool.list([{"id": "bad"}])
+    assert tool.run()[0] == 0
+    assert not (tool.out / "bad.error.txt").exists()
 
 
-def test_two_processes_do_every_job_once(folder: Path, checkpoint: Path) -> None:
-    jobs = [{"id": name} for name in ("one", "two", "three")]
-    code, printed = predict(folder, checkpoint, jobs, "trainer.devices=2", "trainer.strategy=ddp")
+def test_more_devices_than_jobs_or_fewer_every_job_once(tool: Tool) -> None:
+    tool.list([{"id": "one"}])
+    code, printed = tool.run("trainer.devices=2", "trainer.strategy=ddp")
     assert code == 0, printed
-    assert sorted(p.name for p in (folder / "out").iterdir()) == ["one", "three", "two"]
-    described = [
-        json.loads((folder / "out" / name / "result.json").read_text()) for name in ("one", "two")
+    tool.list([{"id": name} for name in ("one", "two", "three")])
+    code, printed = tool.run("trainer.devices=2", "trainer.strategy=ddp")
+    assert code == 0, printed
+    assert tool.done() == ["one", "three", "two"]
+    assert "3 of 3 jobs done" in printed
+    assert printed.count("skipped") == 1
+    assert len({fingerprint_media(tool.out / name) for name in tool.done()}) == 1
+
+
+def fingerprint_media(folder: Path) -> bytes:
+    return b"".join((folder / name).read_bytes() for name in FILES[:4])
+
+
+def test_two_nodes_under_torchrun_share_the_jobs(tool: Tool) -> None:
+    tool.list([{"id": f"{n}", "seed": n} for n in range(3)])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    nodes = [
+        subprocess.Popen(
+            [
+                *(
+                    sys.executable,
+                    "-m",
+                    "torch.distributed.run",
+                    "--nnodes=2",
+                    f"--node-rank={node}",
+                ),
+                *("--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={port}"),
+                *tool.command("trainer.devices=1", "trainer.num_nodes=2", "trainer.strategy=ddp"),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        for node in range(2)
     ]
-    assert described[0]["request"] == described[1]["request"]
-    first, second = ((folder / "out" / name / "edited.gif").read_bytes() for name in ("one", "two"))
-    assert first == second
+    printed = [node.communicate(timeout=300)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], printed
+    assert "3 of 3 jobs done" in printed[0]
+    assert "jobs done" not in printed[1]
+    assert tool.done() == ["0", "1", "2"]
+    ranks = sorted((tool.out / ".run").glob("rank-*.jsonl"))
+    assert [len(rank.read_text().splitlines()) for rank in ranks] == [2, 1]
 
 
-def test_a_bad_config_or_list_ends_before_anything_is_made(folder: Path, checkpoint: Path) -> None:
-    code, printed = predict(folder, checkpoint, [{"id": "one"}], "trainer.device=2")
-    assert code == 2
-    assert "unknown config key 'trainer.device'; did you mean 'trainer.devices'?" in printed
-    code, printed = predict(folder, checkpoint, [{"id": "one", "steeps": 2}])
+def test_sigterm_ends_a_run_cleanly_within_seconds(tool: Tool) -> None:
+    tool.list([{"id": f"{n}", "seed": n, "steps": 200} for n in range(20)])
+    process = tool.start()
+    _wait_for(lambda: list(tool.out.glob(".run/inversions/*.parts/*")))
+    process.send_signal(signal.SIGTERM)
+    started = time.monotonic()
+    printed, _ = process.communicate(timeout=60)
+    assert time.monotonic() - started < 10
+    assert process.returncode == 143, printed
+    assert "told to stop; the same command goes on from here" in printed
+    assert "Traceback" not in printed
+    assert list(tool.out.glob(".run/inversions/*.parts/*"))  # what was inverted stays
+    assert [path.name for path in tool.out.glob(".*")] == [".run"]
+
+
+def test_a_second_run_in_the_same_folder_is_refused(tool: Tool) -> None:
+    tool.list([{"id": "one", "steps": 200}])
+    process = tool.start()
+    _wait_for(lambda: list(tool.out.glob(".run/inversions/*.parts/*")))
+    code, printed = tool.run()
+    process.kill()
+    process.communicate()
+    assert code == 2, printed
+    assert f"is in use by process {process.pid} on" in printed
+
+
+def test_a_full_disk_ends_the_run_with_a_clear_error(tool: Tool) -> None:
+    tool.list([{"id": "one"}, {"id": "two"}])
+    limited = f"ulimit -f 2; exec {sys.executable} {' '.join(tool.command('cache=/dev/null/none'))}"
+    done = subprocess.run(
+        ["bash", "-c", limited], capture_output=True, text=True, timeout=300, cwd=tool.folder
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert f"cannot write to {tool.out}: File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert tool.done() == []
+
+
+def test_a_bad_config_or_list_ends_before_anything_is_made(tool: Tool) -> None:
+    tool.list([{"id": "one"}])
+    for override, message in {
+        "trainer.device=2": "unknown config key 'trainer.device'; did you mean 'trainer.devices'?",
+        "trainer.logger=cvs": "unknown trainer.logger 'cvs'; did you mean 'csv'",
+        "trainer.accelerator=gpuu": "the trainer cannot be made so",
+    }.items():
+        code, printed = tool.run(override)
+        assert code == 2, printed
+        assert message in printed
+        assert "Traceback" not in printed
+    tool.list([{"id": "one", "steeps": 2}])
+    code, printed = tool.run()
     assert code == 2
     assert "unknown key 'steeps'; did you mean 'steps'?" in printed
-    assert not (folder / "out").exists()
+    assert tool.done() == []
+
+
+KILLS = 30
+
+
+@pytest.mark.slow
+def test_thirty_kills_lose_nothing_and_repeat_nothing(folder: Path, checkpoint: Path) -> None:
+    """SIGKILL at random moments; the outputs are those of a run that was left in peace."""
+    jobs = [
+        {
+            "id": f"job-{n}",
+            "seed": n,
+            "steps": 12,
+            "video": str(folder / ("clip.gif", "other.gif")[n % 2]),
+            "target": f"a {('panda', 'red', 'sketch')[n % 3]}",
+        }
+        for n in range(60)
+    ]
+    peaceful, killed = (Tool(folder, checkpoint, out) for out in ("peaceful", "killed"))
+    peaceful.list(jobs)
+    code, printed = peaceful.run()
+    assert code == 0, printed
+    chance, kills, written = random.Random(0), 0, {}
+    while kills < KILLS:
+        process = killed.start()
+        _wait_for(lambda: (killed.out / ".run" / "holder").exists(), process)
+        time.sleep(chance.uniform(0, 8))
+        if process.poll() is not None:  # it finished: begin again, of another seed
+            process.communicate()
+            break
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        kills += 1
+        for name in killed.done():
+            assert sorted(path.name for path in (killed.out / name).iterdir()) == FILES
+            stamp = (killed.out / name / "result.json").stat().st_mtime_ns
+            assert written.setdefault(name, stamp) == stamp  # made once
+    code, printed = killed.run()
+    assert code == 0, printed
+    assert kills == KILLS, f"the run was over after {kills} kills; give it more jobs"
+    assert killed.done() == peaceful.done()
+    for name in killed.done():
+        assert fingerprint(killed.out / name) == fingerprint(peaceful.out / name)
+        stamp = (killed.out / name / "result.json").stat().st_mtime_ns
+        assert written.setdefault(name, stamp) == stamp
+
+
+def _wait_for(condition, process: subprocess.Popen[str] | None = None) -> None:
+    for _ in range(1200):
+        if condition() or (process and process.poll() is not None):
+            return
+        time.sleep(0.05)
+    raise AssertionError("nothing happened for a minute")

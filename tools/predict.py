@@ -1,41 +1,71 @@
-"""Edit many clips, on one device or on many.
+"""Edit many clips: on one device, on several, on several machines.
 
     python tools/predict.py --config configs/predict.yaml jobs=jobs.jsonl trainer.devices=2
+    torchrun --nnodes=2 --nproc-per-node=8 tools/predict.py trainer.devices=8 trainer.num_nodes=2
 
-Every job writes `OUT/<job id>/`. The exit code is 1 when any job failed, and they are listed.
+Every job writes `OUT/<job id>/`, and OUT/report.html shows them all. The same command goes on where
+a run was stopped, however it was. Exit code: 0, 1 when a job failed (they are listed), 2 when the
+run could not begin or had to end, 143 when it was told to stop.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
+import os
 import sys
+import traceback
+import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import OmegaConf
+from yaml import YAMLError
 
-from freemask import editors
-from freemask.config import merge, parse_overrides
+from freemask import editors, wall
+from freemask.config import merge, nearest, parse_overrides
 from freemask.jobs import load_jobs
-from freemask.modules.predict import EditDataModule, FreeMaskModule, ResultWriter, StageBar
+from freemask.modules.predict import (
+    EditDataModule,
+    FreeMaskModule,
+    OutcomeLogger,
+    Preemption,
+    ResultWriter,
+    StageBar,
+    Stopped,
+)
+from freemask.runs import FAILED, Outcome, RunFolder, table
 from freemask.types import InputError
+
+LOGGERS = {"none": None, "csv": CSVLogger, "tensorboard": TensorBoardLogger}
+TRUE_PRECISIONS = {"32-true": "float32", "16-true": "float16", "bf16-true": "bfloat16"}
+STOPPED = 143  # 128 + SIGTERM
 
 
 @dataclass
 class TrainerConfig:
-    """What `lightning.Trainer` is given."""
+    """What `lightning.Trainer` is given. precision: None computes as `dtype` says."""
 
     accelerator: str = "auto"
-    devices: int = 1
+    devices: Any = 1
     num_nodes: int = 1
     strategy: str = "auto"
+    precision: str | None = None
+    logger: str = "none"
 
 
 @dataclass
 class PredictConfig:
-    """A run: which editor with which of its options, which jobs, where to."""
+    """A run: which editor with which of its options, which jobs, where to.
+
+    cache: folder of the inversions, by default in `out`; cache_gib: how large it may grow.
+    """
 
     editor: str = "zeroscope"
     checkpoint: str = "demo"
@@ -43,54 +73,125 @@ class PredictConfig:
     dtype: str = "auto"
     jobs: str = ""
     out: str = "out/predict"
+    cache: str | None = None
+    cache_gib: float = 20.0
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
 
-def run(config: PredictConfig) -> list[tuple[str, str]]:
-    """Run all jobs; returns every id with its error or "", and nothing on rank 1 and up."""
-    out = Path(config.out)
+def run(config: PredictConfig, *, retry_failed: bool) -> list[Outcome]:
+    """Run all jobs; returns what became of each on rank 0, and nothing on the others."""
     jobs = load_jobs(config.jobs)
     editors.editor_class(config.editor)
-    out.mkdir(parents=True, exist_ok=True)
-    writer = ResultWriter(out)
-    trainer = L.Trainer(
-        accelerator=config.trainer.accelerator,
-        devices=config.trainer.devices,
-        num_nodes=config.trainer.num_nodes,
-        strategy=config.trainer.strategy,
-        callbacks=[writer, StageBar()],
-        logger=False,
-        inference_mode=True,
-    )
-    module = FreeMaskModule(
-        editor=config.editor,
-        checkpoint=config.checkpoint,
-        dtype=config.dtype,
-        options=config.options,
-    )
-    trainer.predict(module, datamodule=EditDataModule(jobs), return_predictions=False)
-    return writer.outcomes if trainer.is_global_zero else []
+    folder = RunFolder(Path(config.out))
+    dtype = _dtype(config)
+    with folder.held() if _first() else nullcontext():
+        trainer = _trainer(config.trainer, folder, len(jobs))
+        module = FreeMaskModule(
+            editor=config.editor,
+            checkpoint=config.checkpoint,
+            run=folder,
+            dtype=dtype,
+            options=config.options,
+            retry_failed=retry_failed,
+            cache=Path(config.cache) if config.cache else None,
+            cache_limit=round(config.cache_gib * 2**30),
+        )
+        trainer.predict(module, datamodule=EditDataModule(jobs), return_predictions=False)
+        if not trainer.is_global_zero:
+            return []
+        outcomes = folder.outcomes()
+        (folder.out / "report.html").write_text(wall.page(folder.out, outcomes))
+        return outcomes
+
+
+def _trainer(config: TrainerConfig, folder: RunFolder, jobs: int) -> L.Trainer:
+    if config.logger not in LOGGERS:
+        raise InputError(
+            f"unknown trainer.logger {config.logger!r}{nearest(config.logger, LOGGERS)}"
+        )
+    make_logger = LOGGERS[config.logger]
+    try:
+        return L.Trainer(
+            accelerator=config.accelerator,
+            devices=config.devices,
+            num_nodes=config.num_nodes,
+            strategy=config.strategy,
+            precision=None if config.precision in TRUE_PRECISIONS else config.precision,  # type: ignore[arg-type]
+            callbacks=[
+                Preemption(),
+                ResultWriter(folder, jobs),
+                OutcomeLogger(folder),
+                StageBar(folder, jobs),
+            ],
+            logger=make_logger(folder.private, name="log") if make_logger else False,
+            inference_mode=True,
+        )
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        raise InputError(f"the trainer cannot be made so: {error}") from None
+
+
+def _dtype(config: PredictConfig) -> str:
+    """The editor's dtype: Lightning's true precisions are another way to say it."""
+    wanted = TRUE_PRECISIONS.get(config.trainer.precision or "")
+    if wanted is None:
+        return config.dtype
+    if config.dtype not in ("auto", wanted):
+        raise InputError(
+            f"dtype={config.dtype} and trainer.precision={config.trainer.precision} differ; "
+            "give one of them"
+        )
+    return wanted
+
+
+def _first() -> bool:
+    """Whether this is the first process of the run, before there is a trainer to say so."""
+    return rank_zero_only.rank == 0 and os.environ.get("NODE_RANK", "0") == "0"
+
+
+def _keep_quiet() -> None:
+    """Lightning's advice and notes on its own code are not for those who edit clips."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in ("Couldn't infer the batch indices", ".*LeafSpec.*", ".*num_workers.*"):
+        warnings.filterwarnings("ignore", message)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    _keep_quiet()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--config", type=Path, default=Path("configs/predict.yaml"))
+    parser.add_argument("--retry-failed", action="store_true", help="also jobs that failed before")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     options = parser.parse_args()
     try:
         if not options.config.is_file():
             raise InputError(f"config {options.config} does not exist")
-        values = OmegaConf.load(options.config)
-        outcomes = run(merge(PredictConfig, values, parse_overrides(options.overrides)))
+        try:
+            values = OmegaConf.load(options.config)
+        except (YAMLError, OSError, UnicodeDecodeError) as error:
+            raise InputError(f"config {options.config} is not YAML: {error}") from None
+        config = merge(PredictConfig, values, parse_overrides(options.overrides))
+        outcomes = run(config, retry_failed=options.retry_failed)
     except InputError as error:
-        print(f"predict: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    failed = [(name, error) for name, error in outcomes if error]
-    if outcomes:
-        print(f"{len(outcomes) - len(failed)} of {len(outcomes)} jobs done")  # noqa: T201
-    for name, reason in failed:
-        print(f"failed: {name}: {reason}")  # noqa: T201
+        return _end(f"predict: {error}", 2)
+    except Stopped:
+        return _end("predict: told to stop; the same command goes on from here", STOPPED)
+    except Exception as error:
+        Path("predict-error.txt").write_text(traceback.format_exc())
+        return _end(f"predict: ended by {type(error).__name__}: {error}; predict-error.txt", 2)
+    if not outcomes:
+        return 0
+    failed = sum(outcome.status == FAILED for outcome in outcomes)
+    print(table(outcomes))  # noqa: T201
+    print(f"{len(outcomes) - failed} of {len(outcomes)} jobs done; {config.out}/report.html")  # noqa: T201
     return 1 if failed else 0
+
+
+def _end(message: str, code: int) -> int:
+    if _first():
+        print(message, file=sys.stderr)  # noqa: T201
+    return code
 
 
 if __name__ == "__main__":

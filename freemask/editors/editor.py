@@ -9,7 +9,8 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,7 +25,7 @@ from freemask.types import InputError, Site, Video
 
 Denoise = Callable[[Tensor, int, int], Tensor]  # latents, first step, step to stop before
 CODEBOOK = "codebook.json"  # in a checkpoint's folder, if one was measured
-ENCODE_BATCH = 8  # frames that go through the VAE at a time
+ENCODE_BATCH = 8  # frames that go through the VAE at a time, unless memory is short
 
 
 @dataclass
@@ -53,6 +54,7 @@ class Editor(ABC):
     scheduler_config: Any
     checkpoint: str
     codebook: Path | None
+    frames_per_pass: int = ENCODE_BATCH  # through the VAE
 
     @classmethod
     def load(
@@ -172,7 +174,7 @@ class Editor(ABC):
         weights = next(self.vae.parameters())
         means = [
             self.vae.encode(batch.to(weights)).latent_dist.mean.float()
-            for batch in pixels.split(ENCODE_BATCH)
+            for batch in pixels.split(self.frames_per_pass)
         ]
         latents = torch.cat(means) * self.vae.config.scaling_factor
         return rearrange(latents, "f c h w -> 1 c f h w")
@@ -185,7 +187,7 @@ class Editor(ABC):
         pixels = torch.cat(
             [
                 self.vae.decode(batch.to(weights)).sample.float().cpu()
-                for batch in frames.split(ENCODE_BATCH)
+                for batch in frames.split(self.frames_per_pass)
             ]
         )
         levels = ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
@@ -198,6 +200,28 @@ class Editor(ABC):
             digest.update(name.encode())
             digest.update(weight.detach().cpu().half().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Everything about an editor that its edits depend on, of JSON's types: its name and
+        options, the dtype, and a hash of every weight. Computed once; seconds for large backbones.
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        for part in (self.unet, self.vae, self.text_encoder):
+            for name, weight in sorted(part.state_dict().items()):
+                digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+                digest.update(weight.detach().cpu().flatten().view(torch.uint8).numpy())
+        return {
+            "name": self.name,
+            "options": asdict(self.options),
+            "dtype": str(self.dtype),
+            "weights": digest.hexdigest(),
+        }
+
+    def offload(self) -> None:
+        """Move what runs once an edit, the text encoder and the VAE, to the CPU."""
+        self.text_encoder.to("cpu")
+        self.vae.to("cpu")
 
 
 def check_size(size: tuple[int, int], factor: int) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from freemask.kernels import dispatch, validate
 from freemask.kernels.plan import MaskPlan
 from freemask.kernels.token_edit import TokenEdit, TokenValues
-from freemask.kernels.torch_path import blend_rows
+from freemask.kernels.torch_path import blend_rows, set_part_bytes
 from freemask.kernels.validate import FrameTable
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "TokenValues",
     "blend_rows",
     "blended_attention",
+    "set_part_bytes",
     "word_attention",
 ]
 

@@ -22,7 +22,18 @@ PART_BYTES = 16 << 20  # of the queries of long sequences that are handled at on
 SHORTEST_RUN = 8  # short sequences, on average, that are worth a call of their own
 CHUNK_BYTES = 1 << 20  # of the queries of short sequences that are handled at once
 CHUNK_ENTRIES = 1 << 19  # probabilities that exist at once while a word map is computed
-FEW_TOKENS = 4  # of a word, whose probabilities follow from the log-sum-exp more cheaply
+WORD = torch.complex128  # the widest dtype that `index_copy_` moves
+FEW_TOKENS = 4  # of a word, whose probabilities are computed at once
+
+
+def set_part_bytes(count: int) -> int:
+    """Bound what is handled at once to `count` bytes of queries, though at least one sequence.
+
+    Results are the same; memory, and speed below a few MB, are not. Returns the bound until now.
+    """
+    global PART_BYTES
+    before, PART_BYTES = PART_BYTES, count
+    return before
 
 
 def empty_output(q: Tensor) -> Tensor:
@@ -128,9 +139,10 @@ def _flat(rows: Tensor, length: int) -> Tensor:
 
 
 def _whole_words(rows: Tensor) -> Tensor:
-    """Rows `(n, H, D)` as `(n, H * D)`, in whole words where they fit: copied twice as fast."""
+    """Rows `(n, H, D)` as `(n, H * D)`, in words of 16 bytes where they fit: copied 3x as fast."""
     flat = rows.flatten(1)
-    return flat.view(torch.int64) if flat.shape[1] * flat.itemsize % 8 == 0 else flat
+    fits = flat.shape[1] * flat.itemsize % WORD.itemsize == 0
+    return flat.view(WORD) if fits else flat
 
 
 OUTSIDE, INSIDE, MIXED = range(3)  # classes of a sequence, by those of its rows
@@ -267,23 +279,33 @@ def word_attention(
     q: Tensor, k: Tensor, v: Tensor, word_weights: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
     """Attention `(B, H, Nq, D)` and the word map `(B, Nq)`, in float32 or, for float64, in that."""
-    tokens = word_weights.any(0).nonzero()[:, 0]
-    few = 0 < len(tokens) <= FEW_TOKENS and q.device.type == "cpu"
-    if few and all(x.stride(-1) == 1 for x in (q, k, v)):
-        return _word_from_normaliser(q, k, v, word_weights, tokens, scale)
+    if q.device.type == "cpu" and all(x.stride(-1) == 1 for x in (q, k, v)):
+        return _word_from_normaliser(q, k, v, word_weights, scale)
     return _word_in_chunks(q, k, v, word_weights, scale)
 
 
 def _word_from_normaliser(
-    q: Tensor, k: Tensor, v: Tensor, word_weights: Tensor, tokens: Tensor, scale: float
+    q: Tensor, k: Tensor, v: Tensor, word_weights: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """Flash attention says its log-sum-exp, which turns the scores of a few tokens into their
-    probabilities. One product gives those of all heads: `q` as it lies, `(Nq, H D)`, times a
-    block-diagonal matrix of the tokens' keys.
+    """Flash attention says its log-sum-exp, which turns scores into probabilities: only those of
+    the word's tokens are computed. The output is that of plain attention, bit by bit.
     """
     out, normaliser = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
         q, k, v, 0.0, False, scale=scale
     )
+    word_map = word_weights.new_zeros(q.shape[0], q.shape[2])
+    tokens = word_weights.any(0).nonzero()[:, 0]
+    for some in tokens.split(FEW_TOKENS) if len(tokens) else ():
+        word_map += _share_of(some, q, k, normaliser, word_weights, scale)
+    return out, word_map
+
+
+def _share_of(
+    tokens: Tensor, q: Tensor, k: Tensor, normaliser: Tensor, word_weights: Tensor, scale: float
+) -> Tensor:
+    """What some tokens add to the word map, `(B, Nq)`. One product gives the scores of all heads:
+    `q` as it lies, `(Nq, H D)`, times a block-diagonal matrix of the tokens' keys.
+    """
     batch, heads, rows, dim = q.shape
     keys = k[:, :, tokens].to(word_weights.dtype) * scale
     blocks = keys.new_zeros(batch, heads, len(tokens), heads, dim)
@@ -296,8 +318,7 @@ def _word_from_normaliser(
     by_head = scores.view(batch, rows, heads, len(tokens))
     by_head -= normaliser.transpose(1, 2)[..., None]
     weights = word_weights[:, tokens].repeat(1, heads) / heads
-    word_map = torch.bmm(scores.exp_().clamp_(max=1), weights[..., None])[..., 0]
-    return out, word_map
+    return torch.bmm(scores.exp_().clamp_(max=1), weights[..., None])[..., 0]
 
 
 def _word_in_chunks(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
-SHORT_SEQUENCE = 64  # rows; below it a call per sequence costs more than the rows it saves
+SHORT_SEQUENCE = 64  # rows; of many as short, a call each costs more than the rows it saves
 GROUP = 8  # rows; see `_round_up`
 LARGER_BLOCKS = (192, 768)  # rows from which fused attention takes them in larger, cheaper blocks
 MAX_WASTE = 1 / 16  # of all rows: what batching sequences of uneven coverage may compute in vain
@@ -78,7 +78,7 @@ def blended_attention(
     kept = None if v_kept is None else Branch(q, k, v_kept, frame_table, scale)
     weights = mask.to(torch.float64 if q.dtype == torch.float64 else torch.float32)
     out, order = empty_output(q), order.long()
-    if q.shape[2] <= SHORT_SEQUENCE:
+    if q.shape[2] <= min(SHORT_SEQUENCE, q.shape[0]):
         _blend_sequences(edit, source, kept, weights, counts, out)
     else:
         for part in _even_parts(q, counts, frame_table):
@@ -297,7 +297,7 @@ def _word_from_normaliser(
     tokens = word_weights.any(0).nonzero()[:, 0]
     for some in tokens.split(FEW_TOKENS) if len(tokens) else ():
         word_map += _share_of(some, q, k, normaliser, word_weights, scale)
-    return out, word_map
+    return out if _heads_last(out) else empty_output(q).copy_(out), word_map
 
 
 def _share_of(

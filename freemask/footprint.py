@@ -33,7 +33,7 @@ from freemask.types import InputError, Site
 
 BACKBONES = ASSETS / "backbones"  # configs of the checkpoints that people have
 RELEASED_ROWS = 32**2  # the largest maps that the releases store
-REPLAYED = 3  # branches of a guided step: source, unconditional, edit
+BATCH = 2  # branches that the backbone sees at once, of a guided step, the source replayed or not
 KINDS = ("self", "cross", "temporal")
 
 
@@ -144,7 +144,7 @@ def footprint(
     latents = editor.vae.config.latent_channels * frames * h * w * 4
     return Footprint(
         weights=sum(map(weight_bytes, (editor.unet, editor.vae, editor.text_encoder))),
-        denoise=_denoise_peak(editor, REPLAYED, frames, size),
+        denoise=_denoise_peak(editor, BATCH, frames, size),
         decode=_decode_peak(editor, frames, size),
         trajectory=(steps + 1) * latents,
         features=sum(per_step[kind] * kept[kind] for kind in KINDS),

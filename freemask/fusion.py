@@ -102,7 +102,8 @@ def _own_directory(folder: Path) -> TemporaryDirectory[str]:
 
 @dataclass(eq=False)
 class Fusion:
-    """The `attend` function of an edit: set the step with `at`, then run the backbone.
+    """The `attend` function of an edit: set the step with `at`, then run the backbone on each of
+    `passes`, entered with `enter`.
 
     store: the inversion's queries and keys; None to replay the source beside the edit.
     guided: whether an unconditional branch runs too.
@@ -116,6 +117,7 @@ class Fusion:
     guided: bool = True
     backend: str = "auto"
     _step: int = 0
+    _batch: tuple[Branch, ...] = ("edit",)
     _features: dict[str, Tensor] = field(default_factory=dict)
     _plans: dict[tuple[object, ...], kernels.MaskPlan] = field(default_factory=dict)
 
@@ -128,12 +130,20 @@ class Fusion:
             self._features = self.store.open(self.steps - 1 - step)
 
     @property
-    def branches(self) -> tuple[Branch, ...]:
-        """What the backbone's batch must hold in the current step, in order."""
+    def passes(self) -> tuple[tuple[Branch, ...], ...]:
+        """What the backbone's batches must hold in the current step, one after the other.
+
+        No batch has more than two branches, as plain guided generation has them: so a source that
+        is replayed takes time, but hardly any memory.
+        """
         fused = any(self.wants(kind, self._step) for kind in ("self", "cross", "temporal"))
-        replay: tuple[Branch, ...] = ("source",) if fused and self.store is None else ()
-        unconditional: tuple[Branch, ...] = ("unconditional",) if self.guided else ()
-        return (*replay, *unconditional, "edit")
+        if fused and self.store is None:
+            return (("source", "edit"), ("unconditional",)) if self.guided else (("source", "edit"),)
+        return (("unconditional", "edit"),) if self.guided else (("edit",),)
+
+    def enter(self, batch: tuple[Branch, ...]) -> None:
+        """The backbone is about to run on these branches; one of `passes`."""
+        self._batch = batch
 
     def takes(self, site: Site, step: int) -> bool:
         """Whether a site takes source features in a step."""
@@ -150,9 +160,11 @@ class Fusion:
 
     def __call__(self, call: AttentionCall) -> Tensor:
         """Plain attention in every branch but the edit's, fused attention in that one."""
+        if "edit" not in self._batch:
+            return plain(call)
         if not self.takes(call.site, self._step):
             return self._unfused(call)
-        size = len(call.q) // len(self.branches)
+        size = len(call.q) // len(self._batch)
         q_s, k_s = self._source(call, size)
         fused = self._fused(call.rows(-size, None), q_s, k_s)
         return fused if len(call.q) == size else torch.cat([plain(call.rows(0, -size)), fused])
@@ -162,7 +174,7 @@ class Fusion:
         if call.site.kind != "cross" or bool((self.tokens.weights == 1).all()):
             return plain(call)
         v = call.v.clone()
-        v[-len(v) // len(self.branches) :] *= self.tokens.weights.to(v)[:, None]
+        v[-len(v) // len(self._batch) :] *= self.tokens.weights.to(v)[:, None]
         return F.scaled_dot_product_attention(call.q, call.k, v)
 
     def _source(self, call: AttentionCall, size: int) -> tuple[Tensor, Tensor]:

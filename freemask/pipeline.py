@@ -267,12 +267,17 @@ def denoise(
         for step in range(plan.first_step, steps):
             fusion.at(step)
             source, timestep = trajectory.before(step), timesteps[step]
-            batch = torch.cat([source if b == "source" else current for b in fusion.branches])
-            text = torch.cat([plan.text[branch] for branch in fusion.branches])
-            predicted = editor.predict(batch, timestep, text).float()
-            guided = predicted[-1:]
+            predicted: dict[str, Tensor] = {}
+            for branches in fusion.passes:
+                fusion.enter(branches)
+                batch = torch.cat([source if b == "source" else current for b in branches])
+                text = torch.cat([plan.text[branch] for branch in branches])
+                output = editor.predict(batch, timestep, text).float()
+                predicted |= zip(branches, output.split(1), strict=True)
+            guided = predicted["edit"]
             if fusion.guided:
-                guided = predicted[-2:-1] + guidance * (guided - predicted[-2:-1])
+                unconditional = predicted["unconditional"]
+                guided = unconditional + guidance * (guided - unconditional)
             current = plan.scheduler.step(
                 guided, timestep, current, eta=settings.eta, generator=generator
             ).prev_sample

@@ -103,7 +103,7 @@ def truncated_weights(desk: Desk) -> list[str]:
 def pickled_weights(desk: Desk) -> list[str]:
     unet = desk.own_checkpoint() / "unet"
     (unet / "diffusion_pytorch_model.safetensors").unlink()
-    (unet / "diffusion_pytorch_model.bin").write_bytes(pickle.dumps(Runs()))
+    (unet / "diffusion_pytorch_model.bin").write_bytes(pickle.dumps(Runs(), protocol=2))
     return desk.edit(checkpoint=desk.folder / "own")
 
 
@@ -244,7 +244,7 @@ FILES: dict[str, tuple[Case, str]] = {
         "not numbers in",
     ),
     "a mask that is pickled": (
-        lambda d: d.edit(mask=d.file("m.npy", pickle.dumps(Runs()))),
+        lambda d: d.edit(mask=d.file("m.npy", pickle.dumps(Runs(), protocol=2))),
         "m.npy' cannot be read as an array",
     ),
     "a codebook that is no JSON": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +86,23 @@ def parts(call: AttentionCall, branches: int = 3) -> list[AttentionCall]:
     return [call.rows(n * size, (n + 1) * size) for n in range(branches)]
 
 
+def run(fusion: Fusion, call: AttentionCall) -> dict[str, Tensor]:
+    """What each branch gets; the call is of the source, if it is replayed, and the others."""
+    names = ["source", "unconditional", "edit"]
+    own = {n for batch in fusion.passes for n in batch}
+    given = dict(zip([n for n in names if n in own], parts(call, len(own)), strict=True))
+    out: dict[str, Tensor] = {}
+    for batch in fusion.passes:
+        fusion.enter(batch)
+        q, k, v = (torch.cat([getattr(given[n], x) for n in batch]) for x in ("q", "k", "v"))
+        found = fusion(replace(call, q=q, k=k, v=v))
+        out |= zip(batch, found.chunk(len(batch)), strict=True)
+    return out
+
+
 def edited(fusion: Fusion, call: AttentionCall) -> Tensor:
-    """What the edit's branch, the last one, gets."""
-    return fusion(call)[-(len(call.q) // len(fusion.branches)) :]
+    """What the edit's branch gets."""
+    return run(fusion, call)["edit"]
 
 
 def explicit(call: AttentionCall, mask: Tensor, tokens: TokenEdit, progress: float = 0.0) -> Tensor:
@@ -120,8 +135,10 @@ def test_only_the_edits_branch_is_touched(kind: SiteKind) -> None:
     fusion = make_fusion(tokens=make_tokens())
     for open_windows in (ALWAYS, [0.0, 0.0]):
         fusion.settings.self_replace = fusion.settings.temporal_replace = open_windows
-        others = len(call.q) * 2 // 3
-        torch.testing.assert_close(fusion(call)[:others], plain(call)[:others], rtol=0, atol=0)
+        found = run(fusion, call)
+        own = dict(zip(("source", "unconditional", "edit"), parts(call), strict=True))
+        assert torch.equal(found["unconditional"], plain(own["unconditional"]))
+        assert "source" not in found or torch.equal(found["source"], plain(own["source"]))
 
 
 def test_row_f_of_pixel_p_is_gated_by_frame_f_at_pixel_p() -> None:
@@ -170,29 +187,30 @@ def test_a_kind_that_is_not_masked_takes_the_source_everywhere(kind: SiteKind) -
 @pytest.mark.parametrize("kind", ["self", "cross", "temporal"])
 def test_an_all_one_mask_is_plain_attention(kind: SiteKind) -> None:
     call, mask = make_call(kind, 3), torch.ones(FRAMES, *SIZE)
-    torch.testing.assert_close(make_fusion(mask)(call), plain(call))
+    torch.testing.assert_close(edited(make_fusion(mask), call), plain(parts(call)[2]))
 
 
 def test_words_are_weighed_outside_their_windows_too() -> None:
     call = make_call("cross", 2)
     tokens = make_tokens().windowed(torch.zeros(2))
     fusion = make_fusion(tokens=tokens, self_replace=[0, 0], temporal_replace=[0, 0])
-    assert fusion.branches == ("unconditional", "edit")
+    assert fusion.passes == (("unconditional", "edit"),)
     edit = parts(call, 2)[1]
     expected = attention_map(edit) * tokens.weights @ edit.v
-    torch.testing.assert_close(edited(fusion, call), expected)
-    assert torch.equal(fusion(call)[:FRAMES], plain(call)[:FRAMES])
+    found = run(fusion, call)
+    torch.testing.assert_close(found["edit"], expected)
+    assert torch.equal(found["unconditional"], plain(call)[:FRAMES])
 
 
-def test_the_batch_holds_the_branches_that_a_step_needs() -> None:
+def test_the_batches_hold_the_branches_that_a_step_needs_and_never_three() -> None:
     half = {"self_replace": [0, 0], "temporal_replace": [0.25, 0.5]}
     never = same_tokens().windowed(torch.zeros(2))
     replayed = make_fusion(tokens=never, **half)
-    found = [(replayed.at(step), replayed.branches)[1] for step in range(STEPS)]
-    without = ("unconditional", "edit")
-    assert found == [without, ("source", *without), without, without]
-    assert make_fusion(guided=False).branches == ("source", "edit")
-    assert make_fusion(store=FeatureStore(lambda *_: True)).branches == without
+    found = [(replayed.at(step), replayed.passes)[1] for step in range(STEPS)]
+    without = (("unconditional", "edit"),)
+    assert found == [without, (("source", "edit"), ("unconditional",)), without, without]
+    assert make_fusion(guided=False).passes == (("source", "edit"),)
+    assert make_fusion(store=FeatureStore(lambda *_: True)).passes == without
 
 
 def test_windows_are_half_open_and_meet_without_a_gap() -> None:

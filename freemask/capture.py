@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from einops import rearrange
 from torch import Tensor
+from torch.profiler import record_function
 
 from freemask import kernels
 from freemask.attention import AttentionCall, plain, project_context
@@ -68,9 +69,10 @@ class Capture:
         out: Tensor | None = None
         for role, probe in self.probes.items():
             k, v = (call.k, call.v) if probe.text is None else self._keys(call, probe.text)
-            result, word_map = kernels.word_attention(
-                call.q, k, v, word_weights=probe.weights.to(call.q.device), backend=self.backend
-            )
+            with record_function("freemask.word_maps"):
+                result, word_map = kernels.word_attention(
+                    call.q, k, v, word_weights=probe.weights.to(call.q.device), backend=self.backend
+                )
             out = result if probe.text is None else out
             h, w = call.site.resolution
             image = rearrange(word_map, "f (h w) -> f h w", h=h, w=w)

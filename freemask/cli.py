@@ -247,11 +247,33 @@ def run_tune(options: argparse.Namespace) -> None:
 
 
 def run_profile(options: argparse.Namespace) -> None:
-    if not options.attention:
-        raise InputError("nothing to measure; give --attention (and --help for its choices)")
-    from freemask.kernels import benchmark
+    if options.attention:
+        from freemask.kernels import benchmark
 
-    benchmark.main(options.rest, program="freemask profile --attention")
+        benchmark.main(options.rest, program="freemask profile --attention")
+    elif options.edit:
+        profile_edit(options.rest)
+    else:
+        raise InputError("nothing to measure; give --edit or --attention (and --help)")
+
+
+def profile_edit(arguments: Sequence[str]) -> None:
+    """Measure a whole edit."""
+    from freemask.config import parse_overrides
+    from freemask.profiling import ProfileRequest, profile
+
+    parser = argparse.ArgumentParser(prog="freemask profile --edit")
+    _add_editor(parser)
+    parser.set_defaults(steps=4)
+    parser.add_argument("--size", type=_size, default=(64, 64), metavar="HxW")
+    parser.add_argument("--frames", type=_positive, default=8)
+    parser.add_argument("--task", default="shape")
+    parser.add_argument("--out", type=Path, default=Path("out/profile"))
+    given = vars(parser.parse_args(arguments))
+    given["options"] = parse_overrides(given.pop("option"))
+    out = given.pop("out")
+    say(profile(ProfileRequest(**given), out))
+    say(f"{out}: edit.json, trace.json (open it in https://ui.perfetto.dev)")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -330,8 +352,9 @@ def make_parser() -> argparse.ArgumentParser:
     add_tuning(tune)
     tune.set_defaults(run=run_tune)
 
-    profile = commands.add_parser("profile", help="measure attention kernels", add_help=False)
+    profile = commands.add_parser("profile", help="measure kernels or an edit", add_help=False)
     profile.add_argument("--attention", action="store_true")
+    profile.add_argument("--edit", action="store_true")
     profile.set_defaults(run=run_profile, passes_on=True)
     return parser
 

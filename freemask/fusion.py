@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.profiler import record_function
 
 from freemask import kernels
 from freemask.attention import AttentionCall, plain
@@ -138,7 +139,8 @@ class Fusion:
         """
         fused = any(self.wants(kind, self._step) for kind in ("self", "cross", "temporal"))
         if fused and self.store is None:
-            return (("source", "edit"), ("unconditional",)) if self.guided else (("source", "edit"),)
+            replayed: tuple[Branch, ...] = ("source", "edit")
+            return (replayed, ("unconditional",)) if self.guided else (replayed,)
         return (("unconditional", "edit"),) if self.guided else (("edit",),)
 
     def enter(self, batch: tuple[Branch, ...]) -> None:
@@ -150,6 +152,10 @@ class Fusion:
         most = self.settings.max_rows
         small = most is None or math.prod(site.resolution) <= most
         return (small or site.kind == "temporal") and self.wants(site.kind, step)
+
+    def fuses(self, site: Site) -> bool:
+        """Whether a site takes source features now, in this step and batch."""
+        return "edit" in self._batch and self.takes(site, self._step)
 
     def wants(self, kind: str, step: int) -> bool:
         """Whether sites of a kind take source features in a step."""
@@ -166,7 +172,8 @@ class Fusion:
             return self._unfused(call)
         size = len(call.q) // len(self._batch)
         q_s, k_s = self._source(call, size)
-        fused = self._fused(call.rows(-size, None), q_s, k_s)
+        with record_function(f"freemask.fusion.{call.site.kind}"):
+            fused = self._fused(call.rows(-size, None), q_s, k_s)
         return fused if len(call.q) == size else torch.cat([plain(call.rows(0, -size)), fused])
 
     def _unfused(self, call: AttentionCall) -> Tensor:

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler
 from torch import Tensor
+from torch.profiler import record_function
 
 from freemask import masks as mask_making
 from freemask import mmc, prompts, windows
@@ -248,36 +249,20 @@ def denoise(
 
     joint: brings a window of a long clip together with those before, at every step.
     """
-    settings, steps, guidance = plan.settings, plan.request.steps, plan.request.guidance
+    settings, steps = plan.settings, plan.request.steps
     trajectory = Trajectory(
         inversion.trajectory.latents.to(editor.device), inversion.trajectory.timesteps
     )
-    fusion = Fusion(
-        settings.fusion,
-        steps,
-        masks.to(editor.device),
-        plan.tokens,
-        store=inversion.features if settings.features == "store" else None,
-        guided=guidance != 1,
-        backend=settings.backend,
-    )
+    fusion = make_fusion(editor, plan, inversion, masks)
     generator = torch.Generator().manual_seed(plan.request.seed)
     current, timesteps = trajectory.before(plan.first_step), plan.scheduler.timesteps.tolist()
     with editor.hooked(plan.sites, fusion):
         for step in range(plan.first_step, steps):
+            timestep = timesteps[step]
             fusion.at(step)
-            source, timestep = trajectory.before(step), timesteps[step]
-            predicted: dict[str, Tensor] = {}
-            for branches in fusion.passes:
-                fusion.enter(branches)
-                batch = torch.cat([source if b == "source" else current for b in branches])
-                text = torch.cat([plan.text[branch] for branch in branches])
-                output = editor.predict(batch, timestep, text).float()
-                predicted |= zip(branches, output.split(1), strict=True)
-            guided = predicted["edit"]
-            if fusion.guided:
-                unconditional = predicted["unconditional"]
-                guided = unconditional + guidance * (guided - unconditional)
+            guided = predict_guided(
+                editor, plan, fusion, trajectory.before(step), current, timestep
+            )
             current = plan.scheduler.step(
                 guided, timestep, current, eta=settings.eta, generator=generator
             ).prev_sample
@@ -291,6 +276,37 @@ def denoise(
             if progress:
                 progress("denoise", step + 1 - plan.first_step, steps - plan.first_step)
     return current
+
+
+def make_fusion(editor: Editor, plan: Plan, inversion: Inversion, masks: Masks) -> Fusion:
+    """The fusion that a plan asks for, at its first step."""
+    settings = plan.settings
+    return Fusion(
+        settings.fusion,
+        plan.request.steps,
+        masks.to(editor.device),
+        plan.tokens,
+        store=inversion.features if settings.features == "store" else None,
+        guided=plan.request.guidance != 1,
+        backend=settings.backend,
+    )
+
+
+def predict_guided(
+    editor: Editor, plan: Plan, fusion: Fusion, source: Tensor, current: Tensor, timestep: int
+) -> Tensor:
+    """The backbone's guided output for the edit, `(1, C, F, h, w)`, fused with the source's."""
+    predicted: dict[str, Tensor] = {}
+    for branches in fusion.passes:
+        fusion.enter(branches)
+        batch = torch.cat([source if branch == "source" else current for branch in branches])
+        text = torch.cat([plan.text[branch] for branch in branches])
+        output = editor.predict(batch, timestep, text).float()
+        predicted |= zip(branches, output.split(1), strict=True)
+    if not fusion.guided:
+        return predicted["edit"]
+    unconditional = predicted["unconditional"]
+    return unconditional + plan.request.guidance * (predicted["edit"] - unconditional)
 
 
 def _blend_latents(current: Tensor, source: Tensor, mask: Tensor, settings: Settings) -> Tensor:
@@ -444,7 +460,8 @@ class _Stages:
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
         started = time.perf_counter()
-        yield
+        with record_function(f"freemask.{stage}"):
+            yield
         seconds = time.perf_counter() - started
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
         if stage in ("mask", "decode"):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from freemask import sprites
 from freemask.config import WindowSettings, load_settings
-from freemask.editors import Editor
+from freemask.editors import Editor, load_editor
 from freemask.pipeline import edit
 from freemask.types import EditRequest, InputError, Masks, Video
 from freemask.windows import Joint, Window, own_frames, ramp, split
@@ -127,3 +127,27 @@ def test_the_backbone_never_sees_more_than_a_window(
     monkeypatch.setattr(editor, "predict", watched)
     edit(editor, long_clip, in_windows(5))
     assert max(seen) == 5
+
+
+@pytest.mark.slow
+def test_seams_flicker_hardly_more_than_the_rest() -> None:
+    """On 64 frames, against the motion of the right answer."""
+    editor = load_editor("zeroscope", device="cpu")
+    ratios = []
+    for seed, target in ((600_000, "panda"), (600_001, "fox")):
+        scene = sprites.sample_scene(
+            seed, "heldout", frames=64, size=(64, 64), colour=None, style=None
+        )
+        clip, answer = scene.render(), scene.counterfactual(object=target).render()
+        request = EditRequest(clip.caption, answer.caption, words=(scene.object, target), steps=10)
+        result = edit(editor, clip.video, request)
+        moved, right = (
+            np.diff(v.frames.astype(float), axis=0) for v in (result.video, answer.video)
+        )
+        flicker = np.abs(moved - right).mean(axis=(1, 2, 3))
+        seam = np.zeros(63, bool)  # between frames n and n + 1
+        for window in split(64, result.settings.window)[1:]:
+            seam[window.start - 1 : window.start + window.shared] = True
+        assert 0 < seam.sum() < 63
+        ratios.append(flicker[seam].mean() / flicker[~seam].mean())
+    assert max(ratios) <= 1.2, ratios

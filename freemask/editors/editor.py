@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from freemask.attention import Attend, find_sites, hooked
 from freemask.editors import checkpoints
@@ -166,6 +167,7 @@ class Editor(ABC):
         states: Tensor = self.text_encoder(ids.to(where)).last_hidden_state
         return states.to(self.device)
 
+    @record_function("freemask.vae.encode")
     @torch.no_grad()
     def encode(self, video: Video) -> Tensor:
         """A clip as latents `(1, C, F, h, w)`: the posterior's mean, scaled for the backbone."""
@@ -179,6 +181,7 @@ class Editor(ABC):
         latents = torch.cat(means) * self.vae.config.scaling_factor
         return rearrange(latents, "f c h w -> 1 c f h w")
 
+    @record_function("freemask.vae.decode")
     @torch.no_grad()
     def decode(self, latents: Tensor, fps: float) -> Video:
         """Latents `(1, C, F, h, w)` as a clip."""

@@ -3,7 +3,7 @@
 The rows of a sequence come sorted by mask class (`MaskPlan`). Each class is gathered, sent to the
 attention that it needs, and scattered to its place; no map exists. Sequences whose classes have
 nearly the same sizes go together, the others one by one, so that padding stays below MAX_WASTE.
-Short sequences (temporal attention: thousands of pixels, a few frames) go whole instead.
+Sequences of little work (temporal attention: thousands of pixels, a few frames) go whole instead.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
-SHORT_SEQUENCE = 64  # rows; of many as short, a call each costs more than the rows it saves
+LITTLE_WORK = 1 << 23  # FLOP of a sequence; below it, a call costs more than the rows it saves
 GROUP = 8  # rows; see `_round_up`
 LARGER_BLOCKS = (192, 768)  # rows from which fused attention takes them in larger, cheaper blocks
 MAX_WASTE = 1 / 16  # of all rows: what batching sequences of uneven coverage may compute in vain
@@ -78,7 +78,7 @@ def blended_attention(
     kept = None if v_kept is None else Branch(q, k, v_kept, frame_table, scale)
     weights = mask.to(torch.float64 if q.dtype == torch.float64 else torch.float32)
     out, order = empty_output(q), order.long()
-    if q.shape[2] <= min(SHORT_SEQUENCE, q.shape[0]):
+    if 4 * q[0].numel() * k.shape[2] < LITTLE_WORK:
         _blend_sequences(edit, source, kept, weights, counts, out)
     else:
         for part in _even_parts(q, counts, frame_table):

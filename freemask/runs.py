@@ -29,7 +29,7 @@ from freemask.editors.editor import Editor
 from freemask.files import write_whole
 from freemask.jobs import Job
 from freemask.plan import codebook_for
-from freemask.result import check_writable
+from freemask.result import FILES, check_writable
 from freemask.types import InputError
 
 DONE, SKIPPED, FAILED = "done", "skipped", "failed"
@@ -110,8 +110,9 @@ class RunFolder:
                 ) from None
             try:
                 write_whole(holder, f"process {os.getpid()} on {socket.gethostname()}".encode())
-                for left in self.out.glob(".*-*"):
-                    shutil.rmtree(left, ignore_errors=True)
+                for left in self.out.glob(".*-*/"):
+                    if {path.name for path in left.iterdir()} <= set(FILES):
+                        shutil.rmtree(left)
                 for records in self.private.glob("rank-*.jsonl"):
                     records.unlink()
                 yield

@@ -62,8 +62,9 @@ class Tool:
         command += [f"checkpoint={self.checkpoint}", f"out={self.out}", "trainer.accelerator=cpu"]
         return [*command, *overrides]
 
-    def start(self, *overrides: str) -> subprocess.Popen[str]:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    def start(self, *overrides: str, threads: str | None = "1") -> subprocess.Popen[str]:
+        environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+        environment |= {"OMP_NUM_THREADS": threads} if threads else {}
         return subprocess.Popen(
             [sys.executable, *self.command(*overrides)],
             stdout=subprocess.PIPE,
@@ -74,9 +75,9 @@ class Tool:
             start_new_session=True,
         )
 
-    def run(self, *overrides: str) -> tuple[int, str]:
+    def run(self, *overrides: str, threads: str | None = "1") -> tuple[int, str]:
         """The exit code and everything that was printed."""
-        process = self.start(*overrides)
+        process = self.start(*overrides, threads=threads)
         printed, _ = process.communicate(timeout=300)
         return process.returncode, printed
 
@@ -164,6 +165,19 @@ def test_more_devices_than_jobs_or_fewer_every_job_once(tool: Tool) -> None:
     assert "3 of 3 jobs done" in printed
     assert printed.count("skipped") == 1
     assert len({fingerprint_media(tool.out / name) for name in tool.done()}) == 1
+
+
+def test_one_device_and_two_give_the_same_bytes(folder: Path, checkpoint: Path) -> None:
+    found = []
+    for devices in (1, 2):
+        tool = Tool(folder, checkpoint, f"out-{devices}")
+        tool.list(
+            [{"id": f"{n}", "seed": n, "target": f"a {w}"} for n, w in enumerate(("red", "panda"))]
+        )
+        code, printed = tool.run(f"trainer.devices={devices}", threads=None)
+        assert code == 0, printed
+        found.append([fingerprint(tool.out / name) for name in tool.done()])
+    assert found[0] == found[1]
 
 
 def fingerprint_media(folder: Path) -> bytes:

@@ -60,8 +60,12 @@ def test_a_run_removes_what_a_killed_one_left_half_made(tmp_path: Path) -> None:
     left = tmp_path / ".one-x7z"
     left.mkdir()
     (left / "edited.mp4").write_text("half")
+    precious = tmp_path / ".my-notes"
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("years")
     with RunFolder(tmp_path).held():
         assert not left.exists()
+        assert precious.exists()
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:

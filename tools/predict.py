@@ -174,12 +174,12 @@ def main() -> int:
         config = merge(PredictConfig, values, parse_overrides(options.overrides))
         outcomes = run(config, retry_failed=options.retry_failed)
     except InputError as error:
-        return _end(f"predict: {error}", 2)
+        return _end(str(error), 2)
     except Stopped:
-        return _end("predict: told to stop; the same command goes on from here", STOPPED)
+        return _end("told to stop; the same command goes on from here", STOPPED)
     except Exception as error:
         Path("predict-error.txt").write_text(traceback.format_exc())
-        return _end(f"predict: ended by {type(error).__name__}: {error}; predict-error.txt", 2)
+        return _end(f"ended by {type(error).__name__}: {error}; predict-error.txt", 2)
     if not outcomes:
         return 0
     failed = sum(outcome.status == FAILED for outcome in outcomes)
@@ -189,8 +189,8 @@ def main() -> int:
 
 
 def _end(message: str, code: int) -> int:
-    if _first():
-        print(message, file=sys.stderr)  # noqa: T201
+    where = "" if _first() else f" (rank {rank_zero_only.rank})"
+    print(f"predict{where}: {message}", file=sys.stderr)  # noqa: T201
     return code
 
 

@@ -166,7 +166,8 @@ class FreeMaskModule(L.LightningModule):
             self.run.check(job)
             return self._edit(batch, mark)
         except Exception as error:
-            failed = Outcome(job.id, FAILED, f"{error}" or type(error).__name__)
+            reason = " ".join(str(error).split()) or type(error).__name__
+            failed = Outcome(job.id, FAILED, reason)
             return Prediction(job, mark, failed, trace=traceback.format_exc())
 
     def _edit(self, work: Work, mark: str) -> Prediction:

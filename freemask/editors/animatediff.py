@@ -6,12 +6,11 @@ Motion modules hold temporal transformers, two temporal sites each, behind every
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from freemask.editors.checkpoints import SPATIAL, Checkpoint
+from freemask.editors.checkpoints import SPATIAL, WEIGHTS, Checkpoint, resolve
 from freemask.editors.editor import Editor
 from freemask.types import InputError
 
@@ -20,7 +19,7 @@ MOTION = "UNetMotionModel"
 
 @dataclass
 class AnimateDiffOptions:
-    """motion_adapter: the folder of an adapter, where the checkpoint is plain Stable Diffusion;
+    """motion_adapter: an adapter's folder or hub id, where the checkpoint is plain Stable Diffusion;
     None takes the checkpoint's own `motion_adapter` folder.
     """
 
@@ -45,11 +44,13 @@ class AnimateDiff(Editor):
                 raise InputError(f"{folder} has motion modules already; give no motion_adapter")
             unet: nn.Module = checkpoint.model(UNetMotionModel)
             return unet
-        adapter_folder = Path(given).expanduser().resolve() if given else folder / "motion_adapter"
-        if not adapter_folder.is_dir():
+        adapter_folder = folder / "motion_adapter"
+        if given:
+            adapter_folder = resolve(given, ("config.json", *WEIGHTS)).resolve()
+        elif not adapter_folder.is_dir():
             raise InputError(
-                f"{folder} is Stable Diffusion without a motion adapter, and {adapter_folder} is "
-                "no folder; give one: --option motion_adapter=FOLDER"
+                f"{folder} is Stable Diffusion without a motion adapter; "
+                "give one: --option motion_adapter=FOLDER_OR_HUB_ID"
             )
         spatial = checkpoint.model(UNet2DConditionModel)
         beside = type(checkpoint)(adapter_folder.parent, checkpoint.dtype)

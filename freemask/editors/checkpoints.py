@@ -15,14 +15,15 @@ from freemask.types import InputError
 
 SPATIAL = "UNet2DConditionModel"  # Stable Diffusion's UNet
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+FILES = (*(f"{part}/*" for part in PARTS), "model_index.json")
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 VOCABULARIES = ("tokenizer.json", "vocab.json")  # a tokenizer without either knows no word
 
 
-def resolve(checkpoint: str | Path) -> Path:
+def resolve(checkpoint: str | Path, files: Sequence[str] = FILES) -> Path:
     """The folder of a checkpoint: a path, or the id of a hub snapshot, which is then fetched.
 
-    Raises `InputError` for a path that does not exist and an id that cannot be fetched.
+    files: patterns of those that are needed. Raises `InputError` for a path that does not exist and an id that cannot be fetched.
     """
     folder = Path(checkpoint).expanduser()
     if folder.is_dir():
@@ -32,8 +33,7 @@ def resolve(checkpoint: str | Path) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        patterns = [f"{part}/*" for part in PARTS] + ["model_index.json"]
-        return Path(snapshot_download(str(checkpoint), allow_patterns=patterns))
+        return Path(snapshot_download(str(checkpoint), allow_patterns=list(files)))
     except Exception as error:  # network and hub errors share no base class
         reason = str(error).splitlines()[0]
         raise InputError(

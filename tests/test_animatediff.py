@@ -52,5 +52,5 @@ def test_stable_diffusion_alone_is_not_enough(sd_checkpoint: Path) -> None:
     with pytest.raises(InputError, match="without a motion adapter"):
         load_editor("animatediff", checkpoint=sd_checkpoint, device="cpu")
     nowhere = {"motion_adapter": "./nowhere"}
-    with pytest.raises(InputError, match="'./nowhere' is neither a folder nor a hub id"):
+    with pytest.raises(InputError, match=r"'./nowhere' is neither a folder nor a hub id"):
         load_editor("animatediff", checkpoint=sd_checkpoint, device="cpu", options=nowhere)

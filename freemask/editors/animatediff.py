@@ -19,7 +19,7 @@ MOTION = "UNetMotionModel"
 
 @dataclass
 class AnimateDiffOptions:
-    """motion_adapter: an adapter's folder or hub id, where the checkpoint is plain Stable Diffusion;
+    """motion_adapter: an adapter's folder or hub id, if the checkpoint is plain Stable Diffusion;
     None takes the checkpoint's own `motion_adapter` folder.
     """
 

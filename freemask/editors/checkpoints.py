@@ -23,7 +23,8 @@ VOCABULARIES = ("tokenizer.json", "vocab.json")  # a tokenizer without either kn
 def resolve(checkpoint: str | Path, files: Sequence[str] = FILES) -> Path:
     """The folder of a checkpoint: a path, or the id of a hub snapshot, which is then fetched.
 
-    files: patterns of those that are needed. Raises `InputError` for a path that does not exist and an id that cannot be fetched.
+    files: patterns of those that are needed. Raises `InputError` for a path that does not exist
+    and an id that cannot be fetched.
     """
     folder = Path(checkpoint).expanduser()
     if folder.is_dir():

@@ -16,7 +16,7 @@ ORDER = (  # a module imports only from modules named before it
     "types files parts kernels memory config video prompts sprites datasets motion cases metrics "
     "embeddings perceptual attention inversion fusion capture masks windows mmc pictures "
     "editors footprint plan result pipeline profiling cache inspection calibration recognition "
-    "jobs economy runs wall benchmark tables report evaluation demo modules cli __init__"
+    "jobs economy runs wall benchmark tables report evaluation demo modules arguments cli __init__"
 ).split()
 ALONE = ("types", "kernels")  # import nothing of freemask outside themselves
 ONLY_IN = {"triton": ["kernels"], "lightning": ["modules", "tools"]}

@@ -12,7 +12,8 @@ import sys
 
 import lightning as L
 
-from freemask.cli import add_calibration, calibration_request, warn
+from freemask.arguments import add_calibration
+from freemask.cli import calibration_request, warn
 from freemask.modules.calibrate import CalibrationModule
 from freemask.types import InputError
 

@@ -6,16 +6,16 @@ For a clip with ground truth `Y`, cross site `l`, inversion entry at timestep `t
     LMMC(l) = mean_t MMC(l, t)        TMMC(t) = mean_l MMC(l, t)
 
 with mIoU over the two classes (FreeMask, arXiv 2409.20500). The data choose the threshold, and
-whether maps are max-pooled. A `Codebook` keeps the table and `select` takes the cells that it
-trusts. Steps are kept as timesteps, so that a codebook measured
-with 50 steps serves any other number: the nearest timestep is taken.
+whether maps are max-pooled. A `Codebook` keeps the table, from which `selection` takes cells.
+Steps are kept as timesteps, so that a codebook measured with 50 steps serves any other number: the
+nearest timestep is taken.
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from freemask.config import MaskSettings
-from freemask.masks import Cell, CellsByStep, Selection, heat
+from freemask.masks import heat
 from freemask.types import InputError, Site, WordMaps
 
-ENTRIES = 12  # steps of a run, evenly spread, that adaptive masks choose from
 BINS = 40  # thresholds are i / BINS
-UNMEASURED = (0.3, True)  # threshold (0.3 to 0.4) and max-pooling as released
 
 
 @dataclass(frozen=True)
@@ -252,124 +249,3 @@ def clip_cost(maps: Tensor, truth: Tensor, *, max_pool: bool = False) -> np.ndar
         for right in (true_edit, true_keep)
     )
     return (1 - (edit + keep) / 2).mean(1).T.numpy()
-
-
-def select(
-    codebook: Codebook | None,
-    settings: MaskSettings,
-    sites: Sequence[Site],
-    timesteps: Sequence[int],
-) -> Selection:
-    """The cells that a policy takes.
-
-    timesteps: those of the inversion, ascending. Without a codebook only the naive policy works.
-    Raises `InputError` when a codebook is needed and absent or foreign, or a site is unknown.
-    """
-    cross = {site.name: site for site in sites if site.kind == "cross"}
-    steps = len(timesteps)
-
-    def selection(cells: CellsByStep, origin: str, **more: Any) -> Selection:
-        threshold, max_pool = UNMEASURED
-        if codebook and settings.sites != "released":
-            threshold, max_pool = codebook.threshold, codebook.max_pool
-        threshold = settings.threshold or threshold
-        max_pool = max_pool if settings.max_pool is None else settings.max_pool
-        return Selection(cells, threshold, max_pool, origin, **more)
-
-    if settings.policy == "naive":
-        cells = tuple((site, entry) for site in cross.values() for entry in range(steps))
-        return selection((cells,), "mean of all sites and steps")
-    if settings.sites == "released":
-        chosen = released_sites(cross.values())
-        early = (steps // 5,)  # entry 10 of 50
-        entries = _every_step(timesteps) if settings.policy == "time_aware" else early
-        origin = f"{settings.policy}, as released: {', '.join(site.name for site in chosen)}"
-        return selection(_cells(chosen, entries), origin)
-    if codebook is None:
-        raise InputError(
-            "this checkpoint has no codebook; write one with `freemask calibrate`, or choose "
-            "method=released (unmeasured) or mask.policy=naive, which need none"
-        )
-    codebook.check(sites)
-
-    def cells_of(chosen: Sequence[Site]) -> CellsByStep:
-        if settings.policy == "adaptive":
-            return (_trusted(codebook, settings.margin, chosen, timesteps),)
-        if settings.policy == "best":
-            return (tuple((site, _best_entry(codebook, site, timesteps)) for site in chosen),)
-        return _cells(chosen, _entries(codebook, settings, timesteps))
-
-    chosen = _chosen_sites(codebook, settings, cross)
-    by_resolution = {}
-    if settings.sites == "best_per_resolution":
-        by_resolution = {
-            site.resolution: cells_of([site])
-            for site in reversed([cross[name] for name in codebook.ranked_sites()])
-        }
-    by_step = cells_of(chosen)
-    named = [site.name for site in chosen]
-    if settings.policy == "adaptive":
-        named = [f"{len(by_step[0])} cells of {', '.join(named)}, by their agreement"]
-    elif len(by_step) == 1:
-        named = [f"{site.name} at t = {timesteps[entry]}" for site, entry in by_step[0]]
-    return selection(
-        by_step,
-        f"{settings.policy}: {', '.join(named)}",
-        by_resolution=by_resolution,
-        by_agreement=settings.policy == "adaptive",
-    )
-
-
-def released_sites(cross: Iterable[Site]) -> list[Site]:
-    """The cross sites that the releases take on every backbone, unmeasured: those of the down and
-    up blocks at the second-coarsest resolution, 16x16 for clips of 512x512 pixels."""
-    ordered = list(cross)
-    levels = sorted({site.resolution for site in ordered})
-    blocks = [s for s in ordered if s.name.startswith(("down_blocks", "up_blocks"))]
-    return [site for site in blocks if site.resolution == levels[:2][-1]]
-
-
-def _cells(sites: Sequence[Site], entries: Sequence[int]) -> CellsByStep:
-    return tuple(tuple((site, entry) for site in sites) for entry in entries)
-
-
-def _chosen_sites(codebook: Codebook, settings: MaskSettings, cross: dict[str, Site]) -> list[Site]:
-    if settings.sites == "explicit":
-        unknown = [name for name in settings.explicit if name not in cross]
-        if unknown or not settings.explicit:
-            raise InputError(
-                f"mask.explicit names {unknown or 'no sites'}; cross sites: {', '.join(cross)}"
-            )
-        return [cross[name] for name in settings.explicit]
-    count = settings.top_k if settings.sites == "mean_of" else 1
-    return [cross[name] for name in codebook.ranked_sites()[:count]]
-
-
-def _every_step(timesteps: Sequence[int]) -> tuple[int, ...]:
-    """For each step of the edit the inversion entry of its timestep."""
-    return tuple(reversed(range(len(timesteps))))
-
-
-def _trusted(
-    codebook: Codebook, margin: float, sites: Sequence[Site], timesteps: Sequence[int]
-) -> tuple[Cell, ...]:
-    """Cells of some sites, ENTRIES of the run's steps, that cost at most `margin` over the best."""
-    entries = range(0, len(timesteps), max(1, len(timesteps) // ENTRIES))
-    costs = {(s, entry): codebook.cost(s, timesteps[entry]) for s in sites for entry in entries}
-    least = min(costs.values())
-    return tuple(cell for cell, cost in costs.items() if cost <= least + margin)
-
-
-def _best_entry(codebook: Codebook, site: Site, timesteps: Sequence[int]) -> int:
-    """The inversion entry at which a site costs least."""
-    return int(np.argmin([codebook.cost(site, timestep) for timestep in timesteps]))
-
-
-def _entries(
-    codebook: Codebook, settings: MaskSettings, timesteps: Sequence[int]
-) -> tuple[int, ...]:
-    """Inversion entries: the best one, or for `time_aware` that of each step of the edit."""
-    if settings.policy == "time_aware":
-        return _every_step(timesteps)
-    distance = [abs(t - codebook.best_timestep) for t in timesteps]
-    return (int(np.argmin(distance)),)

@@ -20,6 +20,7 @@ from freemask.config import Settings, load_settings
 from freemask.editors.editor import Editor
 from freemask.inversion import make_scheduler
 from freemask.kernels import TokenEdit
+from freemask.selection import select
 from freemask.types import EditRequest, InputError, Inversion, Masks, Site, Video
 
 
@@ -170,4 +171,4 @@ def _selection(
     editor: Editor, settings: Settings, sites: tuple[Site, ...], scheduler: DDIMScheduler
 ) -> mask_making.Selection:
     timesteps = scheduler.timesteps.flip(0).tolist()
-    return mmc.select(codebook_for(editor, settings), settings.mask, sites, timesteps)
+    return select(codebook_for(editor, settings), settings.mask, sites, timesteps)

@@ -281,10 +281,11 @@ def denoise(
 def make_fusion(editor: Editor, plan: Plan, inversion: Inversion, masks: Masks) -> Fusion:
     """The fusion that a plan asks for, at its first step."""
     settings = plan.settings
+    margin = round(settings.fusion.margin * min(masks.values.shape[-2:]))
     return Fusion(
         settings.fusion,
         plan.request.steps,
-        masks.to(editor.device),
+        mask_making.grow(masks, margin).to(editor.device),
         plan.tokens,
         store=inversion.features if settings.features == "store" else None,
         guided=plan.request.guidance != 1,

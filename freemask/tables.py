@@ -70,18 +70,29 @@ def differences(
 
 
 def table(summary: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    """The summary as Markdown, one table per task."""
+    """The summary as Markdown, one table per task, of the columns that hold anything."""
     lines = []
     for task, by_method in summary.items():
-        lines += ["", f"### {task}", "", _line(["method", *(h for h, _ in COLUMNS.values())])]
-        lines.append(_line(["---"] * (len(COLUMNS) + 1)))
+        columns = _measured(by_method.values())
+        lines += ["", f"### {task}", "", *_head("method", columns)]
         for method, figures in by_method.items():
             cells = [
-                form.format(figures[c]) if c in figures and math.isfinite(figures[c]) else ""
-                for c, (_, form) in COLUMNS.items()
+                COLUMNS[c][1].format(figures[c]) if math.isfinite(figures.get(c, math.inf)) else ""
+                for c in columns
             ]
             lines.append(_line([method, *cells]))
     return "\n".join(lines[1:]) + "\n"
+
+
+def _measured(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The columns that some row has."""
+    present = {column for row in rows for column in row}
+    return [column for column in COLUMNS if column in present]
+
+
+def _head(first: str, columns: Sequence[str]) -> list[str]:
+    headings = [first, *(COLUMNS[column][0] for column in columns)]
+    return [_line(headings), _line(["---"] * len(headings))]
 
 
 def interval(column: str, values: tuple[float, float, float]) -> str:
@@ -98,11 +109,11 @@ def difference_table(
     for task, by_label in compared.items():
         if not by_label:
             continue
+        columns = _measured(by_label.values())
         lines += ["", f"### {task}: paired differences, 95% bootstrap intervals", ""]
-        lines.append(_line(["on the same clips", *(h for h, _ in COLUMNS.values())]))
-        lines.append(_line(["---"] * (len(COLUMNS) + 1)))
+        lines += _head("on the same clips", columns)
         for label, figures in by_label.items():
-            cells = [interval(c, figures[c]) if c in figures else "" for c in COLUMNS]
+            cells = [interval(c, figures[c]) if c in figures else "" for c in columns]
             lines.append(_line([label, *cells]))
     return "\n".join(lines) + "\n" if lines else ""
 

@@ -115,6 +115,8 @@ def test_methods_run_on_the_same_clips_and_fill_the_table(editor: Editor) -> Non
     table = tables.table(summary)
     assert table.startswith("### shape")
     assert [line.split("|")[1].strip() for line in table.splitlines()[4:]] == methods
+    assert "flicker outside" in table
+    assert "LPIPS" not in table  # nobody measured it
 
 
 def test_the_best_map_in_hindsight_is_measured_once_for_all_masks(

@@ -65,8 +65,6 @@ class FusionSettings:
     invert_temporal: use 1 - M* for temporal attention, as the release does for shape edits.
     latent_blend: window in which latents outside M* are put back to the source's.
     pixel_blend: outside M* keep the source's own pixels, not the VAE's picture of them.
-    margin: attention and latents are edited this far beyond M*, as a fraction of the frame's
-        shorter side, so that cells at its edge become the edit's altogether; pixels are not.
     feather: with `pixel_blend`, how far inside the edge of M* the edit fades in, as a fraction of
         the frame's shorter side.
     alignment: "auto", "replace" or "refine".
@@ -83,7 +81,6 @@ class FusionSettings:
     invert_temporal: bool = False
     latent_blend: list[float] = field(default_factory=lambda: [0.2, 0.8])
     pixel_blend: bool = False
-    margin: float = 0.0
     feather: float = 0.015
     alignment: str = "auto"
     max_rows: int | None = None
@@ -274,12 +271,7 @@ def check(settings: Settings) -> None:
             f"window.frames is {window.frames}, window.overlap {window.overlap} and window.anchors "
             f"{window.anchors}; frames must exceed the others together, overlap be 1 or more"
         )
-    fractions = {
-        "mask.dilate": settings.mask.dilate,
-        "fusion.margin": fusion.margin,
-        "fusion.feather": fusion.feather,
-    }
-    for key, value in fractions.items():
+    for key, value in (("mask.dilate", settings.mask.dilate), ("fusion.feather", fusion.feather)):
         if not 0 <= value <= 1:
             raise InputError(f"{key} is {value}; it is a fraction of the frame, from 0 to 1")
 

@@ -11,7 +11,7 @@ shows (a cloud, say) is left out. Mask 1 = edit.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -139,19 +139,6 @@ def dilate(mask: Tensor, pixels: int) -> Tensor:
     offsets = torch.arange(-pixels, pixels + 1)
     disc = (offsets[:, None] ** 2 + offsets**2 < (pixels + 0.5) ** 2).to(mask)
     return (F.conv2d(mask[:, None], disc[None, None], padding=pixels)[:, 0] >= 0.5).to(mask)
-
-
-def grow(masks: Masks, pixels: int) -> Masks:
-    """The same masks, in [0, 1], wider by `pixels` on all sides: each pixel takes the most of its
-    neighbourhood."""
-    if pixels == 0:
-        return masks
-
-    def widest(values: Tensor) -> Tensor:
-        return F.max_pool2d(values, 2 * pixels + 1, stride=1, padding=pixels)
-
-    by_resolution = {size: widest(values) for size, values in masks.by_resolution.items()}
-    return replace(masks, values=widest(masks.values), by_resolution=by_resolution)
 
 
 def blend_pixels(edited: Video, source: Video, mask: Tensor, *, feather: int) -> Video:

@@ -281,11 +281,10 @@ def denoise(
 def make_fusion(editor: Editor, plan: Plan, inversion: Inversion, masks: Masks) -> Fusion:
     """The fusion that a plan asks for, at its first step."""
     settings = plan.settings
-    margin = round(settings.fusion.margin * min(masks.values.shape[-2:]))
     return Fusion(
         settings.fusion,
         plan.request.steps,
-        mask_making.grow(masks, margin).to(editor.device),
+        masks.to(editor.device),
         plan.tokens,
         store=inversion.features if settings.features == "store" else None,
         guided=plan.request.guidance != 1,

@@ -16,7 +16,6 @@ from freemask.masks import (
     Selection,
     agreement,
     dilate,
-    grow,
     heat,
     make_masks,
     user_masks,
@@ -224,17 +223,3 @@ def test_a_users_mask_outside_zero_and_one_is_refused(value: float) -> None:
     mask[1, 2, 3] = value
     with pytest.raises(InputError, match=r"\[0, 1\]: 1 where to edit"):
         user_masks(mask, 3, SIZE)
-
-
-def test_grown_masks_take_the_most_of_their_neighbourhood() -> None:
-    mask = torch.zeros(1, 2, 5, 7)
-    mask[0, 0, 2, 3], mask[0, 0, 2, 4] = 0.5, 1.0
-    masks = Masks(mask, "by hand", {(5, 7): mask})
-    grown = grow(masks, 1)
-    expected = torch.zeros(5, 7)
-    expected[1:4, 2:5] = 0.5
-    expected[1:4, 3:6] = 1.0
-    assert torch.equal(grown.values[0, 0], expected)
-    assert torch.equal(grown.by_resolution[5, 7][0, 0], expected)
-    assert bool((grown.values[0, 1] == 0).all())
-    assert grow(masks, 0) is masks

@@ -31,7 +31,7 @@ from freemask.capture import Capture, Maps, Probe
 from freemask.editors.editor import Editor
 from freemask.files import write_whole
 from freemask.inversion import Look
-from freemask.pipeline import feature_store, read_again, run_inversion
+from freemask.pipeline import invert_for, read_again
 from freemask.plan import Plan
 from freemask.types import Inversion, Progress, Site, Trajectory, Video, WordMaps
 
@@ -114,17 +114,9 @@ class InversionCache:
         probes: Probes,
         progress: Progress | None,
     ) -> tuple[Trajectory, dict[str, WordMaps]]:
-        capture = Capture(probes, video.num_frames, backend=plan.settings.backend)
         journal = _Journal(self._path(key, ".parts"), plan.sites, probes, editor.device)
-        inversion = run_inversion(
-            editor,
-            video,
-            plan.request.source,
-            plan.sites,
-            plan.scheduler,
-            capture,
-            journal=journal,
-            progress=progress,
+        inversion = invert_for(
+            editor, video, plan, probes=probes, journal=journal, progress=progress
         )
         maps = dict(inversion.word_maps)
         if self._save(key, inversion.trajectory, maps):
@@ -143,17 +135,7 @@ class InversionCache:
         name = (key, repr(plan.settings.fusion), plan.first_step, sorted(probes))
         if self._held is None or self._held[0] != name:
             self._held = None  # its memory goes before the next one's comes
-            store = feature_store(plan)
-            capture = Capture(probes, video.num_frames, store=store, backend=plan.settings.backend)
-            inversion = run_inversion(
-                editor,
-                video,
-                plan.request.source,
-                plan.sites,
-                plan.scheduler,
-                capture,
-                progress=progress,
-            )
+            inversion = invert_for(editor, video, plan, probes=probes, progress=progress)
             self._held = (name, inversion)
         held = self._held[1]
         return _as_planned(plan, held.trajectory, held.word_maps, held.features)

@@ -1,8 +1,8 @@
 """Doing the same edit with less memory, when there was not enough of it.
 
 Measures are taken one by one, in the order of MEASURES, and stay taken for the rest of the process.
-The edit stays the same, bit for bit on one device, but for the last measure: a VAE that works in
-tiles blends their borders.
+The edit stays the same to rounding, but for the last measure: a VAE that works in tiles blends
+their borders.
 """
 
 from __future__ import annotations

@@ -143,19 +143,7 @@ def invert(
     }
     sites = editor.sites(editor.latent_size(video.size))
     capture = Capture(probes, video.num_frames)
-    return run_inversion(editor, video, prompt, sites, scheduler, capture, progress=progress)
-
-
-def invert_for(
-    editor: Editor, video: Video, plan: Plan, *, progress: Progress | None = None
-) -> Inversion:
-    """The inversion that an edit needs: its word maps, and its features if they are stored."""
-    settings = plan.settings
-    store = feature_store(plan) if settings.features == "store" else None
-    capture = Capture(plan.probes, video.num_frames, store=store, backend=settings.backend)
-    return run_inversion(
-        editor, video, plan.request.source, plan.sites, plan.scheduler, capture, progress=progress
-    )
+    return _invert(editor, video, prompt, sites, scheduler, capture, progress=progress)
 
 
 class Journal(Protocol):
@@ -168,7 +156,37 @@ class Journal(Protocol):
         """Keep an entry."""
 
 
-def run_inversion(
+def invert_for(
+    editor: Editor,
+    video: Video,
+    plan: Plan,
+    *,
+    probes: Mapping[str, Probe] | None = None,
+    journal: Journal | None = None,
+    progress: Progress | None = None,
+) -> Inversion:
+    """The inversion that an edit needs: its word maps, and its features if they are stored.
+
+    probes: what to look for, by role, instead of the plan's own words. journal: where to keep how
+    far it is.
+    """
+    settings = plan.settings
+    store = _feature_store(plan) if settings.features == "store" else None
+    wanted = plan.probes if probes is None else probes
+    capture = Capture(wanted, video.num_frames, store=store, backend=settings.backend)
+    return _invert(
+        editor,
+        video,
+        plan.request.source,
+        plan.sites,
+        plan.scheduler,
+        capture,
+        journal=journal,
+        progress=progress,
+    )
+
+
+def _invert(
     editor: Editor,
     video: Video,
     prompt: str,
@@ -426,7 +444,7 @@ def describe(editor: Editor) -> dict[str, str]:
     }
 
 
-def feature_store(plan: Plan) -> FeatureStore:
+def _feature_store(plan: Plan) -> FeatureStore:
     """A store of just the queries and keys that the open windows will ask for."""
     fusion = Fusion(
         plan.settings.fusion, plan.request.steps, mask_making.whole_frame(1, (1, 1)), plan.tokens

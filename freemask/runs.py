@@ -97,29 +97,36 @@ class RunFolder:
 
         Raises `InputError` when another run is at work here or the folder cannot be written.
         """
+        lock, holder = FileLock(self.private / "lock"), self.private / "holder"
         try:
             self.private.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.private / "lock")
-            holder = self.private / "holder"
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                who = holder.read_text() if holder.exists() else "another process"
-                raise InputError(
-                    f"{self.out} is in use by {who}; wait for it, or choose another out"
-                ) from None
-            try:
-                write_whole(holder, f"process {os.getpid()} on {socket.gethostname()}".encode())
-                for left in self.out.glob(".*-*/"):
-                    if {path.name for path in left.iterdir()} <= set(FILES):
-                        shutil.rmtree(left)
-                for records in self.private.glob("rank-*.jsonl"):
-                    records.unlink()
-                yield
-            finally:
-                lock.release()
+            lock.acquire(timeout=0)
+        except Timeout:
+            who = holder.read_text() if holder.exists() else "another process"
+            raise InputError(
+                f"{self.out} is in use by {who}; wait for it, or choose another out"
+            ) from None
         except OSError as error:
-            raise InputError(f"cannot write to {self.out}: {error.strerror}") from None
+            raise self._unwritable(error) from None
+        try:
+            try:
+                self._tidy(holder)
+            except OSError as error:
+                raise self._unwritable(error) from None
+            yield
+        finally:
+            lock.release()
+
+    def _tidy(self, holder: Path) -> None:
+        write_whole(holder, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        for left in self.out.glob(".*-*/"):
+            if {path.name for path in left.iterdir()} <= set(FILES):
+                shutil.rmtree(left)
+        for records in self.private.glob("rank-*.jsonl"):
+            records.unlink()
+
+    def _unwritable(self, error: OSError) -> InputError:
+        return InputError(f"cannot write to {self.out}: {error.strerror}")
 
     def result(self, job: Job) -> Path:
         return self.out / job.id

@@ -77,6 +77,13 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
         pass
 
 
+def test_an_error_of_the_run_itself_is_not_taken_for_the_folders(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), RunFolder(tmp_path).held():
+        raise FileNotFoundError(2, "weights are missing")
+    with RunFolder(tmp_path).held():
+        pass  # and the folder is free again
+
+
 def test_failures_and_results_are_known_by_identity(tmp_path: Path, job: Job) -> None:
     run = RunFolder(tmp_path)
     run.write_failure(job, "abc", "no room\nfor it", "Traceback: ...")

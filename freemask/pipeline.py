@@ -88,18 +88,8 @@ def edit(
                 joint.enter(window)
                 part = None if mask is None else window.take(mask)
                 plan = prepare(editor, clip, request, part)
-            with stage("invert"):
-                inverted = inversion or invert_for(editor, clip, plan, progress=stage.tell)
-                if not isinstance(inverted, Inversion):
-                    inverted = inverted(clip, plan)
-            with stage("mask"):
-                masks = find_masks(clip, plan, inverted)
-                masks = joint.masks(masks) if joint else masks
-            with stage("denoise"):
-                latents = denoise(editor, plan, inverted, masks, joint=joint, progress=stage.tell)
-            with stage("decode"):
-                frames = decode(editor, clip, plan, masks, latents).frames
-            edited.append(frames[final])
+            result, masks, inverted = _edit_part(editor, clip, plan, inversion, joint, stage)
+            edited.append(result.frames[final])
             masked.append(masks.values[:, final])
             trajectory = None if joint else inverted.trajectory
     return EditResult(
@@ -113,6 +103,29 @@ def edit(
         peak_memory=memory.bytes,
         editor=describe(editor),
     )
+
+
+def _edit_part(
+    editor: Editor,
+    clip: Video,
+    plan: Plan,
+    inversion: Inversion | Callable[[Video, Plan], Inversion] | None,
+    joint: windows.Joint | None,
+    stage: _Stages,
+) -> tuple[Video, Masks, Inversion]:
+    """A clip or a window of one, from its frames to the edited ones."""
+    with stage("invert"):
+        inverted = inversion or invert_for(editor, clip, plan, progress=stage.tell)
+        if not isinstance(inverted, Inversion):
+            inverted = inverted(clip, plan)
+    with stage("mask"):
+        masks = find_masks(clip, plan, inverted)
+        masks = joint.masks(masks) if joint else masks
+    with stage("denoise"):
+        latents = denoise(editor, plan, inverted, masks, joint=joint, progress=stage.tell)
+    with stage("decode"):
+        edited = decode(editor, clip, plan, masks, latents)
+    return edited, masks, inverted
 
 
 def invert(

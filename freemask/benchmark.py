@@ -42,18 +42,22 @@ def _freemask(**mask: Any) -> Variant:
     return Variant(overrides={f"mask.{key}": value for key, value in mask.items()})
 
 
+PLAIN = {"average": "arithmetic", "refine": 0.0, "binarise": "threshold"}
 METHODS: dict[str, Variant] = {
     "reconstruct": Variant("ddim"),  # under the source prompt, unguided
     "ddim": Variant("ddim"),
     "fatezero": Variant("fatezero"),
     "released": Variant("released"),
-    # the preset but for the maps, and with what serves their mean best on sprites
-    "naive": _freemask(policy="naive", average="arithmetic", max_pool=True, threshold=0.8),
+    # the mean of all maps, with what serves it best on sprites
+    "naive": _freemask(policy="naive", words="both", max_pool=True, **PLAIN, threshold=0.85),
     # the layers, the threshold and the current step, as FateZero released them
     "fatezero_mask": _freemask(
-        sites="released", policy="time_aware", words="union", average="arithmetic", threshold=0.3
+        sites="released", policy="time_aware", words="union", **PLAIN, threshold=0.3
     ),
     "freemask": Variant(),
+    # what of it is the choice of maps alone, and what it does for the mean of all maps
+    "unrefined": _freemask(refine=0.0, words="both", top_k=2, binarise="threshold", threshold=0.35),
+    "naive_refined": _freemask(policy="naive", words="both", average="arithmetic"),
     "time_agnostic": _freemask(policy="time_agnostic", sites="best"),
     "time_aware": _freemask(policy="time_aware"),
     "best_per_resolution": _freemask(sites="best_per_resolution"),
@@ -99,7 +103,8 @@ def compare(case: Case, video: Video, answer: Answer) -> dict[str, float]:
     nearer, nearest: whether the edit looks more like the answer than like the source, and than
     like every other candidate, each on its best-matching path (`recognition`); the same `in_place`
     compares pixels of the edited region with the candidates exactly where they should be. Styles
-    have no path of their own. Decibels against the answer inside and outside the object.
+    have no path of their own. Decibels against the answer inside and outside the object, and over
+    the whole frame.
     """
     whole_frame = case.request.task == "style"
     inside = np.ones_like(case.object_mask) if whole_frame else case.object_mask
@@ -116,6 +121,7 @@ def compare(case: Case, video: Video, answer: Answer) -> dict[str, float]:
         "nearest_in_place": min(in_place, key=in_place.__getitem__) == answer.asked,
         "psnr_inside": metrics.psnr(video, right, where=inside),
         "psnr_outside": metrics.psnr(video, right, where=1 - case.object_mask),
+        "psnr_answer": metrics.psnr(video, right),
     }
 
 

@@ -34,12 +34,15 @@ class MaskSettings:
         sites and steps).
     sites: "best", "best_per_resolution", "mean_of" (the `top_k` best), "explicit", or "released":
         the fixed layers of the authors' and FateZero's releases, which need no codebook.
+    binarise: how M* is cut from the maps: at the "threshold", or "otsu", where the values of the
+        clip part best into two classes.
     threshold: on the map divided by its frame's maximum; None takes the codebook's.
     max_pool: maps by 3x3 before they are resized; None does as the codebook was measured.
     words: whose maps. "source": the source word's; "union": M* is where either word's own mask is
         (the paper's choice where the shape changes); "both": one mask of both words' maps together.
     average: of the chosen maps, "arithmetic" or "geometric" (where all of them agree).
-    dilate: grow the binary mask by this fraction of the frame's shorter side.
+    refine: radius of the filter that draws the mean of the maps to the edges of the picture
+        (`refinement`), as a fraction of the frame's shorter side; 0 leaves it as it is.
     """
 
     policy: str = "time_agnostic"
@@ -47,11 +50,12 @@ class MaskSettings:
     top_k: int = 3
     margin: float = 0.15
     explicit: list[str] = field(default_factory=list)
+    binarise: str = "threshold"
     threshold: float | None = None
     max_pool: bool | None = None
     words: str = "union"
     average: str = "arithmetic"
-    dilate: float = 0.0
+    refine: float = 0.0
 
 
 @dataclass
@@ -61,12 +65,15 @@ class FusionSettings:
     cross_replace: window, or per word with a `default`, in which tokens attend as the source's.
     self_replace, temporal_replace: windows of self and temporal attention.
     masked: the kinds of attention that M* gates; a kind not listed takes the source everywhere.
+    margin: how far beyond M* the edit reaches, in all that M* gates, as a fraction of the frame's
+        shorter side. M* ends where the object does; pixels and cells that hold a bit of it are
+        edited with it only by a margin.
     temporal_mode: "map" (rows of the attention) or "qk" (queries and keys mixed row by row).
     invert_temporal: use 1 - M* for temporal attention, as the release does for shape edits.
     latent_blend: window in which latents outside M* are put back to the source's.
     pixel_blend: outside M* keep the source's own pixels, not the VAE's picture of them.
-    feather: with `pixel_blend`, how far inside the edge of M* the edit fades in, as a fraction of
-        the frame's shorter side.
+    feather: with `pixel_blend`, how far inside the edge of all that it reaches the edit fades in,
+        as a fraction of the frame's shorter side.
     alignment: "auto", "replace" or "refine".
     max_rows: sites with more rows (latent pixels) take nothing from the source; None sets no limit.
     word_weight: factor on the attention to the target's edited word. reweight: the same for other
@@ -77,6 +84,7 @@ class FusionSettings:
     self_replace: list[float] = field(default_factory=lambda: [0.0, 0.3])
     temporal_replace: list[float] = field(default_factory=lambda: [0.0, 0.99])
     masked: list[str] = field(default_factory=lambda: ["cross", "self", "temporal", "latents"])
+    margin: float = 0.0
     temporal_mode: str = "map"
     invert_temporal: bool = False
     latent_blend: list[float] = field(default_factory=lambda: [0.2, 0.8])
@@ -131,6 +139,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "mask.policy": ("time_agnostic", "time_aware", "best", "adaptive", "naive"),
     "mask.words": ("source", "union", "both"),
     "mask.average": ("arithmetic", "geometric"),
+    "mask.binarise": ("threshold", "otsu"),
     "mask.sites": ("best", "best_per_resolution", "mean_of", "explicit", "released"),
     "fusion.temporal_mode": ("map", "qk"),
     "fusion.alignment": ("auto", "replace", "refine"),
@@ -271,7 +280,11 @@ def check(settings: Settings) -> None:
             f"window.frames is {window.frames}, window.overlap {window.overlap} and window.anchors "
             f"{window.anchors}; frames must exceed the others together, overlap be 1 or more"
         )
-    for key, value in (("mask.dilate", settings.mask.dilate), ("fusion.feather", fusion.feather)):
+    for key, value in (
+        ("mask.refine", settings.mask.refine),
+        ("fusion.margin", fusion.margin),
+        ("fusion.feather", fusion.feather),
+    ):
         if not 0 <= value <= 1:
             raise InputError(f"{key} is {value}; it is a fraction of the frame, from 0 to 1")
 
@@ -282,7 +295,7 @@ def _is_window(value: Any) -> bool:
 
 
 def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
-    """`["mask.dilate=0.05", ...]` as given on a command line, values in YAML."""
+    """`["fusion.margin=0.05", ...]` as given on a command line, values in YAML."""
     overrides: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")

@@ -1,15 +1,16 @@
-"""Word maps to the mask `M*`: which maps, resized, normalised, joined and cut at a threshold.
+"""Word maps to the mask `M*`: which maps, resized, joined, refined and cut at a threshold.
 
     heat = resize(max_pool(map)) / max per frame          in [0, 1], `(F, H, W)`
-    M*   = dilate(mean over the chosen cells of heat / max per frame >= threshold)
+    M*   = refined(mean over the chosen cells of heat / max per frame) >= level
 
 A cell is one cross site at one inversion entry; `mmc` says which cells to trust. The mean is the
 arithmetic one, or the geometric one, which stays low where any of the maps does: what only one map
-shows (a cloud, say) is left out. Mask 1 = edit.
+shows (a cloud, say) is left out. An edit reaches a margin beyond M* (`widened`). Mask 1 = edit.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -19,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from freemask.config import MaskSettings
+from freemask.refinement import GuidedFilter
 from freemask.types import InputError, Masks, Site, Video, WordMaps
 
 Cell = tuple[Site, int]  # a cross site and an inversion entry
@@ -26,6 +28,7 @@ CellsByStep = tuple[tuple[Cell, ...], ...]
 Resolution = tuple[int, int]
 ROLES = {"source": ("source",), "union": ("source", "target"), "both": ("source", "target")}
 DOUBT = 4  # power of the agreement by which adaptive masks weigh a map
+LEVELS = 256  # of the histogram by which heat is parted
 LEAST_HEAT = 1e-3  # below it a map counts as silent in a geometric mean, not as a veto
 
 
@@ -57,24 +60,38 @@ def heat(maps: Tensor, size: tuple[int, int], *, max_pool: bool) -> Tensor:
     if max_pool:
         flat = F.max_pool2d(flat, 3, stride=1, padding=1)
     flat = F.interpolate(flat, size=size, mode="bilinear", align_corners=False)
-    flat = flat / flat.amax((-2, -1), keepdim=True).clamp_min(1e-12)
-    return flat.reshape(*maps.shape[:-2], *size)
+    return at_most_one(flat).reshape(*maps.shape[:-2], *size)
+
+
+def at_most_one(heat: Tensor) -> Tensor:
+    """Heat `(..., H, W)` over the maximum of each frame."""
+    return heat / heat.amax((-2, -1), keepdim=True).clamp_min(1e-12)
 
 
 def make_masks(
     word_maps: Mapping[str, WordMaps],
     selection: Selection,
     settings: MaskSettings,
-    size: tuple[int, int],
+    video: Video,
 ) -> Masks:
-    """`M*` in pixels from the maps of the source word and, as `words` says, of the target word."""
+    """`M*` in pixels from the maps of the source word and, as `settings.words` says, of the target
+    word, of a clip `video`.
+    """
+    radius = round(settings.refine * min(video.size))
+    refine = GuidedFilter(video, radius) if radius else None
     roles = [word_maps[role] for role in ROLES[settings.words] if role in word_maps]
     groups = [[maps] for maps in roles] if settings.words == "union" else [roles]
 
+    def mask_of(group: Sequence[WordMaps], cells: Sequence[Cell]) -> Tensor:
+        heat = _mean_of(group, cells, selection, settings, video.size)
+        if refine:
+            heat = at_most_one(refine(heat))
+        level = otsu_level(heat) if settings.binarise == "otsu" else selection.threshold
+        return (heat >= level).float()
+
     def joined(cells_by_step: CellsByStep) -> Tensor:
         by_group = [
-            torch.stack([_mask(group, cells, selection, settings, size) for cells in cells_by_step])
-            for group in groups
+            torch.stack([mask_of(group, cells) for cells in cells_by_step]) for group in groups
         ]
         return torch.stack(by_group).amax(0)
 
@@ -85,14 +102,14 @@ def make_masks(
     )
 
 
-def _mask(
+def _mean_of(
     words: Sequence[WordMaps],
     cells: Sequence[Cell],
     selection: Selection,
     settings: MaskSettings,
     size: tuple[int, int],
 ) -> Tensor:
-    """One binary mask `(F, H, W)` from the maps of one or more words."""
+    """The mean heat `(F, H, W)` of the maps of one or more words."""
 
     def heats() -> Iterator[Tensor]:  # one after the other: naive takes all sites and steps
         for maps in words:
@@ -105,7 +122,7 @@ def _mask(
         mean = mean_heat(
             heats(), settings.average, lambda heat: agreement(heat >= threshold, consensus) ** DOUBT
         )
-    return dilate((mean >= threshold).float(), round(settings.dilate * min(size)))
+    return mean
 
 
 def mean_heat(
@@ -122,8 +139,21 @@ def mean_heat(
             heat.clamp_min(LEAST_HEAT).log() if average == "geometric" else heat
         )
         weight += share
-    mean = (total / weight).exp() if average == "geometric" else total
-    return mean / mean.amax((-2, -1), keepdim=True).clamp_min(1e-12)
+    return at_most_one((total / weight).exp() if average == "geometric" else total)
+
+
+def otsu_level(heat: Tensor) -> float:
+    """The level that parts the values of a clip's heat, within [0, 1], into the two classes that
+    differ most in their means for their sizes.
+
+    Source: Otsu, "A Threshold Selection Method from Gray-Level Histograms" (1979), 256 bins.
+    """
+    counts = torch.histc(heat.float().clamp(0, 1), LEVELS, 0.0, 1.0).double()
+    centres = (torch.arange(LEVELS) + 0.5) / LEVELS
+    below, weight = counts.cumsum(0), (counts * centres).cumsum(0)
+    above = below[-1] - below
+    between = (weight[-1] * below / below[-1] - weight) ** 2 / (below * above)
+    return (int(between.nan_to_num(0.0).argmax()) + 1) / LEVELS
 
 
 def agreement(mask: Tensor, consensus: Tensor) -> float:
@@ -133,18 +163,27 @@ def agreement(mask: Tensor, consensus: Tensor) -> float:
 
 
 def dilate(mask: Tensor, pixels: int) -> Tensor:
-    """Grow a mask `(F, H, W)` by a disc of `pixels` radius."""
-    if pixels == 0:
-        return mask
-    offsets = torch.arange(-pixels, pixels + 1)
-    disc = (offsets[:, None] ** 2 + offsets**2 < (pixels + 0.5) ** 2).to(mask)
-    return (F.conv2d(mask[:, None], disc[None, None], padding=pixels)[:, 0] >= 0.5).to(mask)
+    """Grow a mask `(F, H, W)` by a disc of `pixels` radius: the largest value within it."""
+    height = mask.shape[-2]
+    padded = F.pad(mask, (0, 0, pixels, pixels))
+    grown = mask
+    for offset in range(2 * pixels + 1):  # the disc, a row at a time
+        half = math.isqrt(pixels * (pixels + 1) - (offset - pixels) ** 2)
+        moved = padded[..., offset : offset + height, :]
+        grown = torch.maximum(grown, F.max_pool2d(moved, (1, 2 * half + 1), 1, (0, half)))
+    return grown
+
+
+def widened(masks: Masks, margin: float) -> Masks:
+    """Where an edit reaches: masks grown by a fraction of the frame's shorter side."""
+    pixels = round(margin * min(masks.values.shape[-2:]))
+    return masks.each(lambda steps: torch.stack([dilate(mask, pixels) for mask in steps]))
 
 
 def blend_pixels(edited: Video, source: Video, mask: Tensor, *, feather: int) -> Video:
     """`M edited + (1 - M) source` in pixels: where M is 0, exactly the source's.
 
-    mask: `(F, H, W)`. feather: pixels inside the mask's edge over which the edit fades in.
+    mask: `(F, H, W)`. feather: pixels inside its edge over which the edit fades in.
     """
     weight = mask[:, None]
     if feather:

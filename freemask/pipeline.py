@@ -261,9 +261,7 @@ def find_masks(video: Video, plan: Plan, inversion: Inversion) -> Masks:
         return plan.user_mask
     if plan.selection is None:
         return mask_making.whole_frame(video.num_frames, video.size)
-    return mask_making.make_masks(
-        inversion.word_maps, plan.selection, plan.settings.mask, video.size
-    )
+    return mask_making.make_masks(inversion.word_maps, plan.selection, plan.settings.mask, video)
 
 
 @torch.no_grad()
@@ -315,7 +313,7 @@ def make_fusion(editor: Editor, plan: Plan, inversion: Inversion, masks: Masks) 
     return Fusion(
         settings.fusion,
         plan.request.steps,
-        masks.to(editor.device),
+        mask_making.widened(masks, settings.fusion.margin).to(editor.device),
         plan.tokens,
         store=inversion.features if settings.features == "store" else None,
         guided=plan.request.guidance != 1,
@@ -349,12 +347,13 @@ def _blend_latents(current: Tensor, source: Tensor, mask: Tensor, settings: Sett
 
 
 def decode(editor: Editor, video: Video, plan: Plan, masks: Masks, latents: Tensor) -> Video:
-    """Clean latents as a clip; with `pixel_blend` the source's own pixels stay outside `M*`."""
+    """Clean latents as a clip; with `pixel_blend` the source's own pixels beyond M*'s margin."""
     edited = editor.decode(latents, video.fps)
-    if not plan.settings.fusion.pixel_blend:
+    fusion = plan.settings.fusion
+    if not fusion.pixel_blend:
         return edited
-    feather = round(plan.settings.fusion.feather * min(video.size))
-    last = masks.at(plan.request.steps - 1)
+    last = mask_making.widened(masks, fusion.margin).at(plan.request.steps - 1)
+    feather = round(fusion.feather * min(video.size))
     return mask_making.blend_pixels(edited, video, last, feather=feather)
 
 

@@ -18,6 +18,7 @@ COLUMNS = {  # column -> heading and format
     "nearest_in_place": ("nearest in place", "{:.0%}"),
     "psnr_inside": ("PSNR to answer inside", "{:.1f}"),
     "psnr_outside": ("PSNR to answer outside", "{:.1f}"),
+    "psnr_answer": ("PSNR to answer", "{:.1f}"),
     "psnr_source": ("PSNR to source outside", "{:.1f}"),
     "miou": ("mask mIoU", "{:.3f}"),
     "miou_best": ("best single map's mIoU", "{:.3f}"),

@@ -137,10 +137,14 @@ class Masks:
         )
         return values[step if len(values) > 1 else 0]
 
+    def each(self, change: Callable[[Tensor], Tensor]) -> Masks:
+        """The masks after a change of the values, of all resolutions."""
+        changed = {size: change(values) for size, values in self.by_resolution.items()}
+        return Masks(change(self.values), self.origin, changed)
+
     def to(self, device: Any) -> Masks:
         """The same masks on another device."""
-        moved = {size: values.to(device) for size, values in self.by_resolution.items()}
-        return Masks(self.values.to(device), self.origin, moved)
+        return self.each(lambda values: values.to(device))
 
 
 @dataclass(frozen=True)

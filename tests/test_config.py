@@ -84,10 +84,10 @@ def test_the_presets_are_those_of_the_design() -> None:
 
 def test_overrides_are_laid_over_the_preset_by_dotted_key() -> None:
     preset = load_settings("shape")
-    changed = load_settings("shape", {"mask.dilate": 0.3, "fusion.self_replace": [0.1, 0.7]})
-    assert (changed.mask.dilate, changed.fusion.self_replace) == (0.3, [0.1, 0.7])
-    changed.mask.dilate, changed.fusion.self_replace = (
-        preset.mask.dilate,
+    changed = load_settings("shape", {"fusion.margin": 0.3, "fusion.self_replace": [0.1, 0.7]})
+    assert (changed.fusion.margin, changed.fusion.self_replace) == (0.3, [0.1, 0.7])
+    changed.fusion.margin, changed.fusion.self_replace = (
+        preset.fusion.margin,
         preset.fusion.self_replace,
     )
     assert changed == preset
@@ -101,14 +101,16 @@ def test_cross_windows_may_be_one_or_one_per_word(windows: Any) -> None:
 
 
 def test_command_line_values_are_yaml() -> None:
-    found = parse_overrides(["mask.dilate=0.3", "mask.words=both", "fusion.self_replace=[0, 0.5]"])
-    assert found == {"mask.dilate": 0.3, "mask.words": "both", "fusion.self_replace": [0, 0.5]}
+    found = parse_overrides(
+        ["fusion.margin=0.3", "mask.words=both", "fusion.self_replace=[0, 0.5]"]
+    )
+    assert found == {"fusion.margin": 0.3, "mask.words": "both", "fusion.self_replace": [0, 0.5]}
     assert parse_overrides(["a=b=c", "mask.threshold=null"]) == {"a": "b=c", "mask.threshold": None}
-    for pair in ("mask.dilate", "=3"):
+    for pair in ("fusion.margin", "=3"):
         with pytest.raises(InputError, match="key=value"):
             parse_overrides([pair])
     with pytest.raises(InputError, match="not YAML"):
-        parse_overrides(["mask.dilate=[1"])
+        parse_overrides(["fusion.margin=[1"])
 
 
 @pytest.mark.parametrize(
@@ -141,7 +143,7 @@ def test_a_name_far_from_all_lists_what_there_is() -> None:
     ("key", "value"),
     [
         ("mask", 3),
-        ("mask.dilate", "perhaps"),
+        ("fusion.margin", "perhaps"),
         ("mask.threshold", "high"),
         ("fusion.self_replace", 0.5),
         ("fusion.masked", "self"),
@@ -174,7 +176,7 @@ def test_a_value_of_the_wrong_type_is_refused(key: str, value: Any) -> None:
         ("mask.threshold", 0),
         ("mask.threshold", 1),
         ("mask.top_k", 0),
-        ("mask.dilate", -0.1),
+        ("fusion.margin", -0.1),
         ("fusion.feather", 1.5),
         ("eta", 1.5),
         ("strength", 0),

@@ -112,12 +112,12 @@ def test_figures_of_other_presets_or_codebooks_are_not_taken_over(
     request = EvaluationRequest(tmp_path, SETTINGS, tasks=TASKS)
     before = evaluation.identity(request, editor)
     assert before == evaluation.identity(request, editor)
-    harder = replace(SETTINGS, overrides={"mask.dilate": 0.7})
+    harder = replace(SETTINGS, overrides={"fusion.margin": 0.7})
     assert evaluation.identity(replace(request, settings=harder), editor) != before
     folder = config.folder()
     shutil.copytree(folder, tmp_path / "configs")
     preset = tmp_path / "configs" / "task" / "shape.yaml"
-    preset.write_text(preset.read_text().replace("dilate:", "dilate: 0.7 #"))
+    preset.write_text(preset.read_text().replace("margin:", "margin: 0.7 #"))
     monkeypatch.setattr(config, "folder", lambda: tmp_path / "configs")
     assert evaluation.identity(request, editor) != before
 

@@ -1,4 +1,4 @@
-"""From word maps to M*: heat, union, dilation, threshold, and which side is edited."""
+"""From word maps to M*: heat, union, threshold, margin, and which side is edited."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -18,12 +19,16 @@ from freemask.masks import (
     dilate,
     heat,
     make_masks,
+    otsu_level,
     user_masks,
     whole_frame,
+    widened,
 )
-from freemask.types import InputError, Masks, Site, WordMaps
+from freemask.refinement import GuidedFilter
+from freemask.types import InputError, Masks, Site, Video, WordMaps
 
 SIZE = (12, 20)
+CLIP = Video(np.random.default_rng(0).integers(0, 256, (3, *SIZE, 3), dtype=np.uint8))
 SITES = [Site("coarse", "cross", 1, (3, 5)), Site("fine", "cross", 0, (6, 10))]
 
 
@@ -46,7 +51,7 @@ def selection(*cells: Cell, threshold: float = 0.5, max_pool: bool = False) -> S
 
 
 def masks_of(maps: dict[str, WordMaps], chosen: Selection, **settings: Any) -> Masks:
-    return make_masks(maps, chosen, MaskSettings(**settings), SIZE)
+    return make_masks(maps, chosen, MaskSettings(**settings), CLIP)
 
 
 def test_heat_is_one_at_the_maximum_of_every_frame() -> None:
@@ -100,12 +105,48 @@ def test_the_mask_is_the_mean_heat_of_its_cells_cut_at_the_threshold() -> None:
         assert 0 < found.mean() < 1
 
 
-def test_the_pooling_and_the_dilation_are_those_asked_for() -> None:
+def test_the_pooling_is_the_one_asked_for() -> None:
     maps, cell = {"source": bright_at(2, 7)}, (SITES[1], 0)
     bare = masks_of(maps, selection(cell)).values
     assert masks_of(maps, selection(cell, max_pool=True)).values.sum() > bare.sum()
-    grown = masks_of(maps, selection(cell), dilate=2 / 12).values
-    assert torch.equal(grown[0], dilate(bare[0], 2))
+
+
+def test_a_refined_mask_is_cut_from_the_filtered_heat() -> None:
+    maps, chosen = word_maps(6), selection((SITES[1], 0), threshold=0.6)
+    after = GuidedFilter(CLIP, 2)(heat(maps.maps[SITES[1]][0], SIZE, max_pool=False))
+    after = after / after.amax((-2, -1), keepdim=True)
+    found = masks_of({"source": maps}, chosen, refine=2 / 12).values  # of the shorter side
+    assert torch.equal(found[0], (after >= 0.6).float())
+    assert not torch.equal(found, masks_of({"source": maps}, chosen).values)
+
+
+def test_otsus_level_parts_two_heaps_between_them() -> None:
+    generator = torch.Generator().manual_seed(0)
+    low, high = (0.05 * torch.randn(n, generator=generator) for n in (900, 100))
+    heat = torch.cat([0.2 + low, 0.8 + high]).clamp(0, 1).reshape(4, 10, 25)
+    assert 0.35 < otsu_level(heat) < 0.65
+
+
+def test_otsus_level_is_the_one_of_largest_variance_between_classes() -> None:
+    heat = torch.rand(2, 9, 11) ** 2
+    values = ((256 * heat.flatten()).floor().clamp_max(255) + 0.5) / 256
+
+    def between(level: float) -> float:
+        high = values >= level
+        share = float(high.double().mean())
+        apart = float(values[high].double().mean() - values[~high].double().mean())
+        return share * (1 - share) * apart**2
+
+    levels = [k / 256 for k in range(1, 256) if 0 < int((values >= k / 256).sum()) < len(values)]
+    assert between(otsu_level(heat)) == pytest.approx(max(map(between, levels)), rel=1e-6)
+    assert otsu_level(torch.zeros(1, 2, 2)) > 0  # nothing to part: nothing to edit
+
+
+def test_a_mask_may_be_cut_where_its_heat_parts_best() -> None:
+    maps, chosen = word_maps(8), selection((SITES[1], 0), threshold=0.99)
+    warm = heat(maps.maps[SITES[1]][0], SIZE, max_pool=False)
+    found = masks_of({"source": maps}, chosen, binarise="otsu").values[0]
+    assert torch.equal(found, (warm >= otsu_level(warm)).float())
 
 
 def test_union_joins_the_masks_of_both_words() -> None:
@@ -202,6 +243,18 @@ def test_dilation_grows_by_a_disc(pixels: int) -> None:
         ((rows - 4) ** 2 + (columns - 1) ** 2).sqrt(), ((rows - 5) ** 2 + (columns - 8) ** 2).sqrt()
     )
     assert torch.equal(dilate(mask, pixels)[0], (distance < pixels + 0.5).float())
+    assert torch.equal(dilate(0.3 * mask, pixels), 0.3 * dilate(mask, pixels))  # soft stays soft
+
+
+def test_an_edit_reaches_a_margin_beyond_its_masks() -> None:
+    steps = (torch.rand(2, 3, *SIZE) > 0.9).float()
+    masks = Masks(steps, "drawn", {(3, 5): steps.flip(0)})
+    wide = widened(masks, 2 / 12)  # of the shorter side
+    for step, mask in enumerate(steps):
+        assert torch.equal(wide.at(step), dilate(mask, 2))
+        assert torch.equal(wide.at(1 - step, (3, 5)), dilate(mask, 2))
+    assert torch.equal(widened(masks, 0).values, steps)
+    assert wide.origin == "drawn"
 
 
 def test_a_users_mask_is_taken_as_it_is() -> None:

@@ -184,6 +184,17 @@ def test_with_pixel_blend_the_source_is_exact_outside_the_mask(
         assert np.abs(mixed[edge] - expected).max() <= 0.51
 
 
+def test_an_edit_with_a_margin_is_the_one_of_a_larger_mask(editor: Editor, small: Video) -> None:
+    mask, half = mask_of(small, 0), small.size[1] // 2
+    mask[:, :, : half - 4] = 1
+    margin = 4 / min(small.size)
+    settings = OPEN | BLEND | {"fusion.pixel_blend": True, "fusion.feather": 0}
+    tight = edit(editor, small, ask(settings | {"fusion.margin": margin}), mask=mask)
+    large = edit(editor, small, ask(settings), mask=half_mask(small))
+    np.testing.assert_array_equal(tight.video.frames, large.video.frames)
+    assert torch.equal(tight.masks.at(0), mask)
+
+
 def test_the_source_as_negative_prompt_leaves_identical_prompts_unguided(
     editor: Editor, small: Video
 ) -> None:

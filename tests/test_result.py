@@ -25,7 +25,7 @@ def clip(level: int) -> Video:
 def result() -> EditResult:
     mask = torch.zeros(1, 2, 16, 24)
     mask[..., :8] = 1
-    overrides = {"mask.dilate": 0.25, "fusion.cross_replace": {"default": 0.5, "panda": [0, 1]}}
+    overrides = {"fusion.margin": 0.25, "fusion.cross_replace": {"default": 0.5, "panda": [0, 1]}}
     return EditResult(
         video=clip(200),
         source=clip(50),

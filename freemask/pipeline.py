@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler
@@ -34,6 +33,7 @@ from freemask.memory import PeakMemory, return_unused
 from freemask.parts import Parts
 from freemask.plan import Plan, check_inversion, prepare, word_weights
 from freemask.result import EditResult
+from freemask.spool import Spool
 from freemask.types import (
     EditRequest,
     InputError,
@@ -77,8 +77,7 @@ def edit(
             )
     stage = _Stages(progress, len(parts))
     joint = windows.Joint(plan.settings.window) if len(parts) > 1 else None
-    edited: list[np.ndarray] = []
-    masked: list[Tensor] = []
+    edited, masked = Spool(), Spool()  # masks `(F, S, H, W)`, so that windows follow each other
     trajectory: Trajectory | None = None
     with PeakMemory(editor.device) as memory:
         for window, final in windows.own_frames(parts):
@@ -89,13 +88,13 @@ def edit(
                 part = None if mask is None else window.take(mask)
                 plan = prepare(editor, clip, request, part)
             result, masks, inverted = _edit_part(editor, clip, plan, inversion, joint, stage)
-            edited.append(result.frames[final])
-            masked.append(masks.values[:, final])
+            edited.add(result.frames[final])
+            masked.add(masks.values[:, final].cpu().transpose(0, 1).numpy())
             trajectory = None if joint else inverted.trajectory
     return EditResult(
-        video=Video(np.concatenate(edited), video.fps),
+        video=Video(edited.array(), video.fps),
         source=video,
-        masks=replace(masks, values=torch.cat(masked, dim=1)),
+        masks=replace(masks, values=torch.from_numpy(masked.array()).transpose(0, 1)),
         trajectory=trajectory,
         request=plan.request,
         settings=plan.settings,

@@ -23,6 +23,7 @@ import numpy as np
 from einops import repeat
 from PIL import Image, ImageOps
 
+from freemask.spool import Spool
 from freemask.types import InputError, Video
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -53,7 +54,8 @@ def read_video(
 ) -> Video:
     """Reads `frames` frames (all, if None): the source frames `start`, `start + stride`, ...
 
-    Decoding stops at the last frame that is needed, and frames between are never converted.
+    Decoding stops at the last frame that is needed, and frames between are never converted. Frames
+    of a long clip come to lie in a temporary file (`spool`).
 
     path: a video file, or a folder of PNG / JPEG images, all of one size.
     size: `(H, W)` in pixels; frames are scaled (Lanczos, aspect kept) until they cover it and
@@ -66,7 +68,7 @@ def read_video(
     _check_counts(frames=frames, size=size, start=start, stride=stride)
     with _opened(Path(path)) as (fps, loaders):
         wanted = _take(path, loaders, frames=frames, size=size, start=start, stride=stride)
-    return Video(np.stack(wanted), fps=fps / stride)
+    return Video(wanted, fps=fps / stride)
 
 
 def write_video(video: Video, path: str | Path) -> None:
@@ -134,19 +136,25 @@ def side_by_side(videos: Sequence[Video], *, gap: int = 4, upscale: int = 1) -> 
     if len({(video.num_frames, video.size[0]) for video in videos}) != 1:
         shapes = ", ".join(_shape_words(video.frames.shape[:3]) for video in videos)
         raise ValueError(f"clips side by side need one length and one height, got {shapes or 0}")
-    panels: list[np.ndarray] = []
-    for video in videos:
-        panel = repeat(video.frames, "f h w c -> f (h i) (w j) c", i=upscale, j=upscale)
-        if panels and gap:
-            panels.append(np.full((*panel.shape[:2], gap, 3), 255, dtype=np.uint8))
-        panels.append(panel)
-    return Video(np.concatenate(panels, axis=2), fps=videos[0].fps)
+    spool = Spool()
+    for frames in zip(*(video.frames for video in videos), strict=True):
+        panels: list[np.ndarray] = []
+        for frame in frames:
+            panel = repeat(frame, "h w c -> (h i) (w j) c", i=upscale, j=upscale)
+            if panels and gap:
+                panels.append(np.full((len(panel), gap, 3), 255, dtype=np.uint8))
+            panels.append(panel)
+        spool.add(np.concatenate(panels, axis=1)[None])
+    return Video(spool.array(), fps=videos[0].fps)
 
 
 def mask_video(mask: np.ndarray, *, fps: float = FOLDER_FPS) -> Video:
     """A mask `(F, H, W)` in [0, 1] as a grey clip: white = edit, black = keep the source."""
-    grey = np.rint(np.clip(mask, 0.0, 1.0) * 255).astype(np.uint8)
-    return Video(repeat(grey, "f h w -> f h w c", c=3), fps=fps)
+    spool = Spool()
+    for frame in mask:
+        grey = np.rint(np.clip(frame, 0.0, 1.0) * 255).astype(np.uint8)
+        spool.add(repeat(grey, "h w -> 1 h w c", c=3))
+    return Video(spool.array(), fps=fps)
 
 
 def mask_overlay(
@@ -183,9 +191,8 @@ def _take(
     size: tuple[int, int] | None,
     start: int,
     stride: int,
-) -> list[np.ndarray]:
-    taken: list[np.ndarray] = []
-    available = 0
+) -> np.ndarray:
+    spool, taken, available = Spool(), 0, 0
     native: tuple[int, ...] | None = None
     for index, load in enumerate(loaders):
         available = index + 1
@@ -198,13 +205,14 @@ def _take(
                 f"frame {index} of {str(path)!r} is {_size_words(frame.shape)}, those before it "
                 f"are {_size_words(native)}; all frames must have one size"
             )
-        taken.append(frame if size is None else cover(frame, size))
-        if len(taken) == frames:
-            return taken
+        spool.add((frame if size is None else cover(frame, size))[None])
+        taken += 1
+        if taken == frames:
+            return spool.array()
     if frames is None and taken:
-        return taken
+        return spool.array()
     raise InputError(
-        f"{str(path)!r} has {available} frames, which gives {len(taken)} from frame {start} with "
+        f"{str(path)!r} has {available} frames, which gives {taken} from frame {start} with "
         f"stride {stride}; {frames or 'at least 1'} asked"
     )
 
@@ -365,12 +373,12 @@ def _write_mp4(video: Video, path: Path) -> None:
     import av
 
     height, width = video.size
-    frames = np.pad(video.frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    even = ((0, height % 2), (0, width % 2), (0, 0))
     pictures = (
-        av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(
+        av.VideoFrame.from_ndarray(np.pad(frame, even, mode="edge"), format="rgb24").reformat(
             format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
         )
-        for frame in frames
+        for frame in video.frames
     )
     options = dict.fromkeys(("colorspace", "color_primaries", "color_trc"), "bt709")
     options["crf"] = "12"

@@ -65,15 +65,13 @@ class FusionSettings:
     cross_replace: window, or per word with a `default`, in which tokens attend as the source's.
     self_replace, temporal_replace: windows of self and temporal attention.
     masked: the kinds of attention that M* gates; a kind not listed takes the source everywhere.
-    margin: how far beyond M* the edit reaches, in all that M* gates, as a fraction of the frame's
-        shorter side. M* ends where the object does; pixels and cells that hold a bit of it are
-        edited with it only by a margin.
+    margin: how far beyond M* the edit reaches, as a fraction of the frame's shorter side: all the
+        way in attention and latents, since cells at the edge hold a bit of the object; fading out
+        in pixels.
     temporal_mode: "map" (rows of the attention) or "qk" (queries and keys mixed row by row).
     invert_temporal: use 1 - M* for temporal attention, as the release does for shape edits.
     latent_blend: window in which latents outside M* are put back to the source's.
-    pixel_blend: outside M* keep the source's own pixels, not the VAE's picture of them.
-    feather: with `pixel_blend`, how far inside the edge of all that it reaches the edit fades in,
-        as a fraction of the frame's shorter side.
+    pixel_blend: beyond the margin keep the source's own pixels, not the VAE's picture of them.
     alignment: "auto", "replace" or "refine".
     max_rows: sites with more rows (latent pixels) take nothing from the source; None sets no limit.
     word_weight: factor on the attention to the target's edited word. reweight: the same for other
@@ -89,7 +87,6 @@ class FusionSettings:
     invert_temporal: bool = False
     latent_blend: list[float] = field(default_factory=lambda: [0.2, 0.8])
     pixel_blend: bool = False
-    feather: float = 0.015
     alignment: str = "auto"
     max_rows: int | None = None
     word_weight: float = 1.0
@@ -283,7 +280,6 @@ def check(settings: Settings) -> None:
     for key, value in (
         ("mask.refine", settings.mask.refine),
         ("fusion.margin", fusion.margin),
-        ("fusion.feather", fusion.feather),
     ):
         if not 0 <= value <= 1:
             raise InputError(f"{key} is {value}; it is a fraction of the frame, from 0 to 1")

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from freemask.config import MaskSettings
-from freemask.refinement import GuidedFilter
+from freemask.refinement import GuidedFilter, box_mean
 from freemask.types import InputError, Masks, Site, Video, WordMaps
 
 Cell = tuple[Site, int]  # a cross site and an inversion entry
@@ -176,22 +176,30 @@ def dilate(mask: Tensor, pixels: int) -> Tensor:
 
 def widened(masks: Masks, margin: float) -> Masks:
     """Where an edit reaches: masks grown by a fraction of the frame's shorter side."""
-    pixels = round(margin * min(masks.values.shape[-2:]))
+    pixels = in_pixels(margin, masks.values)
     return masks.each(lambda steps: torch.stack([dilate(mask, pixels) for mask in steps]))
 
 
-def blend_pixels(edited: Video, source: Video, mask: Tensor, *, feather: int) -> Video:
-    """`M edited + (1 - M) source` in pixels: where M is 0, exactly the source's.
+def faded(mask: Tensor, margin: float) -> Tensor:
+    """A mask `(F, H, W)` that falls off, pixel by pixel, to 0 beyond the margin of `widened`."""
+    pixels = in_pixels(margin, mask)
+    half = pixels // 2
+    ramp = box_mean(dilate(mask, half).double(), half).to(mask)
+    ramp = torch.minimum(ramp, dilate(mask, 2 * half))
+    if pixels % 2:
+        ramp = (pixels * ramp + dilate(mask, pixels)) / (pixels + 1)
+    return torch.maximum(mask, ramp)
 
-    mask: `(F, H, W)`. feather: pixels inside its edge over which the edit fades in.
-    """
-    weight = mask[:, None]
-    if feather:
-        weight = weight.minimum(
-            F.avg_pool2d(weight, 2 * feather + 1, 1, feather, count_include_pad=False)
-        )
-    fading = weight[:, 0, :, :, None].numpy()
-    pixels = fading * edited.frames + (1 - fading) * source.frames
+
+def in_pixels(fraction: float, mask: Tensor) -> int:
+    """A fraction of the shorter side of a mask `(..., H, W)`."""
+    return round(fraction * min(mask.shape[-2:]))
+
+
+def blend_pixels(edited: Video, source: Video, weight: Tensor) -> Video:
+    """`w edited + (1 - w) source` in pixels, `w (F, H, W)`: where it is 0, exactly the source's."""
+    share = weight[..., None].numpy()
+    pixels = share * edited.frames + (1 - share) * source.frames
     return Video(np.rint(pixels).astype(np.uint8), edited.fps)
 
 

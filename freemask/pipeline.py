@@ -351,9 +351,8 @@ def decode(editor: Editor, video: Video, plan: Plan, masks: Masks, latents: Tens
     fusion = plan.settings.fusion
     if not fusion.pixel_blend:
         return edited
-    last = mask_making.widened(masks, fusion.margin).at(plan.request.steps - 1)
-    feather = round(fusion.feather * min(video.size))
-    return mask_making.blend_pixels(edited, video, last, feather=feather)
+    weight = mask_making.faded(masks.at(plan.request.steps - 1), fusion.margin)
+    return mask_making.blend_pixels(edited, video, weight)
 
 
 @torch.no_grad()

@@ -177,7 +177,7 @@ def test_a_value_of_the_wrong_type_is_refused(key: str, value: Any) -> None:
         ("mask.threshold", 1),
         ("mask.top_k", 0),
         ("fusion.margin", -0.1),
-        ("fusion.feather", 1.5),
+        ("mask.refine", 1.5),
         ("eta", 1.5),
         ("strength", 0),
         ("strength", 1.01),

@@ -17,6 +17,7 @@ from freemask.masks import (
     Selection,
     agreement,
     dilate,
+    faded,
     heat,
     make_masks,
     otsu_level,
@@ -255,6 +256,20 @@ def test_an_edit_reaches_a_margin_beyond_its_masks() -> None:
         assert torch.equal(wide.at(1 - step, (3, 5)), dilate(mask, 2))
     assert torch.equal(widened(masks, 0).values, steps)
     assert wide.origin == "drawn"
+
+
+@pytest.mark.parametrize("pixels", [0, 1, 2, 3, 4])
+def test_a_mask_fades_out_over_the_margin(pixels: int) -> None:
+    edge = torch.zeros(1, 12, 20)
+    edge[..., :6] = 1
+    ramp = [1 - n / (pixels + 1) for n in range(pixels + 2)]
+    torch.testing.assert_close(
+        faded(edge, pixels / 12)[0, 5, 5 : 5 + len(ramp)], torch.tensor(ramp)
+    )
+    blobs = (torch.rand(2, 12, 20, generator=torch.Generator().manual_seed(0)) > 0.95).float()
+    weight, reach = faded(blobs, pixels / 12), dilate(blobs, pixels)
+    assert (weight[blobs == 1] == 1).all()
+    assert torch.equal(weight > 0, reach > 0)
 
 
 def test_a_users_mask_is_taken_as_it_is() -> None:

@@ -27,11 +27,11 @@ SOURCE, TARGET = "a bear moving left on the grass", "a panda moving left on the 
 STEPS = 4
 KINDS = ("cross_replace", "self_replace", "temporal_replace")
 CLOSED = {f"fusion.{kind}": [0, 0] for kind in (*KINDS, "latent_blend")}
-CLOSED |= {"strength": 1.0, "fusion.pixel_blend": False}
+CLOSED |= {"strength": 1.0, "fusion.pixel_blend": False, "fusion.margin": 0}
 CLOSED |= {"fusion.masked": ["cross", "self", "temporal", "latents"]}
 OPEN = CLOSED | {f"fusion.{kind}": [0, 1] for kind in KINDS}
 BLEND = {"fusion.latent_blend": [0, 1]}
-NAIVE = {"mask.policy": "naive", "mask.threshold": 0.99}  # its maps are almost flat
+NAIVE = {"mask.policy": "naive", "mask.binarise": "threshold", "mask.threshold": 0.99}  # flat maps
 
 
 @pytest.fixture(scope="module")
@@ -166,33 +166,32 @@ def test_latents_outside_the_mask_are_the_sources(editor: Editor, small: Video) 
     assert not close(latents[..., :3], clip[..., :3])
 
 
-@pytest.mark.parametrize("feather", [0, 2])
-def test_with_pixel_blend_the_source_is_exact_outside_the_mask(
-    editor: Editor, small: Video, feather: int
-) -> None:
-    blended = OPEN | BLEND | {"fusion.pixel_blend": True, "fusion.feather": feather / 20}
+def test_with_pixel_blend_the_source_is_exact_beyond_the_mask(editor: Editor, small: Video) -> None:
+    blended = OPEN | BLEND | {"fusion.pixel_blend": True}
     plain = edit(editor, small, ask(OPEN | BLEND), mask=half_mask(small)).video.frames
     mixed = edit(editor, small, ask(blended), mask=half_mask(small)).video.frames
     middle = small.size[1] // 2
     assert np.array_equal(mixed[:, :, middle:], small.frames[:, :, middle:])
-    inside = np.s_[:, :, : middle - feather]
-    assert np.array_equal(mixed[inside], plain[inside])
-    assert not np.array_equal(plain[inside], small.frames[inside])
-    if feather:  # two pixels at the edge are mixtures: 3/5 and 4/5 of the edit
-        edge = np.s_[:, :, middle - 1]
-        expected = 0.6 * plain[edge] + 0.4 * small.frames[edge]
-        assert np.abs(mixed[edge] - expected).max() <= 0.51
+    assert np.array_equal(mixed[:, :, :middle], plain[:, :, :middle])
+    assert not np.array_equal(plain[:, :, :middle], small.frames[:, :, :middle])
 
 
-def test_an_edit_with_a_margin_is_the_one_of_a_larger_mask(editor: Editor, small: Video) -> None:
+def test_an_edit_with_a_margin_is_the_one_of_a_larger_mask_that_fades_out_in_pixels(
+    editor: Editor, small: Video
+) -> None:
     mask, half = mask_of(small, 0), small.size[1] // 2
     mask[:, :, : half - 4] = 1
-    margin = 4 / min(small.size)
-    settings = OPEN | BLEND | {"fusion.pixel_blend": True, "fusion.feather": 0}
-    tight = edit(editor, small, ask(settings | {"fusion.margin": margin}), mask=mask)
-    large = edit(editor, small, ask(settings), mask=half_mask(small))
-    np.testing.assert_array_equal(tight.video.frames, large.video.frames)
-    assert torch.equal(tight.masks.at(0), mask)
+    margin = {"fusion.margin": 4 / min(small.size)}
+    larger, _ = edited_latents(editor, small, ask(OPEN | BLEND), half_mask(small))
+    latents, _ = edited_latents(editor, small, ask(OPEN | BLEND | margin), mask)
+    torch.testing.assert_close(latents, larger, rtol=0, atol=0)
+    pixels = OPEN | BLEND | margin | {"fusion.pixel_blend": True}
+    result = edit(editor, small, ask(pixels), mask=mask)
+    plain = editor.decode(larger, small.fps).frames.astype(float)
+    for column, share in enumerate([1, 1, 0.8, 0.6, 0.4, 0.2, 0, 0], start=half - 6):
+        expected = share * plain[:, :, column] + (1 - share) * small.frames[:, :, column]
+        assert np.abs(result.video.frames[:, :, column] - expected).max() <= 0.51
+    assert torch.equal(result.masks.at(0), mask)
 
 
 def test_the_source_as_negative_prompt_leaves_identical_prompts_unguided(
@@ -330,7 +329,8 @@ def test_a_codebook_measured_here_serves_an_edit_with_other_steps(
 
 
 def test_word_maps_of_an_edit_are_those_of_its_words(editor: Editor, small: Video) -> None:
-    _, inversion = edited_latents(editor, small, ask(OPEN | NAIVE, steps=2))
+    both = {"mask.words": "both"}
+    _, inversion = edited_latents(editor, small, ask(OPEN | NAIVE | both, steps=2))
     words = {"source": (SOURCE, "bear"), "target": (TARGET, "panda")}
     expected = invert(editor, small, SOURCE, words=words, steps=2)
     assert set(inversion.word_maps) == set(words)

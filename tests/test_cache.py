@@ -56,7 +56,8 @@ def cache(tmp_path: Path) -> InversionCache:
 
 
 def plan_of(editor: Editor, video: Video, target: str = "a panda", **changes: object) -> Plan:
-    values = {"source": "a bear", "steps": STEPS, "overrides": {"mask.policy": "naive"}} | changes
+    maps = {"mask.policy": "naive", "mask.words": "both"}
+    values = {"source": "a bear", "steps": STEPS, "overrides": maps} | changes
     return prepare(editor, video, EditRequest(target=target, **values))  # type: ignore[arg-type]
 
 

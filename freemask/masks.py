@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from freemask.config import MaskSettings
-from freemask.refinement import GuidedFilter, box_mean
+from freemask.refinement import box_mean, refine
 from freemask.types import InputError, Masks, Site, Video, WordMaps
 
 Cell = tuple[Site, int]  # a cross site and an inversion entry
@@ -77,22 +77,16 @@ def make_masks(
     """`M*` in pixels from the maps of the source word and, as `settings.words` says, of the target
     word, of a clip `video`.
     """
-    radius = round(settings.refine * min(video.size))
-    refine = GuidedFilter(video, radius) if radius else None
     roles = [word_maps[role] for role in ROLES[settings.words] if role in word_maps]
     groups = [[maps] for maps in roles] if settings.words == "union" else [roles]
 
-    def mask_of(group: Sequence[WordMaps], cells: Sequence[Cell]) -> Tensor:
-        heat = _mean_of(group, cells, selection, settings, video.size)
-        if refine:
-            heat = at_most_one(refine(heat))
-        level = otsu_level(heat) if settings.binarise == "otsu" else selection.threshold
-        return (heat >= level).float()
-
     def joined(cells_by_step: CellsByStep) -> Tensor:
-        by_group = [
-            torch.stack([mask_of(group, cells) for cells in cells_by_step]) for group in groups
-        ]
+        by_group = []
+        for group in groups:
+            means = [
+                _mean_of(group, cells, selection, settings, video.size) for cells in cells_by_step
+            ]
+            by_group.append(_cut(torch.stack(means), selection, settings, video))
         return torch.stack(by_group).amax(0)
 
     return Masks(
@@ -100,6 +94,16 @@ def make_masks(
         origin=selection.origin,
         by_resolution={r: joined(cells) for r, cells in selection.by_resolution.items()},
     )
+
+
+def _cut(heat: Tensor, selection: Selection, settings: MaskSettings, video: Video) -> Tensor:
+    """Binary masks of heat `(S, F, H, W)`."""
+    radius = in_pixels(settings.refine, heat)
+    if radius:
+        heat = at_most_one(refine(heat, video, radius))
+    if settings.binarise == "otsu":
+        return torch.stack([(step >= otsu_level(step)).float() for step in heat])
+    return (heat >= selection.threshold).float()
 
 
 def _mean_of(

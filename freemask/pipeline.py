@@ -312,7 +312,7 @@ def make_fusion(editor: Editor, plan: Plan, inversion: Inversion, masks: Masks) 
     return Fusion(
         settings.fusion,
         plan.request.steps,
-        mask_making.widened(masks, settings.fusion.margin).to(editor.device),
+        mask_making.widened(masks.to(editor.device), settings.fusion.margin),
         plan.tokens,
         store=inversion.features if settings.features == "store" else None,
         guided=plan.request.guidance != 1,

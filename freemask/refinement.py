@@ -18,30 +18,29 @@ from freemask.types import Video
 NOISE = 1e-3  # variance of colours in [0, 1] below which a window counts as plain
 
 
-class GuidedFilter:
-    """Filters heat `(F, H, W)` with the frames of a clip as guide.
+def refine(heat: Tensor, video: Video, radius: int) -> Tensor:
+    """Heat `(..., F, H, W)`, filtered with the frames of a clip as guide; it may leave [0, 1].
 
     radius: of the square windows, in pixels, 1 or more.
     """
+    pictures = (torch.from_numpy(frame).movedim(-1, 0).double() / 255 for frame in video.frames)
+    by_frame = zip(pictures, heat.unbind(-3), strict=True)  # one at a time, for the memory's sake
+    return torch.stack([_guided(picture, given, radius) for picture, given in by_frame], dim=-3)
 
-    def __init__(self, video: Video, radius: int) -> None:
-        self.radius = radius
-        self.guide = torch.from_numpy(video.frames).movedim(-1, 1).double() / 255  # (F, 3, H, W)
-        self.mean = box_mean(self.guide, radius)
-        products = self.guide[:, :, None] * self.guide[:, None]
-        covariance = box_mean(products, radius) - self.mean[:, :, None] * self.mean[:, None]
-        noise = NOISE * torch.eye(3, dtype=torch.float64)
-        self.precision = torch.linalg.inv(covariance.permute(0, 3, 4, 1, 2) + noise)
 
-    def __call__(self, heat: Tensor) -> Tensor:
-        """The filtered heat, of the same shape; it may leave [0, 1] a little."""
-        given = heat.double()[:, None]
-        mean = box_mean(given, self.radius)
-        covariance = box_mean(self.guide * given, self.radius) - self.mean * mean
-        slope = torch.einsum("fhwij,fjhw->fihw", self.precision, covariance)
-        offset = mean - (slope * self.mean).sum(1, keepdim=True)
-        slope, offset = box_mean(slope, self.radius), box_mean(offset, self.radius)
-        return ((slope * self.guide).sum(1) + offset[:, 0]).to(heat)
+def _guided(guide: Tensor, heat: Tensor, radius: int) -> Tensor:
+    """Heat `(..., H, W)` filtered with a picture `(3, H, W)` in [0, 1]."""
+    mean = box_mean(guide, radius)
+    covariance = box_mean(guide[:, None] * guide, radius) - mean[:, None] * mean
+    noise = NOISE * torch.eye(3, dtype=guide.dtype)
+    precision = torch.linalg.inv(covariance.permute(2, 3, 0, 1) + noise)
+    given = heat.to(guide)[..., None, :, :]
+    mean_heat = box_mean(given, radius)
+    with_heat = box_mean(guide * given, radius) - mean * mean_heat
+    slope = torch.einsum("hwij,...jhw->...ihw", precision, with_heat)
+    offset = mean_heat - (slope * mean).sum(-3, keepdim=True)
+    slope, offset = box_mean(slope, radius), box_mean(offset, radius)
+    return ((slope * guide).sum(-3) + offset[..., 0, :, :]).to(heat)
 
 
 def box_mean(values: Tensor, radius: int) -> Tensor:

@@ -25,7 +25,7 @@ from freemask.masks import (
     whole_frame,
     widened,
 )
-from freemask.refinement import GuidedFilter
+from freemask.refinement import refine
 from freemask.types import InputError, Masks, Site, Video, WordMaps
 
 SIZE = (12, 20)
@@ -114,7 +114,7 @@ def test_the_pooling_is_the_one_asked_for() -> None:
 
 def test_a_refined_mask_is_cut_from_the_filtered_heat() -> None:
     maps, chosen = word_maps(6), selection((SITES[1], 0), threshold=0.6)
-    after = GuidedFilter(CLIP, 2)(heat(maps.maps[SITES[1]][0], SIZE, max_pool=False))
+    after = refine(heat(maps.maps[SITES[1]][0], SIZE, max_pool=False), CLIP, 2)
     after = after / after.amax((-2, -1), keepdim=True)
     found = masks_of({"source": maps}, chosen, refine=2 / 12).values  # of the shorter side
     assert torch.equal(found[0], (after >= 0.6).float())

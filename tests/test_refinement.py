@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from freemask.refinement import NOISE, GuidedFilter, box_mean
+from freemask.refinement import NOISE, box_mean, refine
 from freemask.types import Video
 
 
@@ -53,14 +53,13 @@ def filtered_by_definition(picture: Tensor, heat: Tensor, radius: int) -> Tensor
 
 @pytest.mark.parametrize("radius", [1, 3])
 def test_the_filter_is_the_mean_of_every_windows_regression(radius: int) -> None:
-    frames, heat = torch.rand(2, 6, 9, 3), torch.rand(2, 6, 9)
-    clip = clip_of(frames)
-    found = GuidedFilter(clip, radius)(heat)
+    clip, heat = clip_of(torch.rand(2, 6, 9, 3)), torch.rand(3, 2, 6, 9)
+    found = refine(heat, clip, radius)
     assert found.dtype == heat.dtype
-    for picture, given, after in zip(clip.frames, heat, found, strict=True):
-        guide = torch.from_numpy(picture).double() / 255
-        expected = filtered_by_definition(guide, given.double(), radius)
-        torch.testing.assert_close(after.double(), expected, rtol=1e-5, atol=1e-6)
+    for step, frame in np.ndindex(3, 2):
+        guide = torch.from_numpy(clip.frames[frame]).double() / 255
+        expected = filtered_by_definition(guide, heat[step, frame].double(), radius)
+        torch.testing.assert_close(found[step, frame].double(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_blurred_outline_goes_to_the_edge_of_the_object() -> None:
@@ -71,7 +70,7 @@ def test_a_blurred_outline_goes_to_the_edge_of_the_object() -> None:
     picture = (colours[disc.long()] + noise).clamp(0, 1)
     coarse = torch.nn.functional.avg_pool2d(disc[None], 4)
     heat = torch.nn.functional.interpolate(coarse[None], size=(40, 48), mode="bilinear")[0]
-    after = GuidedFilter(clip_of(picture[None]), 5)(heat)
+    after = refine(heat, clip_of(picture[None]), 5)
 
     def wrong(mask: Tensor) -> float:
         return float(((mask[0] >= 0.5) != disc.bool()).float().mean())
@@ -81,6 +80,6 @@ def test_a_blurred_outline_goes_to_the_edge_of_the_object() -> None:
 
 def test_without_edges_the_heat_is_only_smoothed() -> None:
     heat = torch.rand(1, 8, 8)
-    plain = GuidedFilter(clip_of(torch.full((1, 8, 8, 3), 0.4)), 2)(heat)
+    plain = refine(heat, clip_of(torch.full((1, 8, 8, 3), 0.4)), 2)
     twice = box_mean(box_mean(heat.double(), 2), 2)
     torch.testing.assert_close(plain.double(), twice, rtol=1e-5, atol=1e-6)

@@ -10,7 +10,13 @@ from typing import Any
 import hypothesis
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel, UNet3DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    MotionAdapter,
+    UNet2DConditionModel,
+    UNet3DConditionModel,
+)
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from freemask import sprites
@@ -123,6 +129,20 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sd_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Stable Diffusion's layout."""
     return write_checkpoint(tmp_path_factory.mktemp("sd"), image_unet)
+
+
+@pytest.fixture(scope="session")
+def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A motion adapter for it."""
+    torch.manual_seed(1)
+    folder = tmp_path_factory.mktemp("adapter")
+    MotionAdapter(
+        block_out_channels=(16, 32),
+        motion_layers_per_block=1,
+        motion_num_attention_heads=2,
+        motion_norm_num_groups=8,
+    ).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -13,18 +13,6 @@ from freemask.editors import load_editor
 from freemask.types import InputError
 
 
-@pytest.fixture
-def adapter(tmp_path: Path) -> Path:
-    torch.manual_seed(1)
-    MotionAdapter(
-        block_out_channels=(16, 32),
-        motion_layers_per_block=1,
-        motion_num_attention_heads=2,
-        motion_norm_num_groups=8,
-    ).save_pretrained(tmp_path / "adapter")
-    return tmp_path / "adapter"
-
-
 def test_it_is_the_motion_model_of_diffusers(sd_checkpoint: Path, adapter: Path) -> None:
     editor = load_editor(
         "animatediff",

@@ -168,14 +168,24 @@ def agreement(mask: Tensor, consensus: Tensor) -> float:
 
 def dilate(mask: Tensor, pixels: int) -> Tensor:
     """Grow a mask `(F, H, W)` by a disc of `pixels` radius: the largest value within it."""
-    height = mask.shape[-2]
-    padded = F.pad(mask, (0, 0, pixels, pixels))
-    grown = mask
-    for offset in range(2 * pixels + 1):  # the disc, a row at a time
-        half = math.isqrt(pixels * (pixels + 1) - (offset - pixels) ** 2)
-        moved = padded[..., offset : offset + height, :]
-        grown = torch.maximum(grown, F.max_pool2d(moved, (1, 2 * half + 1), 1, (0, half)))
+    grown, row, half = mask.clone(), mask, 0
+    for offset in range(pixels, -1, -1):  # the rows of the disc become wider towards its middle
+        while half < math.isqrt(pixels * (pixels + 1) - offset**2):
+            wider = row.clone()
+            _spread(wider, row, 1, -1)
+            row, half = wider, half + 1
+        _spread(grown, row, offset, -2)
     return grown
+
+
+def _spread(grown: Tensor, values: Tensor, steps: int, axis: int) -> None:
+    """Raise `grown` to `values`, moved by some steps along an axis either way."""
+    left = max(values.shape[axis] - steps, 0)
+    for to, source in ((steps, 0), (0, steps)):
+        raised = grown.narrow(axis, min(to, grown.shape[axis]), left)
+        torch.maximum(
+            raised, values.narrow(axis, min(source, values.shape[axis]), left), out=raised
+        )
 
 
 def widened(masks: Masks, margin: float) -> Masks:

@@ -235,7 +235,7 @@ def test_masks_by_resolution_come_from_their_own_cells() -> None:
     assert not torch.equal(found.at(0, (3, 5)), found.at(0))
 
 
-@pytest.mark.parametrize("pixels", [0, 1, 2, 4])
+@pytest.mark.parametrize("pixels", [0, 1, 2, 4, 15])
 def test_dilation_grows_by_a_disc(pixels: int) -> None:
     mask = torch.zeros(1, 9, 11)
     mask[0, 4, 1] = mask[0, 5, 8] = 1

@@ -9,9 +9,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from freemask.calibration import calibrate
     from freemask.editors import load_editor
     from freemask.mmc import Codebook
-    from freemask.pipeline import calibrate, edit, generate, invert
+    from freemask.pipeline import edit, generate, invert
     from freemask.result import EditResult
     from freemask.types import EditRequest, InputError, Inversion, Masks, Trajectory, Video
     from freemask.video import read_video, write_video
@@ -46,7 +47,7 @@ _HOME = {
     "Masks": "types",
     "Trajectory": "types",
     "Video": "types",
-    "calibrate": "pipeline",
+    "calibrate": "calibration",
     "edit": "pipeline",
     "generate": "pipeline",
     "invert": "pipeline",

@@ -185,7 +185,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
 def run_calibrate(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from freemask.pipeline import calibrate
+    from freemask.calibration import calibrate
 
     request = calibration_request(options)
     sources = request.sources()

@@ -9,7 +9,7 @@ Source: FreeMask (arXiv 2409.20500). Words and shapes are those of `types` and `
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,15 +22,13 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from freemask import masks as mask_making
-from freemask import mmc, prompts, windows
+from freemask import prompts, windows
 from freemask.capture import Capture, Maps, Probe
 from freemask.config import Settings
-from freemask.datasets import ClipSource, load_clips
 from freemask.editors.editor import Editor
 from freemask.fusion import FeatureStore, Fusion, in_window
 from freemask.inversion import Look, check_finite, ddim_invert, make_scheduler
-from freemask.memory import PeakMemory, return_unused
-from freemask.parts import Parts
+from freemask.memory import PeakMemory
 from freemask.plan import Plan, check_inversion, prepare, word_weights
 from freemask.result import EditResult
 from freemask.spool import Spool
@@ -391,57 +389,6 @@ def generate(
     start, current = editor.begin(noise, run, scheduler, generator)
     current = run(current, start, steps)
     return editor.decode(current, fps)
-
-
-def calibrate(
-    editor: Editor,
-    clips: Iterable[ClipSource],
-    *,
-    data: str,
-    steps: int = 50,
-    parts: Parts | None = None,
-    report: Callable[[str], None] = lambda line: None,
-    progress: Progress | None = None,
-) -> mmc.Codebook:
-    """Measure MMC on labelled clips. One clip's word maps live at a time.
-
-    data: what the clips are, for the codebook. parts: where to keep what is measured, so that an
-    interrupted calibration goes on; it gives the same codebook. report: is told of clips left out.
-    """
-    calibration = mmc.Calibration()
-    for source in clips:
-        cost = measure_clip(
-            editor, source, steps=steps, parts=parts, report=report, progress=progress
-        )
-        if cost is not None:
-            calibration.add(cost)
-    return calibration.codebook(editor=editor.name, checkpoint=editor.fingerprint(), data=data)
-
-
-def measure_clip(
-    editor: Editor,
-    source: ClipSource,
-    *,
-    steps: int,
-    parts: Parts | None = None,
-    report: Callable[[str], None] = lambda line: None,
-    progress: Progress | None = None,
-) -> mmc.ClipCost | None:
-    """The cost of one clip, measured or taken from `parts`; None if the clip cannot serve."""
-    file = f"{source.name}.npz"
-    if parts and parts.path(file).exists():
-        return mmc.ClipCost.load(parts.path(file))
-    for clip in load_clips([source], report):
-        inversion = invert(
-            editor, clip.video, clip.prompt, words=clip.word, steps=steps, progress=progress
-        )
-        cost = mmc.ClipCost.measure(inversion.word_maps["source"], torch.from_numpy(clip.mask))
-        if parts:
-            parts.write(file, cost.to_bytes())
-        del inversion
-        return_unused()
-        return cost
-    return None
 
 
 def describe(editor: Editor) -> dict[str, str]:

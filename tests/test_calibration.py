@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from freemask import cli, pipeline
-from freemask.calibration import CalibrationRequest
+from freemask import cli
+from freemask.calibration import CalibrationRequest, calibrate
 from freemask.datasets import ClipSource, LabelledClip
 from freemask.editors import Editor
 from freemask.mmc import Codebook
@@ -64,9 +64,9 @@ def test_an_interrupted_calibration_goes_on_and_gives_the_same_codebook(
 
         return ClipSource(source.name, load)
 
-    whole = pipeline.calibrate(editor, sources, data="x", steps=2)
+    whole = calibrate(editor, sources, data="x", steps=2)
     with pytest.raises(KeyboardInterrupt):
-        pipeline.calibrate(
+        calibrate(
             editor,
             [watched(source, stop=n == 2) for n, source in enumerate(sources)],
             data="x",
@@ -76,7 +76,7 @@ def test_an_interrupted_calibration_goes_on_and_gives_the_same_codebook(
     measured.clear()
     parts = request.open_parts(editor)
     clips = [watched(source, stop=False) for source in sources]
-    assert pipeline.calibrate(editor, clips, data="x", steps=2, parts=parts) == whole
+    assert calibrate(editor, clips, data="x", steps=2, parts=parts) == whole
     assert measured == [sources[2].name]
 
 

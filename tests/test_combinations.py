@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from freemask import sprites
+from freemask.calibration import calibrate
 from freemask.config import methods, tasks
 from freemask.datasets import ClipSource, LabelledClip
 from freemask.editors import EDITORS, Editor, load_editor
-from freemask.pipeline import calibrate, edit
+from freemask.pipeline import edit
 from freemask.types import EditRequest, Video
 
 WORDS = {"shape": ("bear", "panda"), "attribute": ("bear", "bear"), "style": ("bear", "sketch")}

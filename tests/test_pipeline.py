@@ -17,9 +17,10 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
 from freemask import mmc
+from freemask.calibration import calibrate
 from freemask.datasets import ClipSource, LabelledClip
 from freemask.editors import Editor
-from freemask.pipeline import calibrate, denoise, edit, find_masks, generate, invert, invert_for
+from freemask.pipeline import denoise, edit, find_masks, generate, invert, invert_for
 from freemask.plan import prepare
 from freemask.types import EditRequest, InputError, Inversion, Video
 

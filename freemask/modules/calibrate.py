@@ -11,12 +11,11 @@ from collections.abc import Callable, Sequence
 import lightning as L
 from torch.utils.data import DataLoader, Dataset
 
-from freemask.calibration import CalibrationRequest
+from freemask.calibration import CalibrationRequest, calibrate, measure_clip
 from freemask.datasets import ClipSource
 from freemask.editors import load_editor
 from freemask.editors.editor import Editor
 from freemask.parts import Parts
-from freemask.pipeline import calibrate, measure_clip
 
 
 class Numbers(Dataset[int]):

@@ -251,7 +251,7 @@ def fit(
         callbacks=[
             EMAWeightAveraging(decay=size.ema_decay),
             SaveLastStep(newest),
-            ModelCheckpoint(folder, every_n_train_steps=500, save_last=True, save_top_k=0),
+            ModelCheckpoint(folder, every_n_train_steps=100, save_last=True, save_top_k=0),
             TQDMProgressBar(refresh_rate=100),
         ],
         enable_model_summary=False,

@@ -277,10 +277,7 @@ def check(settings: Settings) -> None:
             f"window.frames is {window.frames}, window.overlap {window.overlap} and window.anchors "
             f"{window.anchors}; frames must exceed the others together, overlap be 1 or more"
         )
-    for key, value in (
-        ("mask.refine", settings.mask.refine),
-        ("fusion.margin", fusion.margin),
-    ):
+    for key, value in (("mask.refine", settings.mask.refine), ("fusion.margin", fusion.margin)):
         if not 0 <= value <= 1:
             raise InputError(f"{key} is {value}; it is a fraction of the frame, from 0 to 1")
 

@@ -55,7 +55,8 @@ def edit(
 ) -> EditResult:
     """Edit a video from text; a clip longer than `window.frames` in windows (`windows`).
 
-    mask: `(F, H, W)` in [0, 1], 1 = edit, instead of the one that the word maps give.
+    mask: `(F, H, W)` in [0, 1], 1 = edit, instead of the one that the word maps give; the edit
+        reaches `fusion.margin` beyond either.
     inversion: of this clip under this request, made before by `invert_for`, or what makes or finds
         that of a window; else it is made now.
     progress: called with the stage, the steps done and the steps in all.

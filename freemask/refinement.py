@@ -46,7 +46,8 @@ def _guided(guide: Tensor, heat: Tensor, radius: int) -> Tensor:
 def box_mean(values: Tensor, radius: int) -> Tensor:
     """The mean over a square of `radius` around every pixel of `(..., H, W)`, within the frame.
 
-    Its cost does not depend on the radius; in float64, since it takes differences of long sums.
+    Its cost does not depend on the radius. values: float64, since it takes
+    differences of long sums.
     """
     for axis in (-2, -1):
         along = values.movedim(axis, -1)

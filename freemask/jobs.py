@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freemask.config import load_settings, nearest
+from freemask.mask_files import read_mask
 from freemask.result import EditResult, check_writable
 from freemask.types import EditRequest, InputError, Inversion, Progress, Video
-from freemask.video import read_mask, read_video
+from freemask.video import read_video
 
 if TYPE_CHECKING:
     from freemask.editors import Editor

@@ -225,7 +225,7 @@ def user_masks(mask: Tensor, frames: int, size: tuple[int, int]) -> Masks:
     if tuple(mask.shape) != (frames, *size):
         given = "x".join(map(str, mask.shape))
         raise InputError(f"the mask is {given}, the clip is {frames}x{size[0]}x{size[1]}")
-    if not bool(((mask >= 0) & (mask <= 1)).all()):
+    if not all(bool(((frame >= 0) & (frame <= 1)).all()) for frame in mask):
         raise InputError("a mask lies in [0, 1]: 1 where to edit, 0 where to keep the source")
     return Masks(mask.float()[None], "given by the user")
 

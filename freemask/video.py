@@ -1,9 +1,9 @@
-"""Videos and masks as files, and the pictures that show them.
+"""Videos as files, and the pictures that show them and their masks.
 
 A video is uint8 RGB frames `(F, H, W, 3)` with its fps; on disk it is an mp4 (or whatever else
 PyAV decodes), a gif, or a folder of PNG / JPEG images in natural order (`2.png` before `10.png`).
-A mask is float `(F, H, W)` in [0, 1], **1 = edit, 0 = keep the source**; in a picture white = edit.
-Sizes are pairs `(H, W)`. The same frames are written as the same bytes.
+A mask is float `(F, H, W)` in [0, 1], **1 = edit, 0 = keep the source**; in a picture white = edit
+(`mask_files` reads them). Sizes are pairs `(H, W)`. The same frames are written as the same bytes.
 """
 
 from __future__ import annotations
@@ -91,35 +91,12 @@ def write_video(video: Video, path: str | Path) -> None:
     writer(video, path)
 
 
-def read_mask(path: str | Path, *, frames: int, size: tuple[int, int]) -> np.ndarray:
-    """Reads a mask for a clip of `frames` frames of `size` `(H, W)`; 1 (white) = edit.
-
-    path: `.npz` (key `mask`) or `.npy` with values in [0, 1], shape `(F, H, W)`, or `(H, W)` for
-        all frames; a video, gif or folder of images with one picture per frame; or one image for
-        all frames. A picture's brightest channel counts, 255 as 1; in a PNG with a coloured
-        palette every label but 0 counts as 1.
-    Returns float32 `(F, H, W)` in [0, 1].
-    Raises InputError for an unreadable file, values outside [0, 1], and another length or size
-    than asked: a mask is never resized.
-    """
-    path = Path(path)
-    mask = _mask_array(path) if path.suffix.lower() in (".npz", ".npy") else _mask_picture(path)
-    if mask.ndim == 2:
-        mask = repeat(mask, "h w -> f h w", f=frames)
-    if mask.shape != (frames, *size):
-        raise InputError(
-            f"mask {str(path)!r} is {_shape_words(mask.shape)}, the clip is "
-            f"{_shape_words((frames, *size))}; give a mask of the clip's length and size"
-        )
-    return mask.astype(np.float32)
-
-
 def read_labels(path: Path) -> np.ndarray:
     """An annotation as object numbers, uint8 `(H, W)`: a palette's indices, or grey levels.
 
     Raises InputError for an unreadable image and for one in colour without a palette.
     """
-    image = _read_image(path)
+    image = read_image(path)
     if image.mode not in ("P", "L", "1"):
         raise InputError(
             f"annotation {str(path)!r} is in colour; it must have a palette or be grey"
@@ -134,7 +111,7 @@ def side_by_side(videos: Sequence[Video], *, gap: int = 4, upscale: int = 1) -> 
     Returns a Video `(F, H * upscale, sum of W * upscale + gaps, 3)` with the first one's fps.
     """
     if len({(video.num_frames, video.size[0]) for video in videos}) != 1:
-        shapes = ", ".join(_shape_words(video.frames.shape[:3]) for video in videos)
+        shapes = ", ".join(shape_words(video.frames.shape[:3]) for video in videos)
         raise ValueError(f"clips side by side need one length and one height, got {shapes or 0}")
     spool = Spool()
     for frames in zip(*(video.frames for video in videos), strict=True):
@@ -296,10 +273,10 @@ def _natural_key(path: Path) -> tuple[list[tuple[int, str]], str]:
 
 
 def _read_rgb(path: Path) -> np.ndarray:
-    return np.asarray(_read_image(path).convert("RGB"))
+    return np.asarray(read_image(path).convert("RGB"))
 
 
-def _read_image(path: Path) -> Image.Image:
+def read_image(path: Path) -> Image.Image:
     """A decoded 8-bit image, turned the way its EXIF orientation says it is shown."""
     try:
         with (
@@ -314,59 +291,6 @@ def _read_image(path: Path) -> Image.Image:
     if upright.mode.startswith(("I", "F")):
         raise InputError(f"image {str(path)!r} is not 8-bit; save it with 8 bits a channel")
     return upright
-
-
-def _mask_array(path: Path) -> np.ndarray:
-    import zipfile
-
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            mask = loaded
-        else:
-            with loaded:
-                mask = loaded["mask"]
-    except FileNotFoundError as error:
-        raise InputError(f"there is no mask at {str(path)!r}") from error
-    except KeyError as error:
-        keys = ", ".join(loaded.files) or "none"
-        raise InputError(f"mask {str(path)!r} has no key 'mask'; its keys are: {keys}") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"mask {str(path)!r} cannot be read as an array") from error
-    if mask.dtype.kind not in "biuf":
-        raise InputError(f"mask {str(path)!r} holds {mask.dtype}, not numbers in [0, 1]")
-    # Written so that NaN fails it.
-    if mask.size and not (mask.min() >= 0 and mask.max() <= 1):
-        raise InputError(
-            f"mask {str(path)!r} has values from {mask.min():g} to {mask.max():g}; they must be "
-            "in [0, 1], 1 = edit"
-        )
-    return mask
-
-
-def _mask_picture(path: Path) -> np.ndarray:
-    """Grey levels over 255: `(H, W)` for one image, `(F, H, W)` for a folder or a video."""
-    if path.is_dir():
-        mask = _stack(path, [_levels(_read_image(image)) for image in image_files(path)])
-    elif path.suffix.lower() in IMAGE_SUFFIXES and path.exists():
-        mask = _levels(_read_image(path))
-    else:
-        mask = read_video(path).frames.max(axis=-1)
-    if mask.max() == 1:
-        raise InputError(f"mask {str(path)!r} has levels 0 and 1 of 255; 255 = edit, so scale it")
-    return mask / np.float32(255)
-
-
-def _levels(image: Image.Image) -> np.ndarray:
-    colors = np.asarray(image.convert("RGB"))
-    labels = image.mode == "P" and bool((colors != colors[..., :1]).any())
-    return np.where(np.asarray(image), 255, 0) if labels else colors.max(axis=-1)
-
-
-def _stack(path: Path, pictures: list[np.ndarray]) -> np.ndarray:
-    if len({picture.shape for picture in pictures}) > 1:
-        raise InputError(f"the images in {str(path)!r} have different sizes")
-    return np.stack(pictures)
 
 
 def _write_mp4(video: Video, path: Path) -> None:
@@ -440,7 +364,8 @@ def _write_images(video: Video, folder: Path) -> None:
         Image.fromarray(frame).save(folder / f"{index:05d}.png")
 
 
-def _shape_words(shape: Sequence[int]) -> str:
+def shape_words(shape: Sequence[int]) -> str:
+    """How a message names the shape of a clip or mask."""
     if len(shape) != 3:
         return f"of shape {tuple(shape)}"
     return f"{shape[0]} frames of {_size_words(shape[1:])}"

@@ -29,9 +29,9 @@ class MaskSettings:
 
     policy: "time_agnostic" (the best step, one mask for the run), "time_aware" (the maps of the
         current step), "best" (each site at the step at which it is best itself, one mask for the
-        run), "adaptive" (the steps of each site that cost at most `margin` more than the best, each
-        map weighed by how much it agrees with the others on this clip) or "naive" (the mean of all
-        sites and steps).
+        run), "adaptive" (the steps of each site that cost at most `tolerance` more than the best,
+        each map weighed by how much it agrees with the others on this clip) or "naive" (the mean of
+        all sites and steps).
     sites: "best", "best_per_resolution", "mean_of" (the `top_k` best), "explicit", or "released":
         the fixed layers of the authors' and FateZero's releases, which need no codebook.
     binarise: how M* is cut from the maps: at the "threshold", or "otsu", where the values of the
@@ -48,7 +48,7 @@ class MaskSettings:
     policy: str = "time_agnostic"
     sites: str = "best"
     top_k: int = 3
-    margin: float = 0.15
+    tolerance: float = 0.15
     explicit: list[str] = field(default_factory=list)
     binarise: str = "threshold"
     threshold: float | None = None
@@ -261,8 +261,8 @@ def check(settings: Settings) -> None:
         raise InputError(f"mask.threshold is {threshold}; it must lie between 0 and 1")
     if not all(map(math.isfinite, [fusion.word_weight, *fusion.reweight.values()])):
         raise InputError("fusion.word_weight and fusion.reweight must be finite")
-    if not 0 <= settings.mask.margin <= 1:
-        raise InputError(f"mask.margin is {settings.mask.margin}; it must lie in [0, 1]")
+    if not 0 <= settings.mask.tolerance <= 1:
+        raise InputError(f"mask.tolerance is {settings.mask.tolerance}; it must lie in [0, 1]")
     if not 0 < settings.strength <= 1:
         raise InputError(f"strength is {settings.strength}; it must be above 0 and at most 1")
     if not 0 <= settings.eta <= 1:

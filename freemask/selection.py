@@ -102,7 +102,7 @@ def _cells_of(
 ) -> CellsByStep:
     """The cells of some sites, one tuple for the whole run or one for each of its steps."""
     if settings.policy == "adaptive":
-        return (_trusted(codebook, settings.margin, chosen, timesteps),)
+        return (_trusted(codebook, settings.tolerance, chosen, timesteps),)
     if settings.policy == "best":
         return (tuple((site, _best_entry(codebook, site, timesteps)) for site in chosen),)
     return _cells(chosen, _entries(codebook, settings, timesteps))
@@ -139,13 +139,13 @@ def _every_step(timesteps: Sequence[int]) -> tuple[int, ...]:
 
 
 def _trusted(
-    codebook: Codebook, margin: float, sites: Sequence[Site], timesteps: Sequence[int]
+    codebook: Codebook, tolerance: float, sites: Sequence[Site], timesteps: Sequence[int]
 ) -> tuple[Cell, ...]:
-    """Cells of some sites, ENTRIES of the run's steps, that cost at most `margin` over the best."""
+    """Cells of some sites, ENTRIES of the run's steps, at most `tolerance` dearer than the best."""
     entries = range(0, len(timesteps), max(1, len(timesteps) // ENTRIES))
     costs = {(s, entry): codebook.cost(s, timesteps[entry]) for s in sites for entry in entries}
     least = min(costs.values())
-    return tuple(cell for cell, cost in costs.items() if cost <= least + margin)
+    return tuple(cell for cell, cost in costs.items() if cost <= least + tolerance)
 
 
 def _best_entry(codebook: Codebook, site: Site, timesteps: Sequence[int]) -> int:

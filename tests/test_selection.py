@@ -49,13 +49,13 @@ def test_best_takes_each_site_at_its_own_cheapest_timestep() -> None:
     assert selection.origin == "best: b at t = 251"
 
 
-def test_adaptive_takes_the_cells_within_a_margin_of_the_best() -> None:
+def test_adaptive_takes_the_cells_within_the_tolerance_of_the_best() -> None:
     every: dict[str, Any] = {"policy": "adaptive", "sites": "mean_of", "top_k": 3}
-    (narrow,) = chosen(**every, margin=0.05)
+    (narrow,) = chosen(**every, tolerance=0.05)
     assert set(narrow) == {("b", 1), ("b", 2), ("c", 3)}
-    (wider,) = chosen(**every, margin=0.101)
+    (wider,) = chosen(**every, tolerance=0.101)
     assert set(wider) == {*narrow, ("b", 0), ("c", 1), ("c", 2)}
-    assert chosen(policy="adaptive", sites="best", margin=0.0) == [[("b", 1), ("b", 2)]]
+    assert chosen(policy="adaptive", sites="best", tolerance=0.0) == [[("b", 1), ("b", 2)]]
     selection = select(CODEBOOK, MaskSettings(policy="adaptive"), SITES, ENTRIES)
     assert selection.by_agreement
     assert selection.origin == "adaptive: 3 cells of b, by their agreement"

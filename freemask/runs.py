@@ -3,6 +3,7 @@
     OUT/<job id>/             a finished edit; its result.json holds the job's identity
     OUT/<job id>.error.txt    why a job failed, its identity, and the traceback
     OUT/report.html           all results, failures on top
+    OUT/run-error-RANK.txt    the traceback of an error that nobody foresaw
     OUT/.run/                 the lock, the outcomes by rank, the inversion cache
 
 A job's identity is a hash of all that its edit depends on, so that an edit is made again when, and

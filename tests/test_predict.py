@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import random
@@ -275,6 +276,28 @@ def test_a_bad_config_or_list_ends_before_anything_is_made(tool: Tool) -> None:
 
 
 KILLS = 30
+
+
+def test_an_error_that_nobody_foresaw_leaves_its_traceback_with_the_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(TOOL.parent))
+    module = importlib.import_module("predict")
+
+    def broken(config: object, *, retry_failed: bool) -> list[object]:
+        raise RuntimeError("the sky fell")
+
+    monkeypatch.setattr(module, "run", broken)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    for out, message in (("out", "traceback in out/run-error-0.txt"), ("gone", "No such file")):
+        monkeypatch.setattr(sys, "argv", ["predict", f"--config={CONFIG}", f"out={out}"])
+        assert module.main() == 2
+        shown = capsys.readouterr().err
+        assert "ended by RuntimeError: the sky fell" in shown
+        assert message in shown
+    assert "the sky fell" in (tmp_path / "out" / "run-error-0.txt").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.slow

@@ -165,27 +165,44 @@ def main() -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     options = parser.parse_args()
     try:
-        if not options.config.is_file():
-            raise InputError(f"config {options.config} does not exist")
-        try:
-            values = OmegaConf.load(options.config)
-        except (YAMLError, OSError, UnicodeDecodeError) as error:
-            raise InputError(f"config {options.config} is not YAML: {error}") from None
-        config = merge(PredictConfig, values, parse_overrides(options.overrides))
+        config = _config(options.config, options.overrides)
+    except InputError as error:
+        return _end(str(error), 2)
+    try:
         outcomes = run(config, retry_failed=options.retry_failed)
     except InputError as error:
         return _end(str(error), 2)
     except Stopped:
         return _end("told to stop; the same command goes on from here", STOPPED)
     except Exception as error:
-        Path("predict-error.txt").write_text(traceback.format_exc())
-        return _end(f"ended by {type(error).__name__}: {error}; predict-error.txt", 2)
+        kept = _keep_trace(Path(config.out))
+        return _end(f"ended by {type(error).__name__}: {error}; {kept}", 2)
     if not outcomes:
         return 0
     failed = sum(outcome.status == FAILED for outcome in outcomes)
     print(table(outcomes))  # noqa: T201
     print(f"{len(outcomes) - failed} of {len(outcomes)} jobs done; {config.out}/report.html")  # noqa: T201
     return 1 if failed else 0
+
+
+def _config(path: Path, overrides: list[str]) -> PredictConfig:
+    if not path.is_file():
+        raise InputError(f"config {path} does not exist")
+    try:
+        values = OmegaConf.load(path)
+    except (YAMLError, OSError, UnicodeDecodeError) as error:
+        raise InputError(f"config {path} is not YAML: {error}") from None
+    return merge(PredictConfig, values, parse_overrides(overrides))
+
+
+def _keep_trace(out: Path) -> str:
+    """Write the traceback at hand into a run's folder; says where it is, or that it is not."""
+    path = out / f"run-error-{rank_zero_only.rank}.txt"
+    try:
+        path.write_text(traceback.format_exc())
+    except OSError as error:
+        return f"its traceback could not be written to {path}: {error.strerror}"
+    return f"traceback in {path}"
 
 
 def _end(message: str, code: int) -> int:

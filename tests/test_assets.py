@@ -22,7 +22,7 @@ from freemask.types import EditRequest
 
 TOOLS = Path(__file__).parents[1] / "tools"
 MEGABYTES = 30
-BARS = {  # of the figures that `train_sprites.py validate` wrote beside the weights
+BARS = {  # of the figures that `validate_sprites.py` wrote beside the weights
     "vae psnr": 26.0,
     "clip retrieval": 0.9,
     "sprites-sd object": 0.8,
@@ -36,7 +36,7 @@ BARS = {  # of the figures that `train_sprites.py validate` wrote beside the wei
 def tool() -> Iterator[ModuleType]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "path", [str(TOOLS), *sys.path])
-        yield importlib.import_module("train_sprites")
+        yield importlib.import_module("validate_sprites")
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from freemask.types import EditRequest, Inversion, Video
 
 STEPS = 5
 INVERSION = STEPS + 3  # backbone calls; three to get started
+TARGETS = ("panda", "red", "grass", "sketch", "style", "left", "right", "moving", "on", "in")
 
 
 class Interrupted(BaseException):
@@ -87,13 +88,31 @@ def test_a_found_inversion_is_the_one_that_was_made(
 def test_ten_targets_cost_one_inversion(
     editor: Editor, video: Video, cache: InversionCache, counter: Counter
 ) -> None:
-    targets = ["panda", "red", "grass", "sketch", "style", "left", "right", "moving", "on", "in"]
-    plans = [plan_of(editor, video, f"a {word}") for word in targets]
+    plans = [plan_of(editor, video, f"a {word}") for word in TARGETS]
     probes = {probe_key(probe): probe for plan in plans for probe in plan.probes.values()}
     assert len(probes) == 11  # the bear and ten more
     made = [cache.invert(editor, video, plan, probes=probes) for plan in plans]
     assert counter.since() == INVERSION
     assert same(made[3], invert_for(editor, video, plans[3]))
+
+
+def test_ten_edits_cost_one_inversion_and_ten_edits(
+    editor: Editor, video: Video, cache: InversionCache, counter: Counter
+) -> None:
+    plans = [plan_of(editor, video, f"a {word}") for word in TARGETS]
+    probes = {probe_key(probe): probe for plan in plans for probe in plan.probes.values()}
+    made = invert_for(editor, video, plans[0])
+    counter.since()
+    edit(editor, video, plans[0].request, inversion=made)
+    alone = counter.since()
+    assert alone >= STEPS
+
+    def invert(clip: Video, plan: Plan) -> Inversion:
+        return cache.invert(editor, clip, plan, probes=probes)
+
+    for plan in plans:
+        edit(editor, video, plan.request, inversion=invert)
+    assert counter.since() == INVERSION + len(plans) * alone
 
 
 def test_a_word_nobody_asked_for_is_read_along_the_trajectory(

@@ -19,6 +19,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     parser = make_parser()
     options, unknown = parser.parse_known_args(arguments)
+    if "overrides" in options and not any(word.startswith("-") for word in unknown):
+        options.overrides += unknown  # argparse takes settings in one place only
+        unknown = []
     if unknown and not options.passes_on:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     options.rest = unknown

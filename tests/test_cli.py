@@ -199,6 +199,13 @@ def test_latents_that_are_not_finite_end_the_edit(
     assert not (folder / "out").exists()
 
 
+def test_settings_may_stand_anywhere(edit: Edit, capsys: pytest.CaptureFixture[str]) -> None:
+    assert edit("--seed=1", "strength=7") == 2  # behind an option, one more behind it
+    assert "strength" in capsys.readouterr().err
+    assert edit("--seed=1", "mask") == 2
+    assert "'mask' is not of the form key=value" in capsys.readouterr().err
+
+
 def test_editors_lists_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["editors"]) == 0
     shown = capsys.readouterr().out

@@ -70,16 +70,16 @@ METHODS: dict[str, Variant] = {
 def score(
     case: Case,
     video: Video,
-    mask: np.ndarray | None,
+    masks: np.ndarray | None,
     embedder: ClipEmbedder | None = None,
     lpips: Lpips | None = None,
 ) -> dict[str, float]:
     """Every figure of one edit, by column.
 
     With an answer, how it compares (`compare`). Decibels against the source outside the object, and
-    flicker there. warp: warp error along the case's motion. miou: of the mask `(F, H, W)`, if there
-    was one. clip_accuracy, clip_text, clip_consistency: with an embedder. lpips: distance to the
-    source outside the object.
+    flicker there. warp: warp error along the case's motion. miou: of masks `(S, F, H, W)`, mean
+    over the steps, if there were any. clip_accuracy, clip_text, clip_consistency: with an embedder.
+    lpips: distance to the source outside the object.
     """
     outside = 1 - case.object_mask
     figures = compare(case, video, case.answer) if case.answer else {}
@@ -92,8 +92,9 @@ def score(
         figures["lpips"] = lpips(video, case.video, where=outside)
     if embedder:
         figures |= clip_figures(embedder, video, case.request)
-    if mask is not None:
-        figures["miou"] = metrics.mean_iou(mask, case.object_mask)
+    if masks is not None:
+        by_step = [metrics.mean_iou(mask, case.object_mask) for mask in masks]
+        figures["miou"] = sum(by_step) / len(by_step)
     return {name: float(value) for name, value in figures.items()}
 
 
@@ -206,12 +207,12 @@ def run_case(
         if key not in results:
             results[key] = edit(editor, video, asked[method], mask=true_mask, inversion=inversion)
         result = results[key]
-        mask = result.masks.at(0).cpu().numpy() if plan.selection else None
+        masks = result.masks_used if plan.selection else None
         keep(method, result.video)
-        if mask is not None:
-            keep(f"{method} mask", mask_overlay(video, mask))
-        figures = score(case, result.video, mask, embedder, lpips)
-        if mask is not None:
+        if masks is not None:
+            keep(f"{method} mask", mask_overlay(video, masks[-1]))
+        figures = score(case, result.video, masks, embedder, lpips)
+        if masks is not None:
             figures |= best_map
         named = {"task": source.task, "clip": source.number, "edit": edit_text(case.request)}
         row = {**named, "method": method, **figures}

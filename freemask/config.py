@@ -131,6 +131,10 @@ class Settings:
     backend: str = "auto"
     codebook: str | None = None
 
+    def first_step(self, steps: int) -> int:
+        """The one of `steps` at which the edit leaves the source, `strength` before the end."""
+        return steps - max(1, round(self.strength * steps))
+
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "mask.policy": ("time_agnostic", "time_aware", "best", "adaptive", "naive"),

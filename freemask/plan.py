@@ -45,8 +45,8 @@ class Plan:
 
     @property
     def first_step(self) -> int:
-        """The step at which the edit leaves the source, `strength` before the end."""
-        return self.request.steps - max(1, round(self.settings.strength * self.request.steps))
+        """The step at which the edit leaves the source."""
+        return self.settings.first_step(self.request.steps)
 
 
 def prepare(editor: Editor, video: Video, request: EditRequest, mask: Tensor | None = None) -> Plan:

@@ -55,6 +55,12 @@ class EditResult:
     metrics: Mapping[str, float] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def masks_used(self) -> np.ndarray:
+        """The masks `(S, F, H, W)` of the steps that the edit ran; S is 1 where one served all."""
+        values = self.masks.values.cpu().numpy()
+        return values if len(values) == 1 else values[self.settings.first_step(len(values)) :]
+
     def describe(self) -> dict[str, Any]:
         """All that is needed to repeat the run, and what it cost; the content of result.json."""
         return {
@@ -115,8 +121,8 @@ def write_files(result: EditResult, folder: Path) -> None:
 
 
 def comparison(result: EditResult) -> Video:
-    """Source | mask | edited, side by side."""
-    mask = mask_video(result.masks.at(0).cpu().numpy(), fps=result.source.fps)
+    """Source | mask of the last step | edited, side by side."""
+    mask = mask_video(result.masks_used[-1], fps=result.source.fps)
     upscale = max(1, PICTURE_HEIGHT // result.source.size[0])
     return side_by_side([result.source, mask, result.video], upscale=upscale)
 

@@ -33,7 +33,7 @@ def source(task: str, number: int = 0) -> CaseSource:
 @pytest.mark.parametrize("task", cases.TASKS)
 def test_the_answer_scores_best_and_the_source_worst(task: str) -> None:
     case, answer = make(task)
-    right = benchmark.score(case, answer.clip.video, case.object_mask)
+    right = benchmark.score(case, answer.clip.video, case.object_mask[None])
     wrong = benchmark.score(case, case.video, None)
     columns = ("nearer", "nearest", "nearer_in_place", "nearest_in_place")
     assert {right[c] for c in columns} == {1.0} == {right["miou"]}
@@ -41,6 +41,13 @@ def test_the_answer_scores_best_and_the_source_worst(task: str) -> None:
     assert right["psnr_inside"] == float("inf") > wrong["psnr_inside"]
     assert wrong["psnr_source"] == float("inf")
     assert "miou" not in wrong
+
+
+def test_masks_of_many_steps_count_alike() -> None:
+    case, answer = make("shape")
+    all_wrong = 1 - case.object_mask
+    masks = np.stack([case.object_mask, case.object_mask, all_wrong])
+    assert benchmark.score(case, answer.clip.video, masks)["miou"] == pytest.approx(2 / 3)
 
 
 def test_clip_sees_the_edit_in_the_answer_and_not_in_the_source() -> None:

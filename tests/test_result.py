@@ -58,6 +58,19 @@ def test_masks_are_saved_as_they_are(result: EditResult, tmp_path: Path) -> None
         np.testing.assert_array_equal(saved["mask"], result.masks.values.numpy())
 
 
+def test_masks_of_steps_that_the_edit_skipped_are_not_shown(result: EditResult) -> None:
+    assert result.settings.strength == 0.7
+    masks = torch.zeros(10, 2, 16, 24)
+    masks[-1, ..., 8:] = 1
+    changed = replace(result, masks=Masks(masks, "by step"))
+    np.testing.assert_array_equal(changed.masks_used, masks[3:].numpy())
+    np.testing.assert_array_equal(result.masks_used, result.masks.values.numpy())
+    shown = comparison(changed).frames[0]  # source | mask | edited
+    third = (shown.shape[1] - 8) // 3
+    assert shown[0, third + 4, 0] == 0
+    assert shown[0, 2 * third + 3, 0] == 255
+
+
 def test_result_json_repeats_the_request_and_the_settings(
     result: EditResult, tmp_path: Path
 ) -> None:

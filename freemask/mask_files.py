@@ -22,9 +22,9 @@ def read_mask(path: str | Path, *, frames: int, size: tuple[int, int]) -> np.nda
     """Reads a mask for a clip of `frames` frames of `size` `(H, W)`; 1 (white) = edit.
 
     path: `.npz` (key `mask`) or `.npy` with values in [0, 1], shape `(F, H, W)`, or `(H, W)` for
-        all frames; a video, gif or folder of images with one picture per frame; or one image for
-        all frames. A picture's brightest channel counts, 255 as 1; in a PNG with a coloured
-        palette every label but 0 counts as 1.
+        all frames, or `(1, F, H, W)` as an edit's `masks.npz` has it; a video, gif or folder of
+        images with one picture per frame; or one image for all frames. A picture's brightest
+        channel counts, 255 as 1; in a PNG with a coloured palette every label but 0 counts as 1.
     Returns float32 `(F, H, W)` in [0, 1]; a long clip's lies in a temporary file (`spool`).
     Raises InputError for an unreadable file, values outside [0, 1], and another length or size
     than asked: a mask is never resized.
@@ -32,6 +32,8 @@ def read_mask(path: str | Path, *, frames: int, size: tuple[int, int]) -> np.nda
     path = Path(path)
     if path.suffix.lower() in (".npz", ".npy"):
         array = _read_array(path)
+        if array.ndim == 4 and len(array) == 1:
+            array = array[0]
         _check_shape(path, array.shape, frames, size)
         return _spooled(repeat(array, frames) if array.ndim == 2 else array)
     levels = _spooled(_pictures(path, frames), np.uint8)

@@ -23,6 +23,9 @@ def test_array_masks_are_read_exactly(tmp_path: Path) -> None:
     np.savez(tmp_path / "mask.npz", mask=mask)
     np.save(tmp_path / "mask.npy", mask > 0.5)
     np.save(tmp_path / "still.npy", mask[0])
+    np.savez(tmp_path / "masks.npz", mask=mask[None])  # as an edit writes it
+    once_more = read_mask(tmp_path / "masks.npz", frames=3, size=(8, 12))
+    np.testing.assert_array_equal(once_more, mask)
     back = read_mask(tmp_path / "mask.npz", frames=3, size=(8, 12))
     assert back.dtype == np.float32
     np.testing.assert_array_equal(back, mask)

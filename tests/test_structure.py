@@ -13,11 +13,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "freemask"
 ORDER = (  # a module imports only from modules named before it
-    "types spool files parts kernels memory config video mask_files prompts sprites datasets motion "
-    "cases metrics embeddings perceptual attention inversion fusion capture refinement masks windows "
-    "mmc selection pictures editors footprint plan result pipeline profiling cache inspection "
-    "calibration recognition jobs economy runs wall benchmark tables report evaluation demo "
-    "modules arguments cli __init__"
+    "types spool files parts kernels memory config video mask_files prompts sprites datasets "
+    "motion cases metrics embeddings perceptual attention inversion fusion capture refinement "
+    "masks windows mmc selection pictures editors footprint plan result pipeline profiling cache "
+    "inspection calibration recognition jobs economy runs wall benchmark tables report evaluation "
+    "demo modules arguments cli __init__"
 ).split()
 ALONE = ("types", "kernels")  # import nothing of freemask outside themselves
 ONLY_IN = {"triton": ["kernels"], "lightning": ["modules", "tools"]}

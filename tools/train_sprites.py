@@ -88,7 +88,7 @@ STAGES = {
     ),
     "sd": Stage(steps=14000, batch=16, learning_rate=1e-3, examples=40_000),
     "t2v": Stage(steps=4000, batch=2, learning_rate=1e-3, examples=6_000),
-    "motion": Stage(steps=1000, batch=2, learning_rate=1e-3, examples=2_000),
+    "motion": Stage(steps=3000, batch=2, learning_rate=1e-3, examples=6_000),
 }
 FRAMES = {"vae": 1, "clip": 1, "sd": 1, "t2v": 8, "motion": 8}
 VAE_CONFIG = {

@@ -12,16 +12,21 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline, TextToVideoSDPipeline
+from diffusers import (
+    AnimateDiffPipeline,
+    MotionAdapter,
+    StableDiffusionPipeline,
+    TextToVideoSDPipeline,
+)
 
 from freemask import metrics, sprites
-from freemask.editors import ASSETS, Editor, load_editor
+from freemask.editors import ASSETS, DEMO, EDITORS, Editor, load_editor
 from freemask.mmc import Codebook
 from freemask.pipeline import edit
 from freemask.types import EditRequest
 
 TOOLS = Path(__file__).parents[1] / "tools"
-MEGABYTES = 30
+MEGABYTES, ADAPTER_MEGABYTES = 30, 4
 BARS = {  # of the figures that `validate_sprites.py` wrote beside the weights
     "vae psnr": 26.0,
     "clip retrieval": 0.9,
@@ -45,8 +50,10 @@ def demo() -> Editor:
 
 
 def test_the_checkpoints_are_small() -> None:
-    files = [file for folder in ASSETS.glob("sprites-*") for file in folder.rglob("*")]
-    assert 0 < sum(file.stat().st_size for file in files if file.is_file()) <= MEGABYTES * 1e6
+    sizes = {file: file.stat().st_size for file in ASSETS.glob("sprites-*/**/*") if file.is_file()}
+    adapter = sum(size for file, size in sizes.items() if file.parent.name == "motion_adapter")
+    assert 0 < adapter <= ADAPTER_MEGABYTES * 1e6
+    assert 0 < sum(sizes.values()) - adapter <= MEGABYTES * 1e6
 
 
 def test_the_figures_belong_to_these_weights_and_meet_the_bars(tool: ModuleType) -> None:
@@ -85,8 +92,29 @@ def test_diffusers_own_pipeline_makes_clips_of_sprites_t2v() -> None:
     assert clip.std() > 0.05
 
 
+def test_diffusers_own_pipeline_moves_sprites_sd_with_its_motion_adapter() -> None:
+    folder = ASSETS / "sprites-sd"
+    adapter = MotionAdapter.from_pretrained(folder / "motion_adapter")
+    pipeline = AnimateDiffPipeline.from_pretrained(folder, motion_adapter=adapter)
+    pipeline.set_progress_bar_config(disable=True)
+    clip = pipeline(
+        "a bear moving left on the grass", height=64, width=64, num_frames=3,
+        num_inference_steps=4, generator=torch.Generator().manual_seed(0), output_type="np",
+    ).frames[0]  # fmt: skip
+    assert clip.shape == (3, 64, 64, 3)
+    assert clip.std() > 0.05
+
+
+@pytest.mark.parametrize("name", sorted(DEMO))
+def test_every_editor_has_a_demo_checkpoint(name: str) -> None:
+    assert sorted(DEMO) == sorted(EDITORS)
+    editor = load_editor(name, checkpoint="demo", device="cpu")
+    assert editor.codebook
+    Codebook.load(editor.codebook).check(editor.sites((16, 16)))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["sprites-sd", "sprites-t2v"])
+@pytest.mark.parametrize("name", ["sprites-sd", "sprites-t2v", "animatediff"])
 def test_most_captions_give_the_object_and_the_ground_asked_for(
     tool: ModuleType, name: str
 ) -> None:

@@ -210,7 +210,7 @@ def test_editors_lists_what_there_is(capsys: pytest.CaptureFixture[str]) -> None
     assert cli.main(["editors"]) == 0
     shown = capsys.readouterr().out
     assert "zeroscope        sprites-t2v      UNet3DConditionModel" in shown
-    assert "animatediff      none " in shown
+    assert "animatediff      sprites-sd       UNetMotionModel" in shown
 
 
 def test_profile_measures_attention(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

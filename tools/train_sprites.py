@@ -543,7 +543,9 @@ def train_motion(work: Path, devices: int, warm_start: bool) -> None:
 def export_motion(work: Path) -> None:
     unet = motion_model()
     unet.load_state_dict(averaged_weights(work, "motion", "unet.unet."))
-    unet.half().save_motion_modules(str(ASSETS / "sprites-sd" / "motion_adapter"))
+    folder = ASSETS / "sprites-sd" / "motion_adapter"
+    unet.save_motion_modules(str(folder))
+    MotionAdapter.from_pretrained(folder).half().save_pretrained(folder)
 
 
 def export_unet(work: Path, stage: str) -> None:

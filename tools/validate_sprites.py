@@ -15,7 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, TextToVideoSDPipeline
+from diffusers import (
+    AnimateDiffPipeline,
+    AutoencoderKL,
+    MotionAdapter,
+    StableDiffusionPipeline,
+    TextToVideoSDPipeline,
+)
 from tqdm import tqdm
 from train_sprites import ASSETS, SIZE, encode_captions, to_pixels
 from transformers import CLIPModel, CLIPTokenizer
@@ -65,16 +71,23 @@ def retrieval(scenes: list[sprites.Scene]) -> float:
 
 @lru_cache
 def pipeline(name: str) -> Any:
-    """The checkpoint as diffusers' own pipeline loads it."""
-    loader = {"sprites-sd": StableDiffusionPipeline, "sprites-t2v": TextToVideoSDPipeline}[name]
-    loaded = loader.from_pretrained(ASSETS / name, torch_dtype=torch.float32)
+    """A checkpoint, or `sprites-sd` with its motion adapter ("animatediff"), as diffusers' own
+    pipeline loads it."""
+    loader, folder, parts = StableDiffusionPipeline, ASSETS / "sprites-sd", {}
+    if name == "sprites-t2v":
+        loader, folder = TextToVideoSDPipeline, ASSETS / name
+    elif name == "animatediff":
+        adapter = MotionAdapter.from_pretrained(folder / "motion_adapter")
+        loader, parts = AnimateDiffPipeline, {"motion_adapter": adapter}
+    loaded = loader.from_pretrained(folder, torch_dtype=torch.float32, **parts)
     loaded.set_progress_bar_config(disable=True)
     return loaded
 
 
 def generate(name: str, caption: str, seed: int, steps: int, guidance: float) -> Video:
     """A clip of a checkpoint, by diffusers' own pipeline."""
-    arguments: dict[str, Any] = {"num_frames": 8} if name == "sprites-t2v" else {}
+    moves = name != "sprites-sd"
+    arguments: dict[str, Any] = {"num_frames": 8} if moves else {}
     output = pipeline(name)(
         caption,
         height=SIZE[0],
@@ -85,7 +98,7 @@ def generate(name: str, caption: str, seed: int, steps: int, guidance: float) ->
         output_type="np",
         **arguments,
     )
-    frames = output.frames[0] if name == "sprites-t2v" else output.images
+    frames = output.frames[0] if moves else output.images
     return Video(np.clip(np.rint(frames * 255), 0, 255).astype(np.uint8))
 
 

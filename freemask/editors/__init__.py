@@ -35,6 +35,7 @@ DEMO = {  # what `checkpoint="demo"` means
     "tune_a_video": ASSETS / "sprites-sd",
     "fatezero": ASSETS / "sprites-sd",
     "text2video_zero": ASSETS / "sprites-sd",
+    "animatediff": ASSETS / "sprites-sd",
 }
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 

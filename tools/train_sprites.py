@@ -544,8 +544,10 @@ def export_motion(work: Path) -> None:
     unet = motion_model()
     unet.load_state_dict(averaged_weights(work, "motion", "unet.unet."))
     folder = ASSETS / "sprites-sd" / "motion_adapter"
-    unet.save_motion_modules(str(folder))
-    MotionAdapter.from_pretrained(folder).half().save_pretrained(folder)
+    unet.save_motion_modules(str(folder))  # in float32, whatever its dtype
+    adapter = MotionAdapter(**MOTION_CONFIG)
+    adapter.load_state_dict(MotionAdapter.from_pretrained(folder).state_dict())
+    adapter.half().save_pretrained(folder)
 
 
 def export_unet(work: Path, stage: str) -> None:

@@ -48,7 +48,7 @@ def show_masks(
             codebook=codebook_for(editor, plan.settings),
             max_pool=plan.selection.max_pool,
         )
-        shown = mask_overlay(video, masks.at(0).cpu().numpy())
+        shown = mask_overlay(video, masks.at(request.steps - 1).cpu().numpy())
         write_video(shown, folder / "mask.mp4")
         write_video(shown, folder / "mask.gif")
         np.savez_compressed(folder / "masks.npz", mask=masks.values.cpu().numpy())

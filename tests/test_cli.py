@@ -17,7 +17,7 @@ import torch
 from freemask import cli
 from freemask.mmc import Codebook
 from freemask.types import Video
-from freemask.video import read_video, write_video
+from freemask.video import mask_overlay, read_video, write_video
 
 SOURCE, TARGET = "a bear on the grass", "a panda on the grass"
 Edit = Callable[..., int]
@@ -255,6 +255,14 @@ def test_masks_shows_every_site_and_the_mask_over_the_clip(
     first = {name: (out / name).read_bytes() for name in names}
     assert cli.main(given) == 0
     assert {name: (out / name).read_bytes() for name in names} == first
+    assert cli.main([*given, "mask.policy=time_aware"]) == 0
+    with np.load(out / "masks.npz") as saved:
+        by_step = saved["mask"]
+    assert len(by_step) == 4
+    assert (by_step[0] != by_step[-1]).any()
+    video = read_video(folder / "clip.mp4", frames=3)
+    write_video(mask_overlay(video, by_step[-1]), folder / "last.gif")
+    assert (out / "mask.gif").read_bytes() == (folder / "last.gif").read_bytes()
 
 
 def test_masks_refuses_a_word_and_a_task_that_show_none(

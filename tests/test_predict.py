@@ -275,9 +275,6 @@ def test_a_bad_config_or_list_ends_before_anything_is_made(tool: Tool) -> None:
     assert tool.done() == []
 
 
-KILLS = 30
-
-
 def test_an_error_that_nobody_foresaw_leaves_its_traceback_with_the_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -291,13 +288,18 @@ def test_an_error_that_nobody_foresaw_leaves_its_traceback_with_the_results(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "out").mkdir()
     for out, message in (("out", "traceback in out/run-error-0.txt"), ("gone", "No such file")):
-        monkeypatch.setattr(sys, "argv", ["predict", f"--config={CONFIG}", f"out={out}"])
+        monkeypatch.setattr(
+            sys, "argv", ["predict", "dtype=auto", f"--config={CONFIG}", f"out={out}"]
+        )
         assert module.main() == 2
         shown = capsys.readouterr().err
         assert "ended by RuntimeError: the sky fell" in shown
         assert message in shown
     assert "the sky fell" in (tmp_path / "out" / "run-error-0.txt").read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+KILLS = 30
 
 
 @pytest.mark.slow

@@ -163,7 +163,7 @@ def main() -> int:
     parser.add_argument("--config", type=Path, default=Path("configs/predict.yaml"))
     parser.add_argument("--retry-failed", action="store_true", help="also jobs that failed before")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()  # settings may stand anywhere
     try:
         config = _config(options.config, options.overrides)
     except InputError as error:

@@ -126,7 +126,7 @@ def ddim_invert(
         if after_look:
             after_look(entry, Look(current, seen[-1]))
         if progress:
-            progress("invert", entry + 1, len(timesteps))
+            progress("inversion", entry + 1, len(timesteps))
     return Trajectory(torch.stack(kept), timesteps)
 
 

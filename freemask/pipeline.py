@@ -112,7 +112,7 @@ def _edit_part(
     stage: _Stages,
 ) -> tuple[Video, Masks, Inversion]:
     """A clip or a window of one, from its frames to the edited ones."""
-    with stage("invert"):
+    with stage("inversion"):
         inverted = inversion or invert_for(editor, clip, plan, progress=stage.tell)
         if not isinstance(inverted, Inversion):
             inverted = inverted(clip, plan)

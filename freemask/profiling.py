@@ -5,7 +5,7 @@
 Three tables, from the same edit of a sprites clip: memory above the loaded model, in units of plain
 guided generation, with the maps that the releases would store beside it; the share of every stage
 and kind of work in the time; and every fused attention site under each backend that can run.
-`trace.json` opens in Perfetto: the named ranges are `freemask.invert`, `freemask.mask`,
+`trace.json` opens in Perfetto: the named ranges are `freemask.inversion`, `freemask.mask`,
 `freemask.denoise`, `freemask.decode`, `freemask.vae.*`, `freemask.word_maps` and
 `freemask.fusion.KIND`.
 """
@@ -44,7 +44,7 @@ KINDS_OF_WORK = {  # by how an operator's name begins; attention counts with all
     "norm": ("aten::native_group_norm", "aten::native_layer_norm"),
 }  # fmt: skip
 WORK = ("attention", *KINDS_OF_WORK, "other")
-STAGES = ("freemask.vae", "freemask.invert", "freemask.mask", "freemask.denoise")
+STAGES = ("freemask.vae", "freemask.inversion", "freemask.mask", "freemask.denoise")
 ROUNDS = 3  # timed runs of a site under a backend
 
 

@@ -163,7 +163,7 @@ def test_the_trajectory_is_float32_and_begins_with_the_clip() -> None:
 def test_progress_is_told_of_every_step() -> None:
     told: list[tuple[str, int, int]] = []
     ddim_invert(predict, noise(), scheduler(3), progress=lambda *step: told.append(step))
-    assert told == [("invert", 1, 3), ("invert", 2, 3), ("invert", 3, 3)]
+    assert told == [("inversion", 1, 3), ("inversion", 2, 3), ("inversion", 3, 3)]
 
 
 def test_a_latent_that_is_not_finite_names_its_step() -> None:

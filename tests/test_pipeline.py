@@ -280,14 +280,14 @@ def test_an_edit_says_what_it_did(editor: Editor, small: Video) -> None:
     request = ask(OPEN | NAIVE, steps=2)
     result = edit(editor, small, request, progress=lambda *step: told.append(step))
     assert told == [
-        ("invert", 1, 2),
-        ("invert", 2, 2),
+        ("inversion", 1, 2),
+        ("inversion", 2, 2),
         ("mask", 1, 1),
         ("denoise", 1, 2),
         ("denoise", 2, 2),
         ("decode", 1, 1),
     ]
-    assert list(result.timings) == ["invert", "mask", "denoise", "decode"]
+    assert list(result.timings) == ["inversion", "mask", "denoise", "decode"]
     assert result.request == replace(request, words=("bear", "panda"))
     assert result.video.frames.shape == small.frames.shape
     assert result.video.fps == small.fps

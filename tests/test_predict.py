@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -126,7 +126,7 @@ def test_a_run_is_resumed_repeats_nothing_and_reports_what_failed(tool: Tool) ->
     assert code == 1, printed
     assert tool.done() == ["one", "two"]
     assert "2 of 3 jobs done" in printed
-    for stage in ("invert 2/2", "denoise 1/1", "decode 1/1"):
+    for stage in ("inversion 2/2", "denoise 1/1", "decode 1/1"):
         assert stage in printed
     assert "bad  failed" in printed
     assert "word 'lion' is not in the source prompt" in printed
@@ -185,31 +185,42 @@ def fingerprint_media(folder: Path) -> bytes:
     return b"".join((folder / name).read_bytes() for name in FILES[:4])
 
 
-def test_two_nodes_under_torchrun_share_the_jobs(tool: Tool) -> None:
+Launcher = Callable[..., tuple[list[str], dict[str, str]]]
+
+
+def torchrun(node: int, port: int, *, nodes: int = 2) -> tuple[list[str], dict[str, str]]:
+    """What starts a node by hand, one process on each of two or two on one; its environment."""
+    module = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={nodes}"]
+    shape = [f"--node-rank={node}", f"--nproc-per-node={2 // nodes}"]
+    return [*module, *shape, "--master-addr=127.0.0.1", f"--master-port={port}"], {}
+
+
+def srun(node: int, port: int, *, nodes: int = 2) -> tuple[list[str], dict[str, str]]:
+    """The same for what `srun --nodes=N --ntasks-per-node=M` sets for the first task of a node."""
+    numbers = {"NTASKS": 2, "NTASKS_PER_NODE": 2 // nodes, "NNODES": nodes, "PROCID": node}
+    numbers |= {"NODEID": node, "LOCALID": 0}
+    numbers["JOB_ID"] = port - 15000  # of which Lightning makes the port
+    names = {"JOB_NAME": "predict", "NODELIST": "127.0.0.1,localhost"}
+    return [sys.executable], {f"SLURM_{k}": str(v) for k, v in {**numbers, **names}.items()}
+
+
+@pytest.mark.parametrize("launcher", [torchrun, srun])
+def test_two_nodes_share_the_jobs(launcher: Launcher, tool: Tool) -> None:
     tool.list([{"id": f"{n}", "seed": n} for n in range(3)])
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    nodes = [
-        subprocess.Popen(
-            [
-                *(
-                    sys.executable,
-                    "-m",
-                    "torch.distributed.run",
-                    "--nnodes=2",
-                    f"--node-rank={node}",
-                ),
-                *("--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={port}"),
-                *tool.command("trainer.devices=1", "trainer.num_nodes=2", "trainer.strategy=ddp"),
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+    port = free_port()
+    nodes = []
+    for node in range(2):
+        start, variables = launcher(node, port)
+        arguments = ("trainer.devices=1", "trainer.num_nodes=2", "trainer.strategy=ddp")
+        nodes.append(
+            subprocess.Popen(
+                [*start, *tool.command(*arguments)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1", **variables},
+            )
         )
-        for node in range(2)
-    ]
     printed = [node.communicate(timeout=300)[0] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], printed
     assert "3 of 3 jobs done" in printed[0]
@@ -217,6 +228,30 @@ def test_two_nodes_under_torchrun_share_the_jobs(tool: Tool) -> None:
     assert tool.done() == ["0", "1", "2"]
     ranks = sorted((tool.out / ".run").glob("rank-*.jsonl"))
     assert [len(rank.read_text().splitlines()) for rank in ranks] == [2, 1]
+
+
+@pytest.mark.parametrize("launcher", [torchrun, srun])
+def test_more_processes_than_devices_are_refused_as_each_would_do_all_jobs(
+    launcher: Launcher, tool: Tool
+) -> None:
+    tool.list([{"id": "a"}])
+    start, variables = launcher(0, free_port(), nodes=1)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
+    ended = subprocess.run(
+        [*start, *tool.command()], capture_output=True, text=True, env=environment, check=False
+    )
+    assert ended.returncode
+    assert "2 processes were started, but trainer.devices x trainer.num_nodes is 1" in ended.stderr
+    assert not tool.done()
+
+
+def free_port() -> int:
+    """One that nobody listens at, among those that Lightning takes under SLURM."""
+    for port in range(15000, 25000):
+        with socket.socket() as tried:
+            if tried.connect_ex(("127.0.0.1", port)):
+                return port
+    raise AssertionError("every port is taken")
 
 
 def test_sigterm_ends_a_run_cleanly_within_seconds(tool: Tool) -> None:

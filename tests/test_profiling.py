@@ -68,8 +68,8 @@ def event(*names: str) -> SimpleNamespace:
             "convolution",
         ),
         (["freemask.denoise", "freemask::blended_attention", "aten::bmm"], "denoise", "attention"),
-        (["freemask.invert", "freemask.vae.encode", "aten::addmm"], "vae", "linear"),
-        (["freemask.invert", "freemask.word_maps", "aten::mul"], "invert", "other"),
+        (["freemask.inversion", "freemask.vae.encode", "aten::addmm"], "vae", "linear"),
+        (["freemask.inversion", "freemask.word_maps", "aten::mul"], "inversion", "other"),
         (["aten::native_group_norm"], "other", "norm"),
     ],
 )
@@ -79,9 +79,9 @@ def test_an_operator_counts_once_where_it_belongs(names: list[str], stage: str, 
 
 def test_shares_add_up() -> None:
     work = dict.fromkeys(("attention", "convolution", "linear", "norm", "other"), 0.0)
-    seconds = {"denoise": work | {"attention": 3.0}, "invert": work | {"linear": 4.0}}
+    seconds = {"denoise": work | {"attention": 3.0}, "inversion": work | {"linear": 4.0}}
     lines = shares_table(seconds, files=1.0).splitlines()
-    assert [line.split()[0] for line in lines[1:]] == ["invert", "denoise", "files"]
+    assert [line.split()[0] for line in lines[1:]] == ["inversion", "denoise", "files"]
     assert [line.split()[-1] for line in lines[1:]] == ["50.0%", "37.5%", "12.5%"]
 
 
@@ -97,7 +97,7 @@ def test_the_command_prints_three_tables_and_writes_a_trace(
     assert set(outcome) == {"memory", "seconds", "files", "sites"}
     events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
     named = Counter(e["name"] for e in events if str(e.get("name", "")).startswith("freemask."))
-    for name in ("invert", "denoise", "decode", "vae.encode", "vae.decode", "word_maps"):
+    for name in ("inversion", "denoise", "decode", "vae.encode", "vae.decode", "word_maps"):
         assert named[f"freemask.{name}"], name
     for kind in ("self", "cross", "temporal"):
         assert named[f"freemask.fusion.{kind}"], kind

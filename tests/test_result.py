@@ -33,7 +33,7 @@ def result() -> EditResult:
         trajectory=Trajectory(torch.zeros(3, 4, 2, 4, 6), (1, 501)),
         request=EditRequest("a bear", "a panda", ("bear", "panda"), seed=7, overrides=overrides),
         settings=load_settings("shape", overrides),
-        timings={"invert": 1.23456},
+        timings={"inversion": 1.23456},
         peak_memory=12,
         editor={"name": "tiny", "checkpoint": "demo", "device": "cpu", "dtype": "float32"},
         metrics={"psnr": 30.0, "psnr_background": float("inf")},
@@ -82,7 +82,7 @@ def test_result_json_repeats_the_request_and_the_settings(
     assert load_settings(result.request.task, saved["request"]["overrides"]) == result.settings
     assert saved["editor"] == result.editor
     assert (saved["frames"], saved["size"], saved["fps"]) == (2, [16, 24], 5)
-    assert saved["timings"] == {"invert": 1.235}
+    assert saved["timings"] == {"inversion": 1.235}
     assert (saved["peak_memory"], saved["mask"]) == (12, "by hand")
     assert {"python", "freemask", "torch", "diffusers"} <= set(saved["versions"])
     assert saved["metrics"]["psnr"] == 30

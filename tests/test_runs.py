@@ -129,7 +129,7 @@ def test_the_table_lists_failures_last() -> None:
 def test_the_wall_shows_failures_first_and_every_result(tmp_path: Path) -> None:
     described = {
         "request": {"source": "a bear", "target": "a <panda>"},
-        "timings": {"invert": 1.0, "denoise": 2.5},
+        "timings": {"inversion": 1.0, "denoise": 2.5},
         "peak_memory": 2**30,
         "memory_measures": ["features=replay"],
     }

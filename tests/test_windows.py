@@ -96,7 +96,7 @@ def test_a_long_clip_is_edited_whole_in_parts(editor: Editor, long_clip: Video) 
     assert result.video.frames.shape == long_clip.frames.shape
     assert result.masks.values.shape == (1, 10, 32, 48)
     assert result.trajectory is None
-    assert {"1/4 invert", "4/4 denoise", "4/4 decode"} <= set(told)
+    assert {"1/4 inversion", "4/4 denoise", "4/4 decode"} <= set(told)
     again = edit(editor, long_clip, in_windows(5))
     assert np.array_equal(result.video.frames, again.video.frames)
 

@@ -24,6 +24,7 @@ from typing import Any
 import lightning as L
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import OmegaConf
 from yaml import YAMLError
@@ -111,7 +112,7 @@ def _trainer(config: TrainerConfig, folder: RunFolder, jobs: int) -> L.Trainer:
         )
     make_logger = LOGGERS[config.logger]
     try:
-        return L.Trainer(
+        trainer = L.Trainer(
             accelerator=config.accelerator,
             devices=config.devices,
             num_nodes=config.num_nodes,
@@ -128,6 +129,25 @@ def _trainer(config: TrainerConfig, folder: RunFolder, jobs: int) -> L.Trainer:
         )
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         raise InputError(f"the trainer cannot be made so: {error}") from None
+    _check_processes(trainer)
+    return trainer
+
+
+def _check_processes(trainer: L.Trainer) -> None:
+    """Raises `InputError` when more processes were started than the trainer counts on.
+
+    Each of them would do all jobs: one device is one process to Lightning, however it was started.
+    """
+    known = (
+        TorchElasticEnvironment,
+        SLURMEnvironment,
+    )  # in Lightning's order
+    started = next((kind().world_size() for kind in known if kind.detect()), trainer.world_size)
+    if started != trainer.world_size:
+        raise InputError(
+            f"{started} processes were started, but trainer.devices x trainer.num_nodes is "
+            f"{trainer.world_size}; set them to the processes of a node and the number of nodes"
+        )
 
 
 def _dtype(config: PredictConfig) -> str:

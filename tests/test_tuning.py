@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,12 @@ import pytest
 import torch
 
 from freemask import cli
+from freemask.benchmark import load_embedder, score
+from freemask.cases import attribute_case
 from freemask.editors import load_editor
 from freemask.modules import tuning
 from freemask.modules.tuning import TuningRequest, tune
+from freemask.pipeline import edit
 from freemask.types import InputError, Video
 
 PROMPT = "a bear moving left on the grass"
@@ -104,6 +108,31 @@ def test_samples_are_made_on_the_way(small: Video, sd_checkpoint: Path, tmp_path
     names = [path.name for path in sorted((out / "samples").iterdir())]
     assert names == ["step-00002.gif", "step-00004.gif"]
     assert load_editor("tune_a_video", checkpoint=out, device="cpu").name == "tune_a_video"
+
+
+@pytest.mark.slow
+def test_edits_of_a_tuned_backbone_are_steadier_than_those_of_an_untuned_one(
+    tmp_path: Path,
+) -> None:
+    case = attribute_case(600_103, (64, 64))  # a seed that nothing is measured on
+    request = TuningRequest(
+        tmp_path / "tuned",
+        case.request.source,
+        steps=200,
+        learning_rate=3e-4,
+        accelerator="cpu",
+        sample_every=0,
+    )
+    tuned = tune(case.video, request)
+    figures = []
+    for checkpoint in ("demo", tuned):
+        editor = load_editor("tune_a_video", checkpoint=checkpoint, device="cpu")
+        edited = edit(editor, case.video, replace(case.request, method="ddim", steps=20))
+        figures.append(score(case, edited.video, None, load_embedder("demo", editor.device)))
+    untuned, steady = figures
+    assert steady["clip_consistency"] > untuned["clip_consistency"]
+    assert steady["warp"] < untuned["warp"]
+    assert steady["flicker"] < untuned["flicker"]
 
 
 def test_what_cannot_be_tuned_is_refused(

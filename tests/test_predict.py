@@ -238,7 +238,12 @@ def test_more_processes_than_devices_are_refused_as_each_would_do_all_jobs(
     start, variables = launcher(0, free_port(), nodes=1)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
     ended = subprocess.run(
-        [*start, *tool.command()], capture_output=True, text=True, env=environment, check=False
+        [*start, *tool.command()],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=300,
+        check=False,
     )
     assert ended.returncode
     assert "2 processes were started, but trainer.devices x trainer.num_nodes is 1" in ended.stderr

@@ -138,10 +138,7 @@ def _check_processes(trainer: L.Trainer) -> None:
 
     Each of them would do all jobs: one device is one process to Lightning, however it was started.
     """
-    known = (
-        TorchElasticEnvironment,
-        SLURMEnvironment,
-    )  # in Lightning's order
+    known = (TorchElasticEnvironment, SLURMEnvironment)  # torchrun may run inside of SLURM
     started = next((kind().world_size() for kind in known if kind.detect()), trainer.world_size)
     if started != trainer.world_size:
         raise InputError(

@@ -28,6 +28,8 @@ BARS = {  # of the figures that `validate_sprites.py` wrote beside the weights
     "sprites-sd ground": 0.9,
     "sprites-t2v object": 0.8,
     "sprites-t2v ground": 0.9,
+    "animatediff object": 0.8,
+    "animatediff ground": 0.8,
 }
 
 

@@ -114,7 +114,7 @@ def test_samples_are_made_on_the_way(small: Video, sd_checkpoint: Path, tmp_path
 def test_edits_of_a_tuned_backbone_are_steadier_than_those_of_an_untuned_one(
     tmp_path: Path,
 ) -> None:
-    case = attribute_case(600_103, (64, 64))  # a seed that nothing is measured on
+    case = attribute_case(600_103, (64, 64))  # not one of the benchmark's seeds
     request = TuningRequest(
         tmp_path / "tuned",
         case.request.source,

@@ -73,7 +73,7 @@ def runtime(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
     try:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # as torch's builds raise
         reason = str(error).splitlines()[0]
         raise InputError(f"device {device!r} cannot be used here ({reason}); try auto") from None
     if dtype == "auto":

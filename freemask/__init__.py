@@ -9,13 +9,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from freemask.calibration import calibrate
-    from freemask.editors import load_editor
-    from freemask.mmc import Codebook
-    from freemask.pipeline import edit, generate, invert
+    from freemask.calibration.calibrate import calibrate
+    from freemask.editors.registry import load_editor
+    from freemask.io.video import read_video, write_video
+    from freemask.masks.codebook import Codebook
+    from freemask.pipeline import edit
     from freemask.result import EditResult
+    from freemask.sampling.generation import generate
+    from freemask.sampling.inversion import invert
     from freemask.types import EditRequest, InputError, Inversion, Masks, Trajectory, Video
-    from freemask.video import read_video, write_video
 
 __version__ = "0.1.0"
 __all__ = [
@@ -39,7 +41,7 @@ __all__ = [
 ]
 
 _HOME = {
-    "Codebook": "mmc",
+    "Codebook": "masks.codebook",
     "EditRequest": "types",
     "EditResult": "result",
     "InputError": "types",
@@ -47,13 +49,13 @@ _HOME = {
     "Masks": "types",
     "Trajectory": "types",
     "Video": "types",
-    "calibrate": "calibration",
+    "calibrate": "calibration.calibrate",
     "edit": "pipeline",
-    "generate": "pipeline",
-    "invert": "pipeline",
-    "load_editor": "editors",
-    "read_video": "video",
-    "write_video": "video",
+    "generate": "sampling.generation",
+    "invert": "sampling.inversion",
+    "load_editor": "editors.registry",
+    "read_video": "io.video",
+    "write_video": "io.video",
 }
 _MODULES = ("editors", "kernels")
 

@@ -11,10 +11,7 @@ from __future__ import annotations
 import json
 import math
 import platform
-import shutil
-import tempfile
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,14 +19,16 @@ from typing import Any
 
 import numpy as np
 
-from freemask.config import Settings
-from freemask.files import sync_folder
-from freemask.types import EditRequest, InputError, Masks, Trajectory, Video
-from freemask.video import mask_video, side_by_side, write_video
+from freemask.io.atomic import whole_folder
+from freemask.io.panels import mask_video, side_by_side
+from freemask.io.video import write_video
+from freemask.settings import Settings
+from freemask.types import EditRequest, Masks, Trajectory, Video
 
 PACKAGES = ("freemask", "torch", "diffusers", "transformers", "numpy", "imageio", "av")
 FILES = ("edited.mp4", "edited.gif", "comparison.gif", "masks.npz", "result.json")
 DEMO_FILES = ("source.mp4", "answer.gif")  # what `freemask demo` adds
+REPLACEABLE = (*FILES, *DEMO_FILES)  # a folder with other files is never overwritten
 PICTURE_HEIGHT = 192  # small clips are enlarged to about this height in comparison.gif
 
 
@@ -86,28 +85,9 @@ class EditResult:
 
         Raises `InputError` when the folder holds something else or cannot be written.
         """
-        with whole_folder(Path(folder), (*FILES, *DEMO_FILES)) as aside:
+        with whole_folder(Path(folder), REPLACEABLE) as aside:
             write_files(self, aside)
         return Path(folder)
-
-
-@contextmanager
-def whole_folder(folder: Path, files: Collection[str]) -> Iterator[Path]:
-    """A folder to write into that becomes `folder` at the end, and vanishes on an error.
-
-    files: what an earlier result may hold; it is replaced. Raises `InputError` as `check_writable`.
-    """
-    check_writable(folder, files)
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        yield aside
-        aside.chmod(0o755)
-        sync_folder(aside)
-        if folder.exists():
-            shutil.rmtree(folder)
-        aside.rename(folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_files(result: EditResult, folder: Path) -> None:
@@ -125,20 +105,6 @@ def comparison(result: EditResult) -> Video:
     mask = mask_video(result.masks_used[-1], fps=result.source.fps)
     upscale = max(1, PICTURE_HEIGHT // result.source.size[0])
     return side_by_side([result.source, mask, result.video], upscale=upscale)
-
-
-def check_writable(folder: Path, files: Collection[str] = (*FILES, *DEMO_FILES)) -> None:
-    """Raises `InputError` unless a result of some files can be written; makes the parent folder."""
-    if folder.exists() and not (
-        folder.is_dir() and {path.name for path in folder.iterdir()} <= set(files)
-    ):
-        raise InputError(f"{folder} exists and is no earlier result; choose another --out")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder.parent):
-            pass
-    except OSError as error:
-        raise InputError(f"cannot write to {folder.parent}: {error.strerror}") from None
 
 
 def _versions() -> dict[str, str]:

@@ -19,8 +19,9 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from freemask import sprites
-from freemask.editors import Editor, load_editor
+from freemask.data import sprites
+from freemask.editors.editor import Editor
+from freemask.editors.registry import load_editor
 from freemask.types import Video
 
 torch.set_num_threads(1)  # tiny tensors; and sums have one order on every machine

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from freemask.editors import Editor, load_editor
+from freemask.editors.editor import Editor
+from freemask.editors.registry import load_editor
 from freemask.pipeline import edit
 from freemask.types import EditRequest, Video
 

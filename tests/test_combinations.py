@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from freemask import sprites
-from freemask.calibration import calibrate
-from freemask.config import methods, tasks
-from freemask.datasets import ClipSource, LabelledClip
-from freemask.editors import EDITORS, Editor, load_editor
+from freemask.calibration.calibrate import calibrate
+from freemask.data import sprites
+from freemask.data.clips import ClipSource, LabelledClip
+from freemask.editors.editor import Editor
+from freemask.editors.registry import EDITORS, load_editor
 from freemask.pipeline import edit
+from freemask.settings import methods, tasks
 from freemask.types import EditRequest, Video
 
 WORDS = {"shape": ("bear", "panda"), "attribute": ("bear", "bear"), "style": ("bear", "sketch")}

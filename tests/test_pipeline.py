@@ -16,12 +16,15 @@ import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
-from freemask import mmc
-from freemask.calibration import calibrate
-from freemask.datasets import ClipSource, LabelledClip
-from freemask.editors import Editor
-from freemask.pipeline import denoise, edit, find_masks, generate, invert, invert_for
-from freemask.plan import prepare
+from freemask.calibration import mmc
+from freemask.calibration.calibrate import calibrate
+from freemask.data.clips import ClipSource, LabelledClip
+from freemask.editors.editor import Editor
+from freemask.pipeline import edit, find_masks
+from freemask.prepare import prepare
+from freemask.sampling.denoising import denoise
+from freemask.sampling.generation import generate
+from freemask.sampling.inversion import invert, invert_for
 from freemask.types import EditRequest, InputError, Inversion, Video
 
 SOURCE, TARGET = "a bear moving left on the grass", "a panda moving left on the grass"

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from freemask import result as result_module
-from freemask.config import Settings, load_settings
+from freemask.io.video import read_video
 from freemask.result import DEMO_FILES, FILES, EditResult, comparison
+from freemask.settings import Settings, load_settings
 from freemask.types import EditRequest, InputError, Masks, Trajectory, Video
-from freemask.video import read_video
 
 
 def clip(level: int) -> Video:

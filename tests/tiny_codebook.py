@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from freemask.mmc import Codebook
+from freemask.masks.codebook import Codebook
 from freemask.types import Site
 
 SITES = (

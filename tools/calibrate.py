@@ -12,9 +12,10 @@ import sys
 
 import lightning as L
 
-from freemask.arguments import add_calibration
-from freemask.cli import calibration_request, warn
-from freemask.modules.calibrate import CalibrationModule
+from freemask.cli.arguments import add_calibration
+from freemask.cli.commands import calibration_request
+from freemask.cli.progress import warn
+from freemask.modules.calibration import CalibrationModule
 from freemask.types import InputError
 
 

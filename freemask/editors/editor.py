@@ -20,7 +20,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.profiler import record_function
 
-from freemask.attention import Attend, find_sites, hooked
+from freemask.attention.hooks import Attend, hooked
+from freemask.attention.sites import find_sites
 from freemask.editors import checkpoints
 from freemask.types import InputError, Site, Video
 

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from freemask.kernels import dispatch, validate
-from freemask.kernels.plan import MaskPlan
+from freemask.kernels.mask_plan import MaskPlan
 from freemask.kernels.token_edit import TokenEdit, TokenValues
-from freemask.kernels.torch_path import blend_rows, set_part_bytes
+from freemask.kernels.torch_backend import blend_rows, set_part_bytes
 from freemask.kernels.validate import FrameTable
 
 __all__ = [

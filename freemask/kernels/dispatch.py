@@ -6,14 +6,14 @@ CUDA and ROCm where it can run, and the torch path everywhere else.
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import os
 
 import torch
 from torch import Tensor
 
-from freemask.kernels import reference, torch_path, validate
+from freemask.kernels import reference, validate
+from freemask.kernels import torch_backend as torch_path
 
 TRITON_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 TRITON_HEAD_DIMS = range(8, 257, 8)
@@ -82,7 +82,7 @@ def blended(
         return torch_path.empty_output(q).copy_(out)
     if backend == "torch":
         return torch_path.blended_attention(*tensors, order, counts, frame_table, scale)
-    kernel = importlib.import_module("freemask.kernels.blended_triton")
+    kernel = importlib.import_module("freemask.kernels.triton.blended")
     return kernel.launch(*tensors, order, frame_table, scale)
 
 
@@ -95,7 +95,7 @@ def word(
         return torch_path.empty_output(q).copy_(out), word_map
     if backend == "torch":
         return torch_path.word_attention(q, k, v, word_weights, scale)
-    kernel = importlib.import_module("freemask.kernels.word_triton")
+    kernel = importlib.import_module("freemask.kernels.triton.word")
     return kernel.launch(q, k, v, word_weights, scale)
 
 

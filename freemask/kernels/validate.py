@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from freemask.kernels.plan import MaskPlan
+from freemask.kernels.mask_plan import MaskPlan
 
 FrameTable = Tensor | Sequence[Sequence[int]]
 

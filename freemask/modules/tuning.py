@@ -21,15 +21,16 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressB
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from freemask.editors import checkpoints, load_editor
+from freemask.editors import checkpoints
 from freemask.editors.editor import CODEBOOK
 from freemask.editors.inflated import INFLATED, InflatedEditor
-from freemask.parts import Parts
-from freemask.pipeline import generate
-from freemask.prompts import check_prompt
-from freemask.result import check_writable
+from freemask.editors.registry import load_editor
+from freemask.io.atomic import check_writable
+from freemask.io.resumable import Parts
+from freemask.io.video import write_video
+from freemask.prompts.tokens import check_prompt
+from freemask.sampling.generation import generate
 from freemask.types import InputError, Video
-from freemask.video import write_video
 
 TRAINED = ("attn1.to_q", "attn2.to_q", "attn_temp")
 WEIGHTS = "diffusion_pytorch_model.bin"  # what the original layout's readers look for

@@ -1,0 +1,158 @@
+"""Pictures for people, as PNG and SVG: what a codebook found, and the maps behind a mask."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from freemask.masks.codebook import Codebook
+from freemask.masks.heat import heat
+from freemask.masks.policies import Cell
+from freemask.types import Video, WordMaps
+
+COLOUR, BEST = "#2b6cb0", "#c53030"
+STYLE: Any = {"svg.hashsalt": "freemask", "svg.fonttype": "none", "font.size": 8}
+
+
+def draw_codebook(codebook: Codebook, path: Path) -> None:
+    """The cost of every site and timestep, and of each alone, beside `path` as .png and .svg.
+
+    Bars and bands show one standard deviation over clips; the best site and timestep are red.
+    """
+    rows = len(codebook.sites)
+    grid = {"width_ratios": (3, 2), "height_ratios": (rows, 8)}
+    with _figure(path, 2, 2, figsize=(11, 3.2 + 0.24 * rows), **grid) as (figure, axes):
+        _heat_map(figure, axes[0, 0], codebook)
+        _by_site(axes[0, 1], codebook)
+        _by_timestep(axes[1, 0], codebook)
+        _words(axes[1, 1], codebook)
+
+
+def draw_word_maps(
+    video: Video,
+    maps: WordMaps,
+    path: Path,
+    *,
+    threshold: float,
+    max_pool: bool,
+    chosen: Collection[Cell] = (),
+    codebook: Codebook | None = None,
+    columns: int = 8,
+) -> None:
+    """A contact sheet of a word's maps on the clip's middle frame, beside `path` as .png and .svg.
+
+    Rows are sites, columns timesteps, spread over the run with those of `chosen` among them. Every
+    cell shows the heat, the outline of what reaches `threshold`, and its MMC from the codebook; the
+    chosen ones have a red frame.
+    """
+    middle, sites = video.num_frames // 2, list(maps.maps)
+    entries = spread_entries(len(maps.timesteps), [entry for _, entry in chosen], columns)
+    shape = video.size[0] / video.size[1]
+    grid = {
+        "squeeze": False,
+        "figsize": (1.2 + 1.25 * len(entries), 1.45 * len(sites) * shape + 0.5),
+    }
+    with _figure(path, len(sites), len(entries), **grid) as (_, axes):
+        for row, site in enumerate(sites):
+            found = heat(maps.maps[site][entries, middle][:, None], video.size, max_pool=max_pool)
+            for column, entry in enumerate(entries):
+                cell = axes[row, column]
+                _draw_cell(cell, video.frames[middle], found[column, 0].numpy(), threshold)
+                if (site, entry) in chosen:
+                    for spine in cell.spines.values():
+                        spine.set(visible=True, color=BEST, linewidth=2.5)
+                if codebook is not None:
+                    cost = codebook.cost(site, maps.timesteps[entry])
+                    cell.set_xlabel(f"{cost:.3f}", fontsize=7, labelpad=2)
+            axes[row, 0].set_ylabel(_short(site.name), rotation=0, ha="right", va="center")
+        for column, entry in enumerate(entries):
+            axes[0, column].set_title(f"t = {maps.timesteps[entry]}", fontsize=8)
+
+
+def spread_entries(count: int, wanted: Sequence[int], columns: int) -> list[int]:
+    """About `columns` entries of `count`, evenly spread, with the wanted ones if they are few."""
+    even = np.linspace(0, count - 1, min(columns, count)).round().astype(int).tolist()
+    few = set(wanted) if len(set(wanted)) <= columns // 2 else set()
+    return sorted({*even, *few})
+
+
+def _draw_cell(axes: Any, frame: np.ndarray, heat_map: np.ndarray, threshold: float) -> None:
+    axes.imshow(frame.mean(-1), cmap="gray", vmin=0, vmax=255)
+    axes.imshow(heat_map, cmap="inferno", alpha=0.6, vmin=0, vmax=1)
+    if heat_map.min() < threshold <= heat_map.max():
+        axes.contour(heat_map, levels=[threshold], colors="white", linewidths=0.9)
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+@contextmanager
+def _figure(path: Path, rows: int, columns: int, **options: Any) -> Iterator[tuple[Any, Any]]:
+    """A figure with its axes, saved beside `path` as .png and .svg."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(rows, columns, layout="constrained", **options)
+        yield figure, axes
+        figure.savefig(path.with_suffix(".png"), dpi=120, metadata={"Software": None})
+        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
+        plt.close(figure)
+
+
+def _heat_map(figure: Any, axes: Any, codebook: Codebook) -> None:
+    table = np.array(codebook.mmc)
+    image = axes.imshow(table, aspect="auto", cmap="viridis_r", interpolation="nearest")
+    row, column = np.unravel_index(int(table.argmin()), table.shape)
+    axes.plot(column, row, marker="s", markersize=9, fillstyle="none", color=BEST)
+    axes.set_yticks(range(len(codebook.sites)), [_short(site) for site in codebook.sites])
+    ticks = np.linspace(0, table.shape[1] - 1, min(6, table.shape[1])).round().astype(int)
+    axes.set_xticks(ticks, [str(codebook.timesteps[i]) for i in ticks])
+    axes.set(xlabel="timestep", title="MMC of every site and timestep (lower is better)")
+    figure.colorbar(image, ax=axes, fraction=0.03, pad=0.01)
+
+
+def _by_site(axes: Any, codebook: Codebook) -> None:
+    places = np.arange(len(codebook.sites))
+    colours = [BEST if n == int(codebook.lmmc.argmin()) else COLOUR for n in places]
+    axes.barh(
+        places, codebook.lmmc, xerr=codebook.lmmc_spread, color=colours, height=0.7,
+        error_kw={"elinewidth": 0.8, "ecolor": "0.35"},
+    )  # fmt: skip
+    axes.set_yticks(places, [""] * len(places))
+    axes.set_ylim(len(places) - 0.5, -0.5)
+    axes.set(xlabel="LMMC", title="by site")
+
+
+def _by_timestep(axes: Any, codebook: Codebook) -> None:
+    low, high = (codebook.tmmc + sign * np.array(codebook.tmmc_spread) for sign in (-1, 1))
+    axes.fill_between(codebook.timesteps, low, high, color=COLOUR, alpha=0.2, linewidth=0)
+    axes.plot(codebook.timesteps, codebook.tmmc, color=COLOUR)
+    axes.plot(codebook.best_timestep, codebook.tmmc.min(), "o", color=BEST)
+    axes.set(xlabel="timestep", ylabel="TMMC", title="by timestep")
+    axes.margins(x=0.01)
+
+
+def _words(axes: Any, codebook: Codebook) -> None:
+    axes.axis("off")
+    lines = [
+        f"{codebook.editor}, checkpoint {codebook.checkpoint}",
+        f"{codebook.clips} clips: {codebook.data}",
+        f"{codebook.steps} inversion steps, threshold {codebook.threshold:g}"
+        f"{', max-pooled' if codebook.max_pool else ''}",
+        f"best site: {_short(codebook.ranked_sites()[0])}",
+        f"best timestep: {codebook.best_timestep}",
+    ]
+    axes.text(0, 1, "\n".join(lines), va="top", transform=axes.transAxes, linespacing=1.6)
+
+
+def _short(site: str) -> str:
+    """`up_blocks.2.attentions.0.transformer_blocks.0.attn2` -> `up 2.0`, for labels."""
+    parts = [p for p in site.split(".") if p not in ("attentions", "transformer_blocks")]
+    return ".".join(parts).replace("_blocks.", " ").replace("_block", "").removesuffix(".0.attn2")

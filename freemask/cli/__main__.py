@@ -1,0 +1,7 @@
+"""`python -m freemask.cli`: the console script without an installed entry point."""
+
+import sys
+
+from freemask.cli.commands import main
+
+sys.exit(main())

@@ -1,0 +1,157 @@
+"""What a generated sprites clip shows: object, ground and motion, by exhaustive comparison.
+
+Every object is rendered in every size at every place, over the mean of what it leaves uncovered:
+
+    error = sum over covered pixels |g - sprite|^2 + sum over uncovered pixels |g - mean|^2
+
+and the least error over sizes and places is the object's best-matching path. All places of one
+size come from correlations. The ground is judged by its colours and its texture's statistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from freemask.data import sprites
+from freemask.data.sprites_drawing import (
+    GROUNDS,
+    LUMA,
+    OBJECTS,
+    apply_style,
+    draw_ground,
+    draw_object,
+)
+from freemask.types import Video
+
+EXTENTS = np.linspace(0.46, 0.79, 9)
+TEXTURES = 24  # renderings of each ground that say what it looks like
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """The best-matching path of an object: its error, and its place in every frame.
+
+    error: mean squared grey levels. extent: as in `Scene`. corners: (top, left) per frame.
+    """
+
+    error: float
+    extent: float
+    corners: tuple[tuple[int, int], ...]
+
+
+def find_object(video: Video, name: str, colour: str | None, style: str | None) -> Sighting:
+    """The best-matching path of one object, in its colour and the frame's style."""
+    frames = torch.from_numpy(video.frames).permute(0, 3, 1, 2).float()
+    found = []
+    for extent in EXTENTS:
+        patch, covered = _template(name, float(extent), colour, style, video.size[0])
+        errors = _errors(frames, patch, covered)
+        best, places = errors.flatten(1).min(1)
+        columns = errors.shape[2]
+        corners = tuple((int(p) // columns, int(p) % columns) for p in places)
+        found.append(Sighting(float(best.mean()), float(extent), corners))
+    return min(found, key=lambda sighting: sighting.error)
+
+
+def path_errors(video: Video, candidates: Mapping[str, sprites.Clip]) -> dict[str, float]:
+    """By candidate, the error of its object, colour and style on its best-matching path."""
+    scenes = {name: clip.scene for name, clip in candidates.items()}
+    return {
+        name: find_object(video, scene.object, scene.colour, scene.style).error
+        for name, scene in scenes.items()
+    }
+
+
+def recognise_object(video: Video, colour: str | None, style: str | None) -> str:
+    """The object of least error, each on its best-matching path."""
+    errors = {name: find_object(video, name, colour, style).error for name in OBJECTS}
+    return min(errors, key=lambda name: errors[name])
+
+
+def recognise_ground(video: Video, outside: np.ndarray, style: str | None) -> str:
+    """The ground whose renderings look most like `video` on the region `outside (F, H, W)`."""
+    seen = ground_features(video.frames, outside)
+    distances = {}
+    for ground in GROUNDS:
+        known = np.stack(
+            [
+                ground_features(_ground_only(ground, seed, video.size, style), outside[:1])
+                for seed in range(TEXTURES)
+            ]
+        )
+        spread = known.std(0) + 2.0
+        distances[ground] = float((((seen - known.mean(0)) / spread) ** 2).sum())
+        distances[ground] += float(2 * np.log(spread).sum())
+    return min(distances, key=lambda ground: distances[ground])
+
+
+def recognise_motion(sighting: Sighting) -> str:
+    """The direction in which the object went from the first to the last frame."""
+    (top0, left0), (top1, left1) = sighting.corners[0], sighting.corners[-1]
+    moved = {
+        word: down * (top1 - top0) + right * (left1 - left0)
+        for word, (down, right) in sprites.MOTIONS.items()
+    }
+    return max(moved, key=lambda word: moved[word])
+
+
+def covered_region(video: Video, name: str, sighting: Sighting) -> np.ndarray:
+    """The mask `(F, H, W)` of an object on its best-matching path."""
+    _, covered = _template(name, sighting.extent, None, None, video.size[0])
+    mask = np.zeros(video.frames.shape[:3], np.float32)
+    rows, columns = covered.shape
+    for frame, (top, left) in zip(mask, sighting.corners, strict=True):
+        frame[top : top + rows, left : left + columns] = covered.numpy()
+    return mask
+
+
+def ground_features(frames: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """Mean and spread of the colours, and mean steepness along rows and columns, in grey levels."""
+    pixels = frames.astype(np.float32)
+    weight = np.broadcast_to(region, frames.shape[:3])
+    total = max(float(weight.sum()), 1.0)
+    mean = (pixels * weight[..., None]).sum((0, 1, 2)) / total
+    spread = np.sqrt((np.square(pixels - mean) * weight[..., None]).sum((0, 1, 2)) / total)
+    gray = pixels @ LUMA
+    pairs = {1: weight[:, 1:] * weight[:, :-1], 2: weight[:, :, 1:] * weight[:, :, :-1]}
+    steepness = [
+        float((np.abs(np.diff(gray, axis=axis)) * both).sum() / max(both.sum(), 1.0))
+        for axis, both in pairs.items()
+    ]
+    return np.array([*mean, *spread, *steepness])
+
+
+def _ground_only(ground: str, seed: int, size: tuple[int, int], style: str | None) -> np.ndarray:
+    pixels = draw_ground(ground, seed, size)
+    return apply_style(pixels[None], style)
+
+
+def _template(
+    name: str, extent: float, colour: str | None, style: str | None, rows: int
+) -> tuple[Tensor, Tensor]:
+    """A sprite `(3, h, w)` in colour and style, and where it covers `(h, w)`."""
+    pixels, alpha = draw_object(name, round(extent * rows), colour)
+    pixels = alpha * pixels + (1 - alpha) * 128
+    styled = apply_style(pixels[None], style)[0]
+    covered = (alpha[..., 0] >= 0.5).astype(np.float32)
+    return torch.from_numpy(styled).permute(2, 0, 1).float(), torch.from_numpy(covered)
+
+
+def _errors(frames: Tensor, patch: Tensor, covered: Tensor) -> Tensor:
+    """Mean squared error `(F, rows, columns)` of a template at every place that fits."""
+    kernel = covered[None, None]
+    count, total = covered.sum(), frames[0, 0].numel()
+    sums = torch.stack([F.conv2d(frames[:, c : c + 1], kernel)[:, 0] for c in range(3)], 1)
+    squares = F.conv2d(frames.square().sum(1, keepdim=True), kernel)[:, 0]
+    cross = F.conv2d(frames, (patch * covered)[None])[:, 0]
+    inside = squares - 2 * cross + (patch.square() * covered).sum()
+    outside_sums = frames.sum((2, 3))[..., None, None] - sums
+    outside_squares = frames.square().sum((1, 2, 3))[:, None, None] - squares
+    outside = outside_squares - outside_sums.square().sum(1) / (total - count)
+    return (inside + outside) / (3 * total)

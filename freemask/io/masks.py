@@ -1,0 +1,108 @@
+"""Masks as files: arrays, pictures and videos.
+
+A mask is float `(F, H, W)` in [0, 1], **1 = edit, 0 = keep the source**; in a picture white = edit.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable, Iterator
+from itertools import repeat
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from freemask.io.frame_buffer import Spool
+from freemask.io.images import IMAGE_SUFFIXES, image_files, read_image, shape_words
+from freemask.io.video import read_video
+from freemask.types import InputError
+
+
+def read_mask(path: str | Path, *, frames: int, size: tuple[int, int]) -> np.ndarray:
+    """Reads a mask for a clip of `frames` frames of `size` `(H, W)`; 1 (white) = edit.
+
+    path: `.npz` (key `mask`) or `.npy` with values in [0, 1], shape `(F, H, W)`, or `(H, W)` for
+        all frames, or `(1, F, H, W)` as an edit's `masks.npz` has it; a video, gif or folder of
+        images with one picture per frame; or one image for all frames. A picture's brightest
+        channel counts, 255 as 1; in a PNG with a coloured palette every label but 0 counts as 1.
+    Returns float32 `(F, H, W)` in [0, 1]; a long clip's lies in a temporary file (`spool`).
+    Raises InputError for an unreadable file, values outside [0, 1], and another length or size
+    than asked: a mask is never resized.
+    """
+    path = Path(path)
+    if path.suffix.lower() in (".npz", ".npy"):
+        array = _read_array(path)
+        if array.ndim == 4 and len(array) == 1:
+            array = array[0]
+        _check_shape(path, array.shape, frames, size)
+        return _spooled(repeat(array, frames) if array.ndim == 2 else array)
+    levels = _spooled(_pictures(path, frames), np.uint8)
+    _check_shape(path, levels.shape, frames, size)
+    if levels.max() == 1:
+        raise InputError(f"mask {str(path)!r} has levels 0 and 1 of 255; 255 = edit, so scale it")
+    return _spooled(picture / np.float32(255) for picture in levels)
+
+
+def _pictures(path: Path, frames: int) -> Iterator[np.ndarray]:
+    """Levels `(H, W)` of every frame, 0 to 255, all of one size."""
+    if path.is_dir():
+        size: tuple[int, ...] = ()
+        for image in image_files(path):
+            picture = _levels(read_image(image))
+            size = size or picture.shape
+            if picture.shape != size:
+                raise InputError(f"the images in {str(path)!r} have different sizes")
+            yield picture
+    elif path.suffix.lower() in IMAGE_SUFFIXES and path.exists():
+        yield from repeat(_levels(read_image(path)), frames)
+    else:
+        yield from (frame.max(axis=-1) for frame in read_video(path).frames)
+
+
+def _read_array(path: Path) -> np.ndarray:
+    try:
+        loaded = np.load(path, allow_pickle=False, mmap_mode="r")
+        if isinstance(loaded, np.ndarray):
+            mask = loaded
+        else:
+            with loaded:
+                mask = loaded["mask"]
+    except FileNotFoundError as error:
+        raise InputError(f"there is no mask at {str(path)!r}") from error
+    except KeyError as error:
+        keys = ", ".join(loaded.files) or "none"
+        raise InputError(f"mask {str(path)!r} has no key 'mask'; its keys are: {keys}") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"mask {str(path)!r} cannot be read as an array") from error
+    if mask.dtype.kind not in "biuf":
+        raise InputError(f"mask {str(path)!r} holds {mask.dtype}, not numbers in [0, 1]")
+    # Written so that NaN fails it.
+    if mask.size and not (mask.min() >= 0 and mask.max() <= 1):
+        raise InputError(
+            f"mask {str(path)!r} has values from {mask.min():g} to {mask.max():g}; they must be "
+            "in [0, 1], 1 = edit"
+        )
+    return mask
+
+
+def _check_shape(path: Path, shape: tuple[int, ...], frames: int, size: tuple[int, int]) -> None:
+    given = (frames, *shape) if len(shape) == 2 else shape
+    if given != (frames, *size):
+        raise InputError(
+            f"mask {str(path)!r} is {shape_words(given)}, the clip is "
+            f"{shape_words((frames, *size))}; give a mask of the clip's length and size"
+        )
+
+
+def _levels(image: Image.Image) -> np.ndarray:
+    colors = np.asarray(image.convert("RGB"))
+    labels = image.mode == "P" and bool((colors != colors[..., :1]).any())
+    return np.where(np.asarray(image), np.uint8(255), np.uint8(0)) if labels else colors.max(-1)
+
+
+def _spooled(frames: Iterable[np.ndarray], dtype: type = np.float32) -> np.ndarray:
+    spool = Spool()
+    for frame in frames:
+        spool.add(frame[None].astype(dtype))
+    return spool.array()

@@ -1,0 +1,56 @@
+"""freemask.io.panels: docstring to be written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from einops import repeat
+
+from freemask.io.frame_buffer import Spool
+from freemask.io.images import shape_words
+from freemask.io.video import FOLDER_FPS
+from freemask.types import Video
+
+
+def side_by_side(videos: Sequence[Video], *, gap: int = 4, upscale: int = 1) -> Video:
+    """Puts clips of one length and one height next to each other, left to right.
+
+    gap: white pixels between two clips. upscale: whole factor, pixels repeated.
+    Returns a Video `(F, H * upscale, sum of W * upscale + gaps, 3)` with the first one's fps.
+    """
+    if len({(video.num_frames, video.size[0]) for video in videos}) != 1:
+        shapes = ", ".join(shape_words(video.frames.shape[:3]) for video in videos)
+        raise ValueError(f"clips side by side need one length and one height, got {shapes or 0}")
+    spool = Spool()
+    for frames in zip(*(video.frames for video in videos), strict=True):
+        panels: list[np.ndarray] = []
+        for frame in frames:
+            panel = repeat(frame, "h w c -> (h i) (w j) c", i=upscale, j=upscale)
+            if panels and gap:
+                panels.append(np.full((len(panel), gap, 3), 255, dtype=np.uint8))
+            panels.append(panel)
+        spool.add(np.concatenate(panels, axis=1)[None])
+    return Video(spool.array(), fps=videos[0].fps)
+
+
+def mask_video(mask: np.ndarray, *, fps: float = FOLDER_FPS) -> Video:
+    """A mask `(F, H, W)` in [0, 1] as a grey clip: white = edit, black = keep the source."""
+    spool = Spool()
+    for frame in mask:
+        grey = np.rint(np.clip(frame, 0.0, 1.0) * 255).astype(np.uint8)
+        spool.add(repeat(grey, "h w -> 1 h w c", c=3))
+    return Video(spool.array(), fps=fps)
+
+
+def mask_overlay(
+    video: Video,
+    mask: np.ndarray,
+    *,
+    color: tuple[int, int, int] = (255, 0, 80),
+    opacity: float = 0.5,
+) -> Video:
+    """The clip with the mask `(F, H, W)` in [0, 1] laid over it: where mask = 1, `color`."""
+    weight = opacity * np.clip(mask, 0.0, 1.0)[..., None]
+    blended = (1.0 - weight) * video.frames + weight * np.asarray(color)
+    return Video(np.rint(blended).astype(np.uint8), fps=video.fps)

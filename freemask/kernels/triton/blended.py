@@ -1,0 +1,109 @@
+"""Blended attention in one launch: each block of queries runs only the branches that it needs.
+
+Branch 0 is the edit (row weight `M`), 1 the source (`1 - M`), 2 the edit's attention to the kept
+values (`1 - M`). Rows come sorted by mask class, so nearly every block needs one of 0 and 1: the
+loop over branches then makes one trip, and what it skips it neither loads nor computes. A mixed
+block adds its branches up through the output, so one accumulator serves all of them.
+"""
+
+# Kernel arguments have no Python types.
+# mypy: disable-error-code="no-untyped-def"
+
+from __future__ import annotations
+
+import math
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from freemask.kernels.torch_backend import empty_output
+from freemask.kernels.triton import launch as launching
+from freemask.kernels.triton import tiles
+from freemask.kernels.triton.attend import attend, load_rows, merge, place
+
+
+@triton.jit
+def pick(flag, a, b):
+    """View `a` where the flag is set, else `b`."""
+    return (
+        tl.where(flag, a[0], b[0]),
+        tl.where(flag, a[1], b[1]),
+        tl.where(flag, a[2], b[2]),
+        tl.where(flag, a[3], b[3]),
+    )
+
+
+@triton.jit
+def blended_kernel(
+    q, k, v, q_source, k_source, v_source, v_kept, out,
+    weight, order, table, heads, queries, keys, source_keys, scale_log2,
+    KEPT: tl.constexpr, COLUMNS: tl.constexpr, EVEN: tl.constexpr, UNIT: tl.constexpr,
+    DIM: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    pid = tl.program_id(0)
+    blocks = tl.cdiv(queries, BM)
+    head = (pid // blocks) % heads
+    batch = (pid // blocks // heads).to(tl.int64)
+    slots = (pid % blocks) * BM + tl.arange(0, BM)
+    valid = slots < queries
+    rows = tl.load(order + batch * queries + slots, mask=valid, other=0)
+    inside = tl.load(weight + batch * queries + rows)
+    first = tl.where(tl.max(tl.where(valid, inside, 0.0), 0) > 0, 0, 1)
+    last = tl.where(tl.min(tl.where(valid, inside, 1.0), 0) < 1, 2 + KEPT, 1)
+    out_start, out_stride = place(out, batch, head, UNIT)
+    for branch in range(first, last):
+        from_source = branch == 1
+        values = pick(from_source, v_source, v)
+        if KEPT:
+            values = pick(branch == 2, v_kept, values)
+        q_start, q_stride = place(pick(from_source, q_source, q), batch, head, UNIT)
+        q0 = load_rows(q_start, q_stride, rows, 0, D0, DIM)
+        q1 = q0
+        if D1 > 0:
+            q1 = load_rows(q_start, q_stride, rows, D0, D1, DIM)
+        acc0, acc1, total, _ = attend(
+            q0, q1, pick(from_source, k_source, k), values, weight, table, batch, head,
+            tl.where(from_source, source_keys, keys), scale_log2,
+            False, COLUMNS, EVEN, UNIT, DIM, D0, D1, BM, BN, PRECISION,
+        )  # fmt: skip
+        share = tl.where(branch == 0, inside, 1.0 - inside)
+        scale, again = share / total, branch > first
+        merge(out_start, out_stride, rows, valid, acc0, scale, share != 0, again, 0, D0, DIM)
+        if D1 > 0:
+            merge(out_start, out_stride, rows, valid, acc1, scale, share != 0, again, D0, D1, DIM)
+
+
+def launch(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    q_source: Tensor,
+    k_source: Tensor,
+    v_source: Tensor,
+    v_kept: Tensor | None,
+    mask: Tensor,
+    order: Tensor,
+    frame_table: Tensor | None,
+    scale: float,
+) -> Tensor:
+    """The blend of `reference.blended_attention`, rows in the `order` of a `MaskPlan`."""
+    batch, heads, queries, dim = q.shape
+    tile = tiles.blended(tiles.architecture(q.device), dim, q.dtype, queries)
+    out = empty_output(q)
+    kept = v if v_kept is None else v_kept
+    views, unit = launching.views(q, k, v, q_source, k_source, v_source, kept, out)
+    keys, source_keys = k.shape[2], k_source.shape[2]
+    columns = 0 if frame_table is None else frame_table.shape[1]
+    table = order if frame_table is None else frame_table
+    grid = launching.grid(batch * heads * math.ceil(queries / tile.block_m))
+    with launching.on(q.device):
+        launching.runnable(blended_kernel, q.device)[grid](
+            *views, mask, order, table, heads, queries, keys, source_keys,
+            scale * math.log2(math.e),
+            KEPT=int(v_kept is not None), COLUMNS=columns, UNIT=unit,
+            EVEN=keys % tile.block_n == 0 and source_keys % tile.block_n == 0,
+            **tile.arguments(dim, q.dtype),
+        )  # fmt: skip
+    return out

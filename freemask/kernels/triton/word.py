@@ -1,0 +1,73 @@
+"""Word attention in one launch: the output, and each head's look at the weighted tokens.
+
+Every program writes its rows of one head, float32 partials `(B, H, N)` of the word map among them;
+their mean over heads is a second, fixed-order sum, so two runs agree bit by bit. The partials are
+`D` times smaller than the output; no map is written.
+"""
+
+# Kernel arguments have no Python types.
+# mypy: disable-error-code="no-untyped-def"
+
+from __future__ import annotations
+
+import math
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from freemask.kernels.torch_backend import empty_output
+from freemask.kernels.triton import launch as launching
+from freemask.kernels.triton import tiles
+from freemask.kernels.triton.attend import attend, load_rows, merge, place
+
+
+@triton.jit
+def word_kernel(
+    q, k, v, out, words, partial, heads, queries, keys, scale_log2,
+    EVEN: tl.constexpr, UNIT: tl.constexpr,
+    DIM: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    pid = tl.program_id(0)
+    blocks = tl.cdiv(queries, BM)
+    head = (pid // blocks) % heads
+    batch = (pid // blocks // heads).to(tl.int64)
+    slots = (pid % blocks) * BM + tl.arange(0, BM)
+    valid = slots < queries
+    rows = tl.where(valid, slots, 0)
+    q_start, q_stride = place(q, batch, head, UNIT)
+    q0 = load_rows(q_start, q_stride, rows, 0, D0, DIM)
+    q1 = q0
+    if D1 > 0:
+        q1 = load_rows(q_start, q_stride, rows, D0, D1, DIM)
+    acc0, acc1, total, looked = attend(
+        q0, q1, k, v, words, words, batch, head, keys, scale_log2,
+        True, 0, EVEN, UNIT, DIM, D0, D1, BM, BN, PRECISION,
+    )  # fmt: skip
+    start, stride = place(out, batch, head, UNIT)
+    merge(start, stride, rows, valid, acc0, 1.0 / total, valid, False, 0, D0, DIM)
+    if D1 > 0:
+        merge(start, stride, rows, valid, acc1, 1.0 / total, valid, False, D0, D1, DIM)
+    at = partial + (batch * heads + head) * queries + slots
+    tl.store(at, looked / total, mask=valid)
+
+
+def launch(
+    q: Tensor, k: Tensor, v: Tensor, word_weights: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Attention `(B, H, Nq, D)` and the float32 word map `(B, Nq)`."""
+    batch, heads, queries, dim = q.shape
+    tile = tiles.word(tiles.architecture(q.device), dim, q.dtype, queries)
+    out = empty_output(q)
+    partial = torch.empty(batch, heads, queries, dtype=torch.float32, device=q.device)
+    views, unit = launching.views(q, k, v, out)
+    keys = k.shape[2]
+    grid = launching.grid(batch * heads * math.ceil(queries / tile.block_m))
+    with launching.on(q.device):
+        launching.runnable(word_kernel, q.device)[grid](
+            *views, word_weights, partial, heads, queries, keys, scale * math.log2(math.e),
+            EVEN=keys % tile.block_n == 0, UNIT=unit, **tile.arguments(dim, q.dtype),
+        )  # fmt: skip
+    return out, partial.mean(1)

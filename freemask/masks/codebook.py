@@ -1,0 +1,104 @@
+"""freemask.masks.codebook: docstring to be written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from freemask.types import InputError, Site
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """MMC of every cross site and timestep, and what follows from it.
+
+    sites: module paths of the cross sites. levels: how often each one's latents are halved.
+    timesteps: ascending. mmc, spread: mean and standard deviation over clips, `[site][timestep]`.
+    lmmc_spread, tmmc_spread: standard deviation over clips of each site's, each timestep's mean.
+    threshold, max_pool: those with which the best cell costs least; all figures are measured so.
+    editor, checkpoint, steps, data, clips: what it was measured on.
+    """
+
+    editor: str
+    checkpoint: str
+    steps: int
+    data: str
+    clips: int
+    threshold: float
+    max_pool: bool
+    sites: tuple[str, ...]
+    levels: tuple[int, ...]
+    timesteps: tuple[int, ...]
+    mmc: tuple[tuple[float, ...], ...]
+    spread: tuple[tuple[float, ...], ...]
+    lmmc_spread: tuple[float, ...]
+    tmmc_spread: tuple[float, ...]
+
+    @property
+    def lmmc(self) -> np.ndarray:
+        """Cost of each site, `(L,)`."""
+        return np.mean(self.mmc, axis=1)
+
+    @property
+    def tmmc(self) -> np.ndarray:
+        """Cost of each timestep, `(T,)`."""
+        return np.mean(self.mmc, axis=0)
+
+    def ranked_sites(self) -> list[str]:
+        """Sites by LMMC, best first."""
+        return [self.sites[i] for i in np.argsort(self.lmmc, kind="stable")]
+
+    @property
+    def best_timestep(self) -> int:
+        """The timestep of least TMMC."""
+        return self.timesteps[int(np.argmin(self.tmmc))]
+
+    def cost(self, site: Site, timestep: int) -> float:
+        """MMC of a site at the measured timestep nearest to one."""
+        nearest = int(np.abs(np.array(self.timesteps) - timestep).argmin())
+        return self.mmc[self.sites.index(site.name)][nearest]
+
+    def save(self, path: str | Path) -> None:
+        """Write as JSON."""
+        Path(path).write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Codebook:
+        """Read JSON. Raises `InputError` for a missing file or one that is no codebook."""
+        try:
+            fields: dict[str, Any] = json.loads(Path(path).read_text())
+            for name in ("sites", "levels", "timesteps", "lmmc_spread", "tmmc_spread"):
+                fields[name] = tuple(fields[name])
+            for name in ("mmc", "spread"):
+                fields[name] = tuple(tuple(row) for row in fields[name])
+            codebook = cls(**fields)
+            codebook._check_shape()
+            return codebook
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise InputError(
+                f"{path} is not a readable codebook ({error}); `freemask calibrate` writes one"
+            ) from None
+
+    def _check_shape(self) -> None:
+        shape = (len(self.sites), len(self.timesteps))
+        for name, table in (("mmc", self.mmc), ("spread", self.spread)):
+            if [len(row) for row in table] != [shape[1]] * shape[0]:
+                raise ValueError(f"{name} is no table of {shape[0]} sites x {shape[1]} timesteps")
+        lengths = [len(x) for x in (self.levels, self.lmmc_spread, self.tmmc_spread)]
+        if lengths != [shape[0], *shape]:
+            raise ValueError(f"lists of {lengths} for {shape[0]} sites and {shape[1]} timesteps")
+
+    def check(self, sites: Sequence[Site]) -> None:
+        """Raises `InputError` unless the codebook was measured on this architecture."""
+        names = [site.name for site in sites if site.kind == "cross"]
+        if set(names) != set(self.sites):
+            raise InputError(
+                f"the codebook was measured on {self.editor} ({self.checkpoint}) with "
+                f"{len(self.sites)} cross sites; this backbone has {len(names)}, and they differ; "
+                "calibrate it, or choose mask.policy=naive"
+            )

@@ -1,0 +1,294 @@
+"""Fusion against its definition by explicit maps, in float64 on random tensors."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from freemask.attention.features import FeatureStore
+from freemask.attention.fusion import Fusion, in_window, site_mask
+from freemask.attention.hooks import AttentionCall, plain
+from freemask.kernels.token_edit import TokenEdit
+from freemask.settings import FusionSettings
+from freemask.types import InputError, Masks, Site, SiteKind
+
+FRAMES, SIZE, HEADS, TOKENS, DIM, STEPS = 3, (3, 5), 2, 7, 4, 4
+CELLS = SIZE[0] * SIZE[1]
+ALWAYS = [0.0, 1.0]
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, dtype=torch.float64, generator=generator)
+
+
+def soft_mask(seed: int = 0) -> Tensor:
+    """`(F, H, W)` with rows of 0, of 1 and between, exact in float32."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 5, (FRAMES, *SIZE), generator=generator) / 4
+
+
+def make_call(kind: SiteKind, branches: int, seed: int = 1) -> AttentionCall:
+    site = Site(f"blocks.{kind}", kind, 0, SIZE)
+    batch, queries = (CELLS, FRAMES) if kind == "temporal" else (FRAMES, CELLS)
+    keys = {"self": CELLS, "cross": TOKENS, "temporal": FRAMES}[kind]
+    q, k, v = (
+        random(branches * batch, HEADS, n, DIM, seed=number)
+        for number, n in enumerate((queries, keys, keys), seed)
+    )
+    return AttentionCall(site, None, q, k, v)  # type: ignore[arg-type]
+
+
+def make_tokens() -> TokenEdit:
+    """Some tokens carried, shared or new, all reweighted, in windows of their own."""
+    mapper = random(TOKENS, TOKENS, seed=9).clamp_min(0)
+    mapper[:, 2] = 0
+    windows = torch.tensor([ALWAYS] * TOKENS)
+    windows[4] = torch.tensor([0.5, 1.0])
+    edit = TokenEdit.replacement(mapper).windowed(windows)
+    return edit.reweighted(random(TOKENS, seed=8).abs())
+
+
+def same_tokens() -> TokenEdit:
+    return TokenEdit.replacement(torch.eye(TOKENS))
+
+
+def make_fusion(
+    mask: Tensor | None = None, tokens: TokenEdit | None = None, **options: Any
+) -> Fusion:
+    """Every window open, unless `options` say else."""
+    always = {"self_replace": ALWAYS, "temporal_replace": ALWAYS}
+    guided, store = options.pop("guided", True), options.pop("store", None)
+    settings = FusionSettings(**{**always, **options})
+    mask = soft_mask() if mask is None else mask
+    return Fusion(
+        settings,
+        STEPS,
+        Masks(mask if mask.ndim == 4 else mask[None], "the test's"),
+        tokens or same_tokens(),
+        store=store,
+        guided=guided,
+    )
+
+
+def attention_map(call: AttentionCall) -> Tensor:
+    return torch.softmax(call.q @ call.k.transpose(-1, -2) / DIM**0.5, -1)
+
+
+def parts(call: AttentionCall, branches: int = 3) -> list[AttentionCall]:
+    """The call of each branch: source, unconditional, edit."""
+    size = len(call.q) // branches
+    return [call.rows(n * size, (n + 1) * size) for n in range(branches)]
+
+
+def run(fusion: Fusion, call: AttentionCall) -> dict[str, Tensor]:
+    """What each branch gets; the call is of the source, if it is replayed, and the others."""
+    names = ["source", "unconditional", "edit"]
+    own = {n for batch in fusion.passes for n in batch}
+    given = dict(zip([n for n in names if n in own], parts(call, len(own)), strict=True))
+    out: dict[str, Tensor] = {}
+    for batch in fusion.passes:
+        fusion.enter(batch)
+        q, k, v = (torch.cat([getattr(given[n], x) for n in batch]) for x in ("q", "k", "v"))
+        found = fusion(replace(call, q=q, k=k, v=v))
+        out |= zip(batch, found.chunk(len(batch)), strict=True)
+    return out
+
+
+def edited(fusion: Fusion, call: AttentionCall) -> Tensor:
+    """What the edit's branch gets."""
+    return run(fusion, call)["edit"]
+
+
+def explicit(call: AttentionCall, mask: Tensor, tokens: TokenEdit, progress: float = 0.0) -> Tensor:
+    """The edit's branch by the equations of the design, with maps and a mask `(F, H, W)`."""
+    source, _, edit = parts(call)
+    inside, outside = attention_map(edit), attention_map(source)
+    if call.site.kind == "cross":
+        alpha = tokens.alpha(progress)
+        kept = inside * (1 - alpha) * tokens.weights
+        outside = outside @ tokens.mapper * alpha * tokens.weights + kept
+        inside = inside * tokens.weights
+    flat = mask.flatten(1).double()
+    rows = (flat.T if call.site.kind == "temporal" else flat)[:, None, :, None]
+    return (rows * inside + (1 - rows) * outside) @ edit.v
+
+
+@pytest.mark.parametrize("kind", ["self", "cross", "temporal"])
+def test_fused_attention_is_the_blend_of_the_two_maps(kind: SiteKind) -> None:
+    tokens, call, mask = make_tokens(), make_call(kind, 3), soft_mask()
+    fusion = make_fusion(mask, tokens)
+    for step in range(STEPS):
+        fusion.at(step)
+        expected = explicit(call, mask, tokens, step / STEPS)
+        torch.testing.assert_close(edited(fusion, call), expected)
+
+
+@pytest.mark.parametrize("kind", ["self", "cross", "temporal"])
+def test_only_the_edits_branch_is_touched(kind: SiteKind) -> None:
+    call = make_call(kind, 3)
+    fusion = make_fusion(tokens=make_tokens())
+    for open_windows in (ALWAYS, [0.0, 0.0]):
+        fusion.settings.self_replace = fusion.settings.temporal_replace = open_windows
+        found = run(fusion, call)
+        own = dict(zip(("source", "unconditional", "edit"), parts(call), strict=True))
+        assert torch.equal(found["unconditional"], plain(own["unconditional"]))
+        assert "source" not in found or torch.equal(found["source"], plain(own["source"]))
+
+
+def test_row_f_of_pixel_p_is_gated_by_frame_f_at_pixel_p() -> None:
+    call, mask = make_call("temporal", 3), torch.zeros(FRAMES, *SIZE)
+    mask[1, 2, 3] = 1
+    source, _, edit = parts(call)
+    expected = attention_map(source) @ edit.v
+    pixel = 2 * SIZE[1] + 3
+    expected[pixel, :, 1] = (attention_map(edit) @ edit.v)[pixel, :, 1]
+    torch.testing.assert_close(edited(make_fusion(mask), call), expected)
+
+
+def test_qk_mode_mixes_queries_and_keys_row_by_row() -> None:
+    call, mask = make_call("temporal", 3), soft_mask()
+    source, _, edit = parts(call)
+    rows = mask.flatten(1).double().T[:, None, :, None]
+    q, k = (
+        rows * ours + (1 - rows) * theirs
+        for ours, theirs in ((edit.q, source.q), (edit.k, source.k))
+    )
+    mixed = AttentionCall(call.site, edit.layer, q, k, edit.v)
+    torch.testing.assert_close(
+        edited(make_fusion(mask, temporal_mode="qk"), call), attention_map(mixed) @ edit.v
+    )
+
+
+@pytest.mark.parametrize("mode", ["map", "qk"])
+def test_invert_temporal_is_the_complement_for_temporal_attention_alone(mode: str) -> None:
+    mask = soft_mask()
+    for kind in ("self", "cross", "temporal"):
+        call = make_call(kind, 3)  # type: ignore[arg-type]
+        inverted = make_fusion(mask, temporal_mode=mode, invert_temporal=True)
+        same = make_fusion(1 - mask if kind == "temporal" else mask, temporal_mode=mode)
+        torch.testing.assert_close(edited(inverted, call), edited(same, call), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["self", "cross", "temporal"])
+def test_a_kind_that_is_not_masked_takes_the_source_everywhere(kind: SiteKind) -> None:
+    call, tokens = make_call(kind, 3), make_tokens()
+    others = [other for other in ("self", "cross", "temporal") if other != kind]
+    fusion = make_fusion(soft_mask(), tokens, masked=others, invert_temporal=True)
+    nowhere = torch.zeros(FRAMES, *SIZE)
+    torch.testing.assert_close(edited(fusion, call), explicit(call, nowhere, tokens))
+
+
+@pytest.mark.parametrize("kind", ["self", "cross", "temporal"])
+def test_an_all_one_mask_is_plain_attention(kind: SiteKind) -> None:
+    call, mask = make_call(kind, 3), torch.ones(FRAMES, *SIZE)
+    torch.testing.assert_close(edited(make_fusion(mask), call), plain(parts(call)[2]))
+
+
+def test_words_are_weighed_outside_their_windows_too() -> None:
+    call = make_call("cross", 2)
+    tokens = make_tokens().windowed(torch.zeros(2))
+    fusion = make_fusion(tokens=tokens, self_replace=[0, 0], temporal_replace=[0, 0])
+    assert fusion.passes == (("unconditional", "edit"),)
+    edit = parts(call, 2)[1]
+    expected = attention_map(edit) * tokens.weights @ edit.v
+    found = run(fusion, call)
+    torch.testing.assert_close(found["edit"], expected)
+    assert torch.equal(found["unconditional"], plain(call)[:FRAMES])
+
+
+def test_the_batches_hold_the_branches_that_a_step_needs_and_never_three() -> None:
+    half = {"self_replace": [0, 0], "temporal_replace": [0.25, 0.5]}
+    never = same_tokens().windowed(torch.zeros(2))
+    replayed = make_fusion(tokens=never, **half)
+    found = [(replayed.at(step), replayed.passes)[1] for step in range(STEPS)]
+    without = (("unconditional", "edit"),)
+    assert found == [without, (("source", "edit"), ("unconditional",)), without, without]
+    assert make_fusion(guided=False).passes == (("source", "edit"),)
+    assert make_fusion(store=FeatureStore(lambda *_: True)).passes == without
+
+
+def test_windows_are_half_open_and_meet_without_a_gap() -> None:
+    assert [in_window([0.25, 0.5], step, 4) for step in range(4)] == [False, True, False, False]
+    for steps in (1, 7, 50):
+        assert all(in_window(ALWAYS, step, steps) for step in range(steps))
+        assert not any(in_window([0.3, 0.3], step, steps) for step in range(steps))
+        for cut in (0.1, 0.3, 0.7):
+            before, after = (
+                [in_window(w, step, steps) for step in range(steps)]
+                for w in ([0.0, cut], [cut, 1.0])
+            )
+            assert all(a != b for a, b in zip(before, after, strict=True))
+
+
+def test_every_step_has_the_mask_of_its_own() -> None:
+    call = make_call("self", 3)
+    masks = torch.stack([soft_mask(seed) for seed in range(STEPS)])
+    fusion = make_fusion(masks)
+    for step in (0, 2, 3, 1):
+        fusion.at(step)
+        torch.testing.assert_close(edited(fusion, call), explicit(call, masks[step], same_tokens()))
+
+
+def test_a_resolution_with_masks_of_its_own_uses_them() -> None:
+    call, other = make_call("self", 3), soft_mask(5)
+    fusion = make_fusion()
+    fusion.masks = Masks(fusion.masks.values, "the test's", {SIZE: other[None]})
+    torch.testing.assert_close(edited(fusion, call), explicit(call, other, same_tokens()))
+
+
+def test_a_cell_is_edited_by_its_share_of_masked_pixels() -> None:
+    mask = torch.zeros(2, 4, 6)
+    mask[0, :2, :1] = 1
+    mask[1, 2:, 4:] = 1
+    site = Site("x", "self", 1, (2, 3))
+    expected = torch.tensor([[0.5, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1]])
+    torch.testing.assert_close(site_mask(mask, site), expected)
+    temporal = Site("x", "temporal", 1, (2, 3))
+    torch.testing.assert_close(site_mask(mask, temporal), expected.T)
+    odd = site_mask(torch.ones(2, 9, 13), Site("x", "self", 1, (5, 7)))
+    torch.testing.assert_close(odd, torch.ones(2, 35))
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_stored_features_serve_as_the_replayed_source(on_disk: bool, tmp_path: Path) -> None:
+    store = FeatureStore(lambda *_: True, tmp_path if on_disk else None)
+    calls = {entry: make_call("self", 3, seed=10 * entry) for entry in range(STEPS)}
+    for entry, call in calls.items():
+        store.at(entry)
+        store.capture(call.rows(0, FRAMES))
+    store.flush()
+    assert bool(list(tmp_path.rglob("*.safetensors"))) == on_disk
+    stored, replayed = make_fusion(store=store), make_fusion()
+    for step in (0, 3, 1):
+        call = calls[STEPS - 1 - step]
+        stored.at(step)
+        replayed.at(step)
+        found = edited(stored, call.rows(FRAMES, None))
+        torch.testing.assert_close(found, edited(replayed, call), rtol=0, atol=0)
+
+
+def test_the_store_keeps_what_is_wanted_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    store = FeatureStore(lambda site, entry: site.kind == "self" and entry == 1, tmp_path / "new")
+    for entry in range(2):
+        store.at(entry)
+        for kind in ("self", "cross"):
+            store.capture(make_call(kind, 1))  # type: ignore[arg-type]
+    store.flush()
+    assert store.open(0) == {}
+    assert set(store.open(1)) == {"blocks.self.q", "blocks.self.k"}
+    del store
+    gc.collect()
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_a_folder_that_cannot_hold_features_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="store_folder"):
+        FeatureStore(lambda *_: True, tmp_path / "file" / "folder")

@@ -1,0 +1,54 @@
+"""Optical flow finds a shift that is known, and says where it cannot."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from freemask.evaluation import metrics
+from freemask.evaluation import optical_flow as motion
+from freemask.types import Video
+
+pytest.importorskip("cv2")
+
+
+def shifted(frames: int = 3, side: int = 96, down: int = 2, right: int = -3) -> Video:
+    """A smooth random texture that moves by whole pixels."""
+    noise = np.random.default_rng(0).normal(size=(side + 40, side + 40))
+    for axis in (0, 1):
+        noise = np.stack([np.roll(noise, k, axis) for k in range(-3, 4)]).mean(0)
+    noise = (noise - noise.min()) / np.ptp(noise) * 255
+    crops = [
+        noise[20 - f * down : 20 - f * down + side, 20 - f * right : 20 - f * right + side]
+        for f in range(frames)
+    ]
+    return Video(np.repeat(np.stack(crops)[..., None], 3, -1).astype(np.uint8), 8.0)
+
+
+def test_a_known_shift_is_found() -> None:
+    video = shifted()
+    found = motion.estimate_flow(video)
+    assert found is not None
+    flow, trusted = found
+    assert flow.shape == (2, 96, 96, 2)
+    inside = flow[:, 12:-12, 12:-12]
+    assert np.abs(np.median(inside, axis=(0, 1, 2)) - (2, -3)).max() < 0.2
+    assert trusted[:, 12:-12, 12:-12].mean() > 0.95
+    still = metrics.warp_error(video, flow=np.zeros_like(flow), visible=trusted)
+    assert metrics.warp_error(video, flow=flow, visible=trusted) < still / 4
+
+
+def test_unlike_frames_are_not_trusted() -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3), dtype=np.uint8)
+    found = motion.estimate_flow(Video(noise, 8.0))
+    assert found is not None
+    assert found[1].mean() < 0.5
+
+
+def test_there_is_none_for_one_frame_small_frames_or_without_opencv(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert motion.estimate_flow(shifted(frames=1)) is None
+    assert motion.estimate_flow(shifted(side=8)) is None
+    monkeypatch.setattr(motion, "available", lambda: False)
+    assert motion.estimate_flow(shifted()) is None

@@ -1,0 +1,50 @@
+"""Recognition names what exact renderings show."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from freemask.data import sprites
+from freemask.data.sprites_drawing import GROUNDS, draw_object
+from freemask.evaluation import template_matching as recognition
+
+
+@pytest.fixture(scope="module", params=[None, "night"])
+def clip(request: pytest.FixtureRequest) -> sprites.Clip:
+    return sprites.sample_scene(7, "heldout", frames=3, style=request.param).render()
+
+
+def test_the_drawn_object_is_recognised(clip: sprites.Clip) -> None:
+    scene = clip.scene
+    assert recognition.recognise_object(clip.video, scene.colour, scene.style) == scene.object
+
+
+def test_the_best_path_is_where_the_object_is(clip: sprites.Clip) -> None:
+    scene = clip.scene
+    sighting = recognition.find_object(clip.video, scene.object, scene.colour, scene.style)
+    region = recognition.covered_region(clip.video, scene.object, sighting)
+    overlap = np.minimum(region, clip.mask).sum() / np.maximum(region, clip.mask).sum()
+    assert overlap > 0.9
+    assert recognition.recognise_motion(sighting) == scene.motion
+
+
+@pytest.mark.parametrize("ground", list(GROUNDS))
+def test_every_ground_is_recognised_around_the_object(ground: str) -> None:
+    clip = sprites.sample_scene(3, "heldout", frames=1, ground=ground, style=None).render()
+    assert recognition.recognise_ground(clip.video, 1 - clip.mask, None) == ground
+
+
+def test_an_error_is_the_mean_square_over_covered_and_uncovered_pixels() -> None:
+    clip = sprites.sample_scene(5, "heldout", frames=1, colour=None, style=None).render()
+    sighting = recognition.find_object(clip.video, "bear", None, None)
+    region = recognition.covered_region(clip.video, "bear", sighting)[0] == 1
+    frame = clip.video.frames[0].astype(np.float64)
+    pixels, alpha = draw_object("bear", round(sighting.extent * 64), None)
+    top, left = sighting.corners[0]
+    drawn = frame.copy()
+    drawn[top : top + alpha.shape[0], left : left + alpha.shape[1]] = np.rint(
+        alpha * pixels + (1 - alpha) * 128
+    )
+    drawn[~region] = frame[~region].mean(0)
+    assert sighting.error == pytest.approx(np.square(frame - drawn).mean(), rel=1e-3)

@@ -1,0 +1,196 @@
+"""blended_attention: the torch path against the reference, and the properties of the blend."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import scaled_dot_product_attention
+
+from freemask.kernels import blended_attention
+from freemask.kernels import torch_backend as torch_path
+from freemask.kernels.dev.testing import BAND, MASKS, Shape, assert_within_budget, blend_case
+from freemask.kernels.mask_plan import MaskPlan
+from freemask.kernels.reference import attention_map
+from freemask.kernels.torch_backend import blend_rows
+
+FAST = ["torch", "reference"]
+
+
+@pytest.mark.parametrize("dtype", BAND, ids=str)
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("queries", [1, 7, 37, 77, 130])
+def test_the_torch_path_stays_within_the_error_budget(queries, mask, dtype):
+    shape = Shape(queries=queries, keys=77, source_keys=41, dim=40)
+    assert_within_budget(blend_case(shape, dtype, mask=mask), "torch")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_shape_mask_and_table_stays_within_the_error_budget(data):
+    size = st.integers(1, 100)
+    keys = data.draw(size)
+    shape = Shape(
+        batch=data.draw(st.integers(1, 3)),
+        heads=data.draw(st.integers(1, 3)),
+        queries=data.draw(size),
+        keys=keys,
+        source_keys=data.draw(size),
+        dim=data.draw(st.sampled_from([1, 8, 40, 80])),
+    )
+    case = blend_case(shape, mask=data.draw(st.sampled_from(list(MASKS))), seed=data.draw(size))
+    if data.draw(st.booleans()):
+        case = replace(case, v_kept=case.v.flip(2))
+    if data.draw(st.booleans()):
+        frames = torch.randint(0, shape.batch, (shape.batch, data.draw(st.integers(1, 3))))
+        case = replace(case, frame_table=frames)
+    assert_within_budget(case, "torch")
+
+
+def test_the_reference_is_the_blend_of_maps():
+    case = blend_case(Shape(), torch.float64)
+    weight = case.mask[:, None, :, None].double()
+    edit = attention_map(case.q, case.k, 40**-0.5)
+    source = attention_map(case.q_source, case.k_source, 40**-0.5)
+    blended_map = weight * edit + (1 - weight) * source
+    out = replace(case, v_source=case.v).run("reference")
+    torch.testing.assert_close(out, blended_map @ case.v, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("backend", FAST)
+@pytest.mark.parametrize("queries", [8, 130])
+def test_all_ones_is_the_edit_and_all_zeros_the_source(backend, queries):
+    case = blend_case(Shape(queries=queries), torch.float64)
+    edit = scaled_dot_product_attention(case.q, case.k, case.v)
+    source = scaled_dot_product_attention(case.q_source, case.k_source, case.v_source)
+    ones, zeros = torch.ones_like(case.mask), torch.zeros_like(case.mask)
+    torch.testing.assert_close(replace(case, mask=ones).run(backend), edit)
+    torch.testing.assert_close(replace(case, mask=zeros).run(backend), source)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    ("queries", "dim"), [(8, 40), (72, 64), (256, 160), (1024, 80), (1200, 40)]
+)
+def test_binary_rows_are_bit_identical_to_plain_attention(queries, dim, dtype):
+    case = blend_case(Shape(queries=queries, keys=queries, source_keys=600, dim=dim), dtype)
+    out = case.run("torch").transpose(1, 2)
+    edit = scaled_dot_product_attention(case.q, case.k, case.v).transpose(1, 2)
+    source = scaled_dot_product_attention(case.q_source, case.k_source, case.v_source)
+    assert torch.equal(out[case.mask == 1], edit[case.mask == 1])
+    assert torch.equal(out[case.mask == 0], source.transpose(1, 2)[case.mask == 0])
+
+
+@pytest.mark.parametrize("backend", FAST)
+@pytest.mark.parametrize("queries", [8, 130])
+def test_a_binary_row_never_sees_the_branch_it_does_not_need(backend, queries):
+    case = blend_case(Shape(queries=queries), mask="mixed")
+    nan = torch.full_like(case.q, float("nan"))
+    inside, outside = case.mask == 1, case.mask == 0
+    for name, clean in (("q", outside), ("q_source", inside)):
+        out = replace(case, **{name: nan}).run(backend).transpose(1, 2)
+        assert torch.equal(out[clean], case.run(backend).transpose(1, 2)[clean])
+        assert out[~clean].isnan().all()
+
+
+def test_two_runs_agree_bit_by_bit():
+    case = blend_case(Shape(queries=500, keys=300))
+    assert torch.equal(case.run("torch"), case.run("torch"))
+
+
+def test_permuting_the_heads_permutes_the_output():
+    case = blend_case(Shape(heads=3))
+    heads = torch.tensor([2, 0, 1])
+    tensors = {name: x[:, heads] for name, x in vars(case).items() if x is not None and x.ndim == 4}
+    assert torch.equal(replace(case, **tensors).run("torch"), case.run("torch")[:, heads])
+
+
+def test_a_sequence_alone_equals_the_same_sequence_in_a_batch():
+    case = blend_case(Shape(batch=3, queries=136))
+    alone = replace(case, **{name: x[1:2] for name, x in vars(case).items() if x is not None})
+    assert torch.equal(alone.run("torch"), case.run("torch")[1:2])
+
+
+def test_a_prepared_plan_gives_the_same_bits():
+    case = blend_case(Shape(queries=130))
+    planned = replace(case, mask=MaskPlan.from_mask(case.mask))
+    assert torch.equal(planned.run("torch"), case.run("torch"))
+
+
+@pytest.mark.parametrize("queries", [8, 130])
+def test_a_frame_table_equals_concatenated_keys(queries):
+    case = blend_case(Shape(batch=4, queries=queries, keys=20, source_keys=30))
+    table = torch.tensor([[0, 0], [0, 0], [0, 1], [0, 2]])
+    names = ("k", "v", "k_source", "v_source")
+    joined = {n: getattr(case, n)[table].transpose(1, 2).flatten(2, 3) for n in names}
+    out = replace(case, frame_table=table).run("torch")
+    torch.testing.assert_close(out, replace(case, **joined).run("torch"))
+
+
+@pytest.mark.parametrize("queries", [8, 130])
+def test_heads_last_and_expanded_inputs_give_the_same_result(queries):
+    case = blend_case(Shape(queries=queries))
+    heads_last = {
+        name: x.transpose(1, 2).contiguous().transpose(1, 2)
+        for name, x in vars(case).items()
+        if x is not None and x.ndim == 4
+    }
+    assert torch.equal(replace(case, **heads_last).run("torch"), case.run("torch"))
+    expanded = replace(case, k=case.k[:1].expand_as(case.k), q=case.q[:, :1].expand_as(case.q))
+    copied = replace(expanded, k=expanded.k.contiguous(), q=expanded.q.contiguous())
+    assert torch.equal(expanded.run("torch"), copied.run("torch"))
+
+
+def test_merging_the_heads_of_the_output_copies_nothing():
+    out = blend_case(Shape(queries=130)).run("torch")
+    assert out.transpose(1, 2).is_contiguous()
+
+
+def test_v_source_defaults_to_v_and_scale_to_the_root_of_the_head_dimension():
+    case = blend_case(Shape())
+    given = {"q_source": case.q_source, "k_source": case.k_source, "mask": case.mask}
+    implicit = blended_attention(case.q, case.k, case.v, **given)
+    explicit = blended_attention(case.q, case.k, case.v, **given, v_source=case.v, scale=40**-0.5)
+    assert torch.equal(implicit, explicit)
+    assert not torch.equal(implicit, blended_attention(case.q, case.k, case.v, **given, scale=1.0))
+
+
+def test_kept_values_are_added_outside_the_mask_only():
+    case = replace(blend_case(Shape(), torch.float64), v_kept=torch.ones(2, 2, 64, 40).double())
+    difference = case.run("torch") - replace(case, v_kept=None).run("torch")
+    expected = (1 - case.mask.double())[:, None, :, None].expand_as(difference)
+    torch.testing.assert_close(difference, expected)
+
+
+def test_blend_rows_mixes_and_copies_exactly():
+    case = blend_case(Shape(), torch.bfloat16)
+    mixed = blend_rows(case.k, case.k_source, case.mask).transpose(1, 2)
+    k, k_source = case.k.transpose(1, 2), case.k_source.transpose(1, 2)
+    assert torch.equal(mixed[case.mask == 1], k[case.mask == 1])
+    assert torch.equal(mixed[case.mask == 0], k_source[case.mask == 0])
+    weight = case.mask[:, :, None, None].double()
+    exact = weight * k.double() + (1 - weight) * k_source.double()
+    torch.testing.assert_close(mixed.double(), exact, rtol=2**-8, atol=1e-6)
+    with pytest.raises(ValueError, match="one shape and a mask"):
+        blend_rows(case.k, case.k_source[:1], case.mask)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("chunk", [1 << 20, 1 << 12])
+@pytest.mark.parametrize("runs", [16, 1])
+def test_short_sequences_in_runs_and_in_pieces_are_blended(runs, chunk, kept, monkeypatch):
+    """Whole outside, inside and mixed sequences, in runs of `runs` neighbours."""
+    monkeypatch.setattr(torch_path, "CHUNK_BYTES", chunk)
+    case = blend_case(Shape(batch=96, heads=2, queries=8, keys=8, source_keys=8, dim=16))
+    classes = (torch.arange(96) // runs) % 4
+    mask = torch.where(classes[:, None] == 0, 0.0, case.mask)
+    mask = torch.where(classes[:, None] == 1, 1.0, mask)
+    mask = torch.where(classes[:, None] == 2, (mask > 0.5).float(), mask)
+    case = replace(case, mask=mask, v_kept=case.v.flip(2) if kept else None)
+    kinds = {kind for _, kind in torch_path._runs(case.q, MaskPlan.from_mask(mask).counts)}
+    assert kinds == ({0, 1, 2} if runs == 16 else {2})
+    assert_within_budget(case, "torch")
+    poisoned = replace(case, q_source=case.q_source.clone())
+    poisoned.q_source[mask[:, None].expand(-1, 2, -1) == 1] = float("nan")
+    torch.testing.assert_close(poisoned.run("torch"), case.run("torch"), rtol=0, atol=0)

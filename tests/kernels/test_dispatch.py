@@ -1,0 +1,162 @@
+"""Validation, the choice of a backend, and what torch needs to know of a custom op."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from freemask import kernels
+from freemask.kernels import blended_attention, dispatch, word_attention
+from freemask.kernels.dev.testing import Shape, blend_case
+from freemask.kernels.mask_plan import MaskPlan
+
+
+def blended(**changes):
+    arguments = {**vars(blend_case(Shape(queries=70, keys=50, source_keys=50))), **changes}
+    q, k, v = (arguments.pop(name) for name in ("q", "k", "v"))
+    return blended_attention(q, k, v, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"q": torch.zeros(70, 40)}, r"q is \(B, H, N, D\)"),
+        ({"k": torch.zeros(2, 2, 0, 40)}, "no empty axis"),
+        ({"k": torch.zeros(2, 2, 50, 40).int()}, "k is floating point"),
+        ({"v": torch.zeros(2, 2, 50, 40).half()}, "share one dtype"),
+        ({"v": torch.zeros(2, 2, 50, 40, device="meta")}, "one device"),
+        ({"v": torch.zeros(2, 2, 51, 40)}, "v must be"),
+        ({"k": torch.zeros(2, 1, 50, 40)}, "k must be"),
+        ({"k": torch.zeros(3, 2, 50, 40)}, "k must be"),
+        ({"v_kept": torch.zeros(2, 2, 51, 40)}, "v_kept must be"),
+        ({"v_source": torch.zeros(2, 2, 51, 40)}, "v_source must be"),
+        ({"v_source": None, "k_source": torch.zeros(2, 2, 9, 40)}, "v_source must be"),
+        ({"q_source": torch.zeros(2, 2, 71, 40)}, "q_source must have the shape"),
+        ({"mask": torch.zeros(2, 71)}, r"\(B, Nq\) = \(2, 70\)"),
+        ({"mask": torch.full((2, 70), 255.0)}, r"lies in \[0, 1\]"),
+        ({"mask": MaskPlan.from_mask(torch.zeros(2, 71))}, r"\(B, Nq\) = \(2, 70\)"),
+        ({"mask": MaskPlan.from_mask(torch.zeros(2, 70)).to("meta")}, "mask is on meta"),
+        ({"scale": 0.0}, "positive and finite"),
+        ({"scale": float("nan")}, "positive and finite"),
+        ({"frame_table": [[0, 1]]}, "frame_table must be"),
+        ({"frame_table": [[0.5], [0.5]]}, "integers"),
+        ({"frame_table": [[0], [2]]}, "from 0 to 1"),
+        ({"frame_table": [[0], [-1]]}, "from 0 to 1"),
+        ({"backend": "cuda"}, "one of auto, reference, torch, triton; got 'cuda'"),
+    ],
+)
+def test_bad_arguments_are_errors_that_say_what_was_expected(changes, says):
+    with pytest.raises(ValueError, match=says):
+        blended(**changes)
+
+
+@pytest.mark.parametrize(
+    ("weights", "says"),
+    [(torch.ones(51), "word_weights must be"), (torch.ones(50, device="meta"), "meta")],
+)
+def test_bad_word_weights_are_errors(weights, says):
+    case = blend_case(Shape(keys=50))
+    with pytest.raises(ValueError, match=says):
+        word_attention(case.q, case.k, case.v, word_weights=weights)
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "dim", "says"),
+    [
+        ("cpu", torch.float32, 40, "needs a CUDA or ROCm device and q is on cpu"),
+        ("interpreted", torch.float64, 40, "q is torch.float64"),
+        ("interpreted", torch.float32, 12, "head dimensions 8, 16, 24 ... 256 and q has 12"),
+        ("interpreted", torch.float32, 264, "q has 264"),
+    ],
+)
+def test_triton_is_refused_with_the_reason(monkeypatch, device, dtype, dim, says):
+    monkeypatch.setenv("TRITON_INTERPRET", str(int(device == "interpreted")))
+    case = blend_case(Shape(dim=dim), dtype)
+    with pytest.raises(RuntimeError, match=says):
+        case.run("triton")
+
+
+def test_triton_is_refused_where_it_is_not_installed(monkeypatch):
+    monkeypatch.setattr(dispatch.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(RuntimeError, match="triton is not installed"):
+        blended(backend="triton")
+
+
+def test_auto_is_the_torch_path_on_a_cpu():
+    assert dispatch.choose("auto", torch.zeros(1)) == "torch"
+    assert torch.equal(blended(), blended(backend="torch"))
+
+
+def test_backends_are_listed():
+    assert kernels.BACKENDS == ("auto", "reference", "torch", "triton")
+
+
+def test_importing_the_kernels_imports_neither_triton_nor_the_rest_of_the_package():
+    code = (
+        "import sys, torch\n"
+        "before = set(sys.modules)\n"
+        "from freemask import kernels\n"
+        "new = set(sys.modules) - before\n"
+        "print([m for m in new if m.split('.')[0] == 'triton'])\n"
+        "print([m for m in new if m.startswith('freemask.') and 'kernels' not in m])\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["[]", "[]"]
+
+
+def test_no_kernel_module_names_the_rest_of_the_package():
+    for path in Path(kernels.__file__).parent.rglob("*.py"):
+        imports = re.findall(r"^\s*(?:from|import) (freemask\S*)", path.read_text(), re.MULTILINE)
+        outside = [name for name in imports if not name.startswith("freemask.kernels")]
+        assert outside in ([], ["freemask"]), f"{path.name} imports {outside}"
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch"])
+def test_a_backward_request_is_a_clear_error(backend):
+    case = blend_case(Shape())
+    out = blended(q=torch.zeros(2, 2, 70, 40, requires_grad=True), backend=backend)
+    with pytest.raises(NotImplementedError, match=r"forward only.*blended_attention"):
+        out.sum().backward()
+    q = case.q.requires_grad_()
+    out, _ = word_attention(q, case.k, case.v, word_weights=torch.ones(64), backend=backend)
+    with pytest.raises(NotImplementedError, match=r"forward only.*word_attention"):
+        out.sum().backward()
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch"])
+def test_inference_mode_gives_the_same_bits(backend):
+    with torch.inference_mode():
+        inside = blended(backend=backend)
+    assert torch.equal(inside, blended(backend=backend))
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch"])
+@pytest.mark.parametrize("queries", [8, 70])
+def test_opcheck_of_the_custom_ops(backend, queries):
+    case = blend_case(Shape(queries=queries))
+    plan = MaskPlan.from_mask(case.mask)
+    branches = (case.q, case.k, case.v, case.q_source, case.k_source, case.v_source, None)
+    rows = (plan.mask, plan.order, plan.counts)
+    ops = torch.ops.freemask
+    torch.library.opcheck(ops.plan_rows.default, (case.mask,))
+    torch.library.opcheck(ops.blended_attention.default, (*branches, *rows, None, 0.2, backend))
+    arguments = (case.q, case.k, case.v, torch.ones(2, 64), 0.2, backend)
+    torch.library.opcheck(ops.word_attention.default, arguments)
+
+
+def test_a_compiled_call_traces_in_one_graph_and_gives_the_same_bits():
+    case = blend_case(Shape(queries=70))
+    table = [[1, 0], [0, 0]]
+
+    def call(q, k, v, mask):
+        sources = {"q_source": k[:, :, :70], "k_source": k}
+        return blended_attention(q, k, v, **sources, mask=mask, frame_table=table)
+
+    compiled = torch.compile(call, backend="aot_eager", fullgraph=True)
+    tensors = (case.q, case.q_source, case.q, case.mask)
+    assert torch.equal(compiled(*tensors), call(*tensors))
+    with pytest.raises(ValueError, match=r"lies in \[0, 1\]"):
+        compiled(*tensors[:3], case.mask + 2)

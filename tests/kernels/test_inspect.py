@@ -1,0 +1,92 @@
+"""The machine code of the kernels, compiled ahead of time; no GPU is needed."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from freemask.kernels.dev.inspect import ALL_DIMS, ARCHITECTURES, DTYPES, Config, Report, row
+from freemask.kernels.triton import tiles
+
+pytest.importorskip("triton")
+
+
+def reports(folder, *arguments):
+    """Run the command in its own process: the interpreter leaves Triton patched in this one."""
+    out = folder / "reports.json"
+    command = [sys.executable, "-m", "freemask.kernels.inspect", "--json", str(out), *arguments]
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    run = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert run.returncode == 0, run.stdout + run.stderr[-2000:]
+    return json.loads(out.read_text())
+
+
+def test_the_default_configurations_are_fit_to_ship(tmp_path):
+    found = reports(tmp_path, "--dim", "40", "160")
+    assert len(found) == len(ARCHITECTURES) * 2 * 2
+    assert all(report["spills"] == 0 and report["matrix"] > 0 for report in found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_every_configuration_is_fit_to_ship(arch, dtype, tmp_path):
+    found = reports(tmp_path, "--all", "--arch", arch, "--dtype", dtype)
+    assert len(found) == len(ALL_DIMS) * 4
+
+
+GOOD = Report(
+    config=Config("blended", "sm_80", 40, "fp16"),
+    tile=tiles.Tile(64, 64, 4, 2, "ieee"),
+    registers=168,
+    spills=0,
+    shared=1 << 15,
+    matrix=48,
+    async_copies=12,
+    outer_loops=1,
+    inner_loops=2,
+    predicated_matrix=0,
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"spills": 8}, "8 spills"),
+        ({"shared": 164 << 10}, "shared memory"),
+        ({"matrix": 0}, "no matrix instructions"),
+        ({"async_copies": 0}, "no asynchronous copies"),
+        ({"outer_loops": 0}, "outside the branch loop"),
+        ({"inner_loops": 1}, "no loop over the keys"),
+        ({"predicated_matrix": 2}, "predicated"),
+    ],
+)
+def test_a_fault_of_each_kind_is_named(change, fault):
+    assert GOOD.faults() == []
+    assert row(GOOD).endswith("ok")
+    bad = replace(GOOD, **change)
+    assert len(bad.faults()) == 1
+    assert fault in row(bad)
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=str)
+def test_the_tile_table_covers_every_head_dimension(arch, dtype):
+    for dim in range(8, 257, 8):
+        for queries in (1, 8, 4096):
+            tile = tiles.blended(arch, dim, dtype, queries)
+            assert tile.block_m >= 16
+            assert sum(tiles.slices(dim)) >= dim
+    assert (tile.precision == "tf32x3") == (dtype == torch.float32 and arch.startswith("sm"))
+
+
+def test_the_interpreter_cannot_be_inspected(monkeypatch):
+    from freemask.kernels.dev.inspect import inspect
+
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    with pytest.raises(RuntimeError, match="unset TRITON_INTERPRET"):
+        inspect(GOOD.config)

@@ -1,0 +1,84 @@
+"""word_attention: the torch path against the reference, and what a word map is."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from freemask.kernels import word_attention
+from freemask.kernels.dev.testing import BAND, Shape, assert_close, blend_case
+
+
+def draw(shape, dtype=torch.float32, seed=0):
+    case = blend_case(shape, dtype, seed=seed)
+    return case.q, case.k, case.v
+
+
+@pytest.mark.parametrize("dtype", BAND, ids=str)
+@pytest.mark.parametrize("keys", [1, 7, 77])
+@pytest.mark.parametrize("queries", [1, 37, 130, 1100])
+def test_the_torch_path_stays_within_the_error_budget(queries, keys, dtype):
+    batch = max(2, 200 // queries)  # the budget compares maxima: of two numbers they mean nothing
+    tensors = draw(Shape(batch=batch, queries=queries, keys=keys), dtype)
+    weights = torch.rand(batch, keys)
+    exact = word_attention(
+        *(x.double() for x in tensors), word_weights=weights, backend="reference"
+    )
+    eager = word_attention(*tensors, word_weights=weights, backend="reference")
+    fast = word_attention(*tensors, word_weights=weights, backend="torch")
+    for results in zip(fast, eager, exact, strict=True):
+        assert_close(*results)
+
+
+def test_the_map_is_the_mean_over_heads_of_the_weighted_probabilities():
+    q, k, v = draw(Shape(keys=9), torch.float64)
+    weights = torch.tensor([0, 0, 1, 1, 0, 0, 0, 0, 0.5]).double()
+    probabilities = torch.softmax(q @ k.transpose(2, 3) / 40**0.5, dim=3)
+    expected = (probabilities * weights).sum(3).mean(1)
+    for backend in ("reference", "torch"):
+        _, word_map = word_attention(q, k, v, word_weights=weights, backend=backend)
+        torch.testing.assert_close(word_map, expected)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 90), st.integers(1, 9), st.integers(0, 1000))
+def test_the_maps_of_all_tokens_sum_to_one(queries, keys, seed):
+    tensors = draw(Shape(queries=queries, keys=keys), seed=seed)
+    maps = [word_attention(*tensors, word_weights=u)[1] for u in torch.eye(keys)]
+    torch.testing.assert_close(torch.stack(maps).sum(0), torch.ones(2, queries))
+
+
+@pytest.mark.parametrize("dtype", BAND, ids=str)
+@pytest.mark.parametrize("tokens", [[3], [0, 8], [1, 2, 5, 6], [0, 1, 2, 3, 4]], ids=str)
+@pytest.mark.parametrize("dim", [8, 40, 160])
+def test_few_tokens_have_the_map_and_the_output_of_plain_attention(dim, tokens, dtype):
+    tensors = draw(Shape(batch=3, queries=37, keys=9, dim=dim), dtype)
+    tensors = tuple(x.transpose(1, 2).contiguous().transpose(1, 2) for x in tensors)
+    weights = torch.zeros(3, 9, dtype=torch.float64)
+    weights[:, tokens] = torch.rand(3, len(tokens), dtype=torch.float64)
+    exact = word_attention(
+        *(x.double() for x in tensors), word_weights=weights, backend="reference"
+    )
+    eager = word_attention(*tensors, word_weights=weights, backend="reference")
+    fast = word_attention(*tensors, word_weights=weights, backend="torch")
+    for results in zip(fast, eager, exact, strict=True):
+        assert_close(*results)
+    if dtype == torch.float32:
+        assert torch.equal(fast[0], torch.nn.functional.scaled_dot_product_attention(*tensors))
+    spread = [x.repeat_interleave(2, dim=-1)[..., ::2] for x in tensors]
+    strided = word_attention(*spread, word_weights=weights, backend="torch")
+    for results in zip(strided, eager, exact, strict=True):
+        assert_close(*results)
+
+
+def test_one_row_of_weights_serves_every_sequence():
+    tensors, weights = draw(Shape(keys=9)), torch.rand(9)
+    shared = word_attention(*tensors, word_weights=weights)
+    repeated = word_attention(*tensors, word_weights=weights.repeat(2, 1))
+    assert all(torch.equal(a, b) for a, b in zip(shared, repeated, strict=True))
+
+
+def test_two_runs_agree_bit_by_bit():
+    tensors, weights = draw(Shape(queries=1500, keys=77)), torch.rand(77)
+    runs = [word_attention(*tensors, word_weights=weights) for _ in range(2)]
+    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))

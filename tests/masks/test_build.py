@@ -1,0 +1,284 @@
+"""From word maps to M*: heat, union, threshold, margin, and which side is edited."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from freemask.masks.build import make_masks, user_masks, whole_frame
+from freemask.masks.guided_filter import refine
+from freemask.masks.heat import agreement, heat, otsu_level
+from freemask.masks.morphology import dilate, faded, widened
+from freemask.masks.policies import Cell, Selection
+from freemask.settings import MaskSettings
+from freemask.types import InputError, Masks, Site, Video, WordMaps
+
+SIZE = (12, 20)
+CLIP = Video(np.random.default_rng(0).integers(0, 256, (3, *SIZE, 3), dtype=np.uint8))
+SITES = [Site("coarse", "cross", 1, (3, 5)), Site("fine", "cross", 0, (6, 10))]
+
+
+def word_maps(seed: int) -> WordMaps:
+    """Random maps of two sites, two entries and three frames."""
+    generator = torch.Generator().manual_seed(seed)
+    maps = {site: torch.rand(2, 3, *site.resolution, generator=generator) for site in SITES}
+    return WordMaps(maps, (1, 501))
+
+
+def bright_at(row: int, column: int) -> WordMaps:
+    """One bright cell of the fine site in every frame."""
+    maps = torch.full((2, 3, 6, 10), 0.01)
+    maps[..., row, column] = 0.9
+    return WordMaps({SITES[1]: maps}, (1, 501))
+
+
+def selection(*cells: Cell, threshold: float = 0.5, max_pool: bool = False) -> Selection:
+    return Selection((cells,), threshold, max_pool, "the test's")
+
+
+def masks_of(maps: dict[str, WordMaps], chosen: Selection, **settings: Any) -> Masks:
+    return make_masks(maps, chosen, MaskSettings(**settings), CLIP)
+
+
+def test_heat_is_one_at_the_maximum_of_every_frame() -> None:
+    maps = word_maps(0).maps[SITES[0]]
+    found = heat(maps, SIZE, max_pool=True)
+    assert found.shape == (2, 3, *SIZE)
+    assert found.min() >= 0
+    torch.testing.assert_close(found.amax((-2, -1)), torch.ones(2, 3))
+
+
+def test_heat_does_not_depend_on_the_scale_of_a_frame() -> None:
+    maps = word_maps(0).maps[SITES[0]]
+    scale = torch.tensor([1.0, 1e-3, 7.0])[:, None, None]
+    torch.testing.assert_close(
+        heat(maps * scale, SIZE, max_pool=True), heat(maps, SIZE, max_pool=True)
+    )
+
+
+def test_heat_of_a_word_that_is_nowhere_is_zero() -> None:
+    assert (heat(torch.zeros(2, 3, 5), SIZE, max_pool=True) == 0).all()
+
+
+def test_max_pool_takes_the_brightest_of_each_cells_neighbours() -> None:
+    maps = torch.zeros(1, 4, 6)
+    maps[0, 1, 3], maps[0, 3, 0] = 1.0, 0.5
+    pooled = torch.zeros(1, 4, 6)
+    pooled[0, 2:, :2] = 0.5
+    pooled[0, :3, 2:5] = 1
+    torch.testing.assert_close(heat(maps, (4, 6), max_pool=True), pooled)
+    torch.testing.assert_close(heat(maps, (4, 6), max_pool=False), maps)
+
+
+def test_the_mask_is_one_where_the_word_is() -> None:
+    chosen = selection((SITES[1], 0))
+    found = masks_of({"source": bright_at(2, 7)}, chosen).values
+    assert found.shape == (1, 3, *SIZE)
+    assert (found[..., 4:6, 14:16] == 1).all()
+    assert (found[..., :2, :] == 0).all()
+    assert found.mean() < 0.1
+
+
+def test_the_mask_is_the_mean_heat_of_its_cells_cut_at_the_threshold() -> None:
+    maps, cells = word_maps(1), [(SITES[0], 1), (SITES[1], 0), (SITES[1], 1)]
+    every = [heat(maps.maps[site][entry], SIZE, max_pool=False) for site, entry in cells]
+    mean = torch.stack(every).mean(0)
+    mean = mean / mean.amax((-2, -1), keepdim=True)
+    for threshold in (0.7, 0.9):
+        chosen = selection(*cells, threshold=threshold)
+        found = masks_of({"source": maps}, chosen).values[0]
+        assert torch.equal(found, (mean >= threshold).float())
+        assert 0 < found.mean() < 1
+
+
+def test_the_pooling_is_the_one_asked_for() -> None:
+    maps, cell = {"source": bright_at(2, 7)}, (SITES[1], 0)
+    bare = masks_of(maps, selection(cell)).values
+    assert masks_of(maps, selection(cell, max_pool=True)).values.sum() > bare.sum()
+
+
+def test_a_refined_mask_is_cut_from_the_filtered_heat() -> None:
+    maps, chosen = word_maps(6), selection((SITES[1], 0), threshold=0.6)
+    after = refine(heat(maps.maps[SITES[1]][0], SIZE, max_pool=False), CLIP, 2)
+    after = after / after.amax((-2, -1), keepdim=True)
+    found = masks_of({"source": maps}, chosen, refine=2 / 12).values  # of the shorter side
+    assert torch.equal(found[0], (after >= 0.6).float())
+    assert not torch.equal(found, masks_of({"source": maps}, chosen).values)
+
+
+def test_otsus_level_parts_two_heaps_between_them() -> None:
+    generator = torch.Generator().manual_seed(0)
+    low, high = (0.05 * torch.randn(n, generator=generator) for n in (900, 100))
+    heat = torch.cat([0.2 + low, 0.8 + high]).clamp(0, 1).reshape(4, 10, 25)
+    assert 0.35 < otsu_level(heat) < 0.65
+
+
+def test_otsus_level_is_the_one_of_largest_variance_between_classes() -> None:
+    heat = torch.rand(2, 9, 11) ** 2
+    values = ((256 * heat.flatten()).floor().clamp_max(255) + 0.5) / 256
+
+    def between(level: float) -> float:
+        high = values >= level
+        share = float(high.double().mean())
+        apart = float(values[high].double().mean() - values[~high].double().mean())
+        return share * (1 - share) * apart**2
+
+    levels = [k / 256 for k in range(1, 256) if 0 < int((values >= k / 256).sum()) < len(values)]
+    assert between(otsu_level(heat)) == pytest.approx(max(map(between, levels)), rel=1e-6)
+    assert otsu_level(torch.zeros(1, 2, 2)) > 0  # nothing to part: nothing to edit
+
+
+def test_a_mask_may_be_cut_where_its_heat_parts_best() -> None:
+    maps, chosen = word_maps(8), selection((SITES[1], 0), threshold=0.99)
+    warm = heat(maps.maps[SITES[1]][0], SIZE, max_pool=False)
+    found = masks_of({"source": maps}, chosen, binarise="otsu").values[0]
+    assert torch.equal(found, (warm >= otsu_level(warm)).float())
+
+
+def test_union_joins_the_masks_of_both_words() -> None:
+    chosen = selection((SITES[1], 0))
+    maps = {"source": bright_at(1, 2), "target": bright_at(4, 8)}
+    source, target = (masks_of({"source": maps[role]}, chosen).values for role in maps)
+    assert torch.equal(masks_of(maps, chosen, words="union").values, torch.maximum(source, target))
+    assert torch.equal(masks_of(maps, chosen, words="source").values, source)
+    assert not torch.equal(source, target)
+
+
+def test_both_words_together_make_one_mean() -> None:
+    cell = (SITES[1], 0)
+    maps = {"source": word_maps(4), "target": word_maps(5)}
+    heats = [heat(m.maps[cell[0]][cell[1]], SIZE, max_pool=False) for m in maps.values()]
+    for average, mean in (
+        ("arithmetic", sum(heats) / 2),
+        ("geometric", (heats[0].clamp_min(1e-3) * heats[1].clamp_min(1e-3)).sqrt()),
+    ):
+        expected = (mean / mean.amax((-2, -1), keepdim=True) >= 0.7).float()
+        found = masks_of(maps, selection(cell, threshold=0.7), words="both", average=average)
+        assert torch.equal(found.values[0], expected)
+        assert 0 < expected.mean() < 1
+
+
+def test_the_geometric_mean_leaves_out_what_only_one_map_shows() -> None:
+    maps = {"source": bright_at(1, 2), "target": bright_at(1, 2)}
+    maps["source"].maps[SITES[1]][..., 4, 8] = 0.9
+    chosen = selection((SITES[1], 0), threshold=0.4)
+    loose = masks_of(maps, chosen, words="both", average="arithmetic").values[0, 0]
+    strict = masks_of(maps, chosen, words="both", average="geometric").values[0, 0]
+    assert loose[2:4, 4:6].all()
+    assert strict[2:4, 4:6].all()
+    assert loose[8:10, 16:18].all()
+    assert not strict[8:10, 16:18].any()
+
+
+def test_agreement_by_counting() -> None:
+    mask = torch.tensor([[[1, 1, 0, 0]]], dtype=torch.bool)
+    assert agreement(mask, mask) == 1
+    assert agreement(mask, mask.roll(1, 2)) == pytest.approx(1 / 3)
+    assert 0 < agreement(mask, ~mask) < 1e-3
+
+
+@pytest.mark.parametrize("average", ["arithmetic", "geometric"])
+def test_adaptive_masks_weigh_each_map_by_its_agreement_with_all(average: str) -> None:
+    maps, threshold = word_maps(6), 0.8
+    cells = [(site, entry) for site in SITES for entry in (0, 1)]
+    heats = [heat(maps.maps[site][entry], SIZE, max_pool=False) for site, entry in cells]
+    if average == "geometric":
+        heats = [h.clamp_min(1e-3).log() for h in heats]
+
+    def normed(mean: Tensor) -> Tensor:
+        mean = mean.exp() if average == "geometric" else mean
+        return mean / mean.amax((-2, -1), keepdim=True)
+
+    consensus = normed(sum(heats) / 4) >= threshold
+    own = [heat(maps.maps[s][e], SIZE, max_pool=False) >= threshold for s, e in cells]
+    weights = [float((m & consensus).sum() / (m | consensus).sum()) ** 4 for m in own]
+    assert max(weights) > 2 * min(weights)
+    weighed = normed(sum(w * h for w, h in zip(weights, heats, strict=True)) / sum(weights))
+    chosen = replace(selection(*cells, threshold=threshold), by_agreement=True)
+    found = masks_of({"source": maps}, chosen, average=average).values[0]
+    assert (found != (weighed >= threshold).float()).float().mean() < 0.002  # sums differ in order
+    assert (found != consensus.float()).float().mean() > 0.01
+
+
+def test_a_selection_by_step_gives_a_mask_for_every_step() -> None:
+    maps = word_maps(2)
+    by_step = Selection((((SITES[0], 1),), ((SITES[0], 0),)), 0.95, False, "the test's")
+    found = masks_of({"source": maps}, by_step)
+    for step, entry in enumerate((1, 0)):
+        alone = masks_of({"source": maps}, selection((SITES[0], entry), threshold=0.95))
+        assert torch.equal(found.at(step), alone.at(step))
+    assert not torch.equal(found.at(0), found.at(1))
+
+
+def test_masks_by_resolution_come_from_their_own_cells() -> None:
+    maps, (coarse, fine) = word_maps(3), [((site, 0),) for site in SITES]
+    chosen = Selection((fine,), 0.6, False, "the test's", {(3, 5): (coarse,)})
+    found = masks_of({"source": maps}, chosen)
+    expected = masks_of({"source": maps}, selection(*coarse, threshold=0.6))
+    assert torch.equal(found.at(0, (3, 5)), expected.at(0))
+    assert torch.equal(found.at(0, (6, 10)), found.at(0))
+    assert not torch.equal(found.at(0, (3, 5)), found.at(0))
+
+
+@pytest.mark.parametrize("pixels", [0, 1, 2, 4, 15])
+def test_dilation_grows_by_a_disc(pixels: int) -> None:
+    mask = torch.zeros(1, 9, 11)
+    mask[0, 4, 1] = mask[0, 5, 8] = 1
+    rows, columns = torch.meshgrid(torch.arange(9), torch.arange(11), indexing="ij")
+    distance = torch.minimum(
+        ((rows - 4) ** 2 + (columns - 1) ** 2).sqrt(), ((rows - 5) ** 2 + (columns - 8) ** 2).sqrt()
+    )
+    assert torch.equal(dilate(mask, pixels)[0], (distance < pixels + 0.5).float())
+    assert torch.equal(dilate(0.3 * mask, pixels), 0.3 * dilate(mask, pixels))  # soft stays soft
+
+
+def test_an_edit_reaches_a_margin_beyond_its_masks() -> None:
+    steps = (torch.rand(2, 3, *SIZE) > 0.9).float()
+    masks = Masks(steps, "drawn", {(3, 5): steps.flip(0)})
+    wide = widened(masks, 2 / 12)  # of the shorter side
+    for step, mask in enumerate(steps):
+        assert torch.equal(wide.at(step), dilate(mask, 2))
+        assert torch.equal(wide.at(1 - step, (3, 5)), dilate(mask, 2))
+    assert torch.equal(widened(masks, 0).values, steps)
+    assert wide.origin == "drawn"
+
+
+@pytest.mark.parametrize("pixels", [0, 1, 2, 3, 4])
+def test_a_mask_fades_out_over_the_margin(pixels: int) -> None:
+    edge = torch.zeros(1, 12, 20)
+    edge[..., :6] = 1
+    ramp = [1 - n / (pixels + 1) for n in range(pixels + 2)]
+    torch.testing.assert_close(
+        faded(edge, pixels / 12)[0, 5, 5 : 5 + len(ramp)], torch.tensor(ramp)
+    )
+    blobs = (torch.rand(2, 12, 20, generator=torch.Generator().manual_seed(0)) > 0.95).float()
+    weight, reach = faded(blobs, pixels / 12), dilate(blobs, pixels)
+    assert (weight[blobs == 1] == 1).all()
+    assert torch.equal(weight > 0, reach > 0)
+
+
+def test_a_users_mask_is_taken_as_it_is() -> None:
+    mask = torch.rand(3, *SIZE)
+    assert torch.equal(user_masks(mask, 3, SIZE).at(7), mask)
+    assert torch.equal(user_masks(mask > 0.5, 3, SIZE).at(0), (mask > 0.5).float())
+    assert torch.equal(whole_frame(3, SIZE).at(0), torch.ones(3, *SIZE))
+
+
+@pytest.mark.parametrize("shape", [(2, *SIZE), (3, 12, 12), (3, 20, 12), SIZE, (1, 3, *SIZE)])
+def test_a_users_mask_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match=f"{'x'.join(map(str, shape))}, the clip is 3x12x20"):
+        user_masks(torch.ones(shape), 3, SIZE)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, 255.0, math.nan])
+def test_a_users_mask_outside_zero_and_one_is_refused(value: float) -> None:
+    mask: Tensor = torch.zeros(3, *SIZE)
+    mask[1, 2, 3] = value
+    with pytest.raises(InputError, match=r"\[0, 1\]: 1 where to edit"):
+        user_masks(mask, 3, SIZE)

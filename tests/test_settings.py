@@ -1,0 +1,187 @@
+"""Settings: every shipped file loads, and every mistake is named with what was probably meant."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from freemask.config import merge, nearest, parse_overrides
+from freemask.evaluation import demo
+from freemask.modules.trainer import PredictConfig
+from freemask.settings import CHOICES, Settings, folder, load_settings, methods, tasks
+from freemask.types import InputError
+
+ELSEWHERE = ("jobs", *methods())  # `test_jobs`, and the tests of methods below
+CONFIGS = sorted(p for p in folder().rglob("*.yaml") if p.stem not in ELSEWHERE)
+
+
+def schema_of(path: Path) -> type:
+    """The dataclass that a shipped file fills."""
+    kind = path.parent.name if path.parent != folder() else path.stem
+    return {
+        "task": lambda: Settings,
+        "demo": lambda: demo.DemoConfig,
+        "predict": lambda: PredictConfig,
+    }[kind]()
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_shipped_file_has_only_known_keys(
+    path: Path,
+) -> None:
+    schema = schema_of(path)
+    loaded = merge(schema, OmegaConf.load(path), {})
+    assert isinstance(loaded, schema)
+
+
+@pytest.mark.parametrize("method", [m for m in methods() if m != "freemask"])
+def test_every_method_has_valid_presets(method: str) -> None:
+    path = folder() / "method" / f"{method}.yaml"
+    assert path.read_text().startswith("# ")
+    assert set(OmegaConf.load(path)) <= {"default", *tasks()}
+    for task in tasks():
+        assert load_settings(task, method=method) != load_settings(task)
+
+
+def test_the_released_layers_say_that_they_are_unmeasured() -> None:
+    text = (folder() / "method" / "released.yaml").read_text()
+    assert "UNMEASURED" in text
+    for task in ("shape", "attribute"):
+        assert load_settings(task, method="released").mask.sites == "released"
+    shape = load_settings("shape", method="released").fusion
+    assert (shape.temporal_mode, shape.invert_temporal) == ("qk", True)
+
+
+def test_a_method_is_not_laid_over_the_preset_of_another() -> None:
+    plain = load_settings("shape", method="ddim")
+    assert (plain.strength, plain.fusion.pixel_blend, plain.fusion.masked) == (1, False, [])
+    fatezero = load_settings("shape", {"fusion.max_rows": 64}, method="fatezero")
+    assert (fatezero.fusion.max_rows, fatezero.fusion.self_replace) == (64, [0, 0.5])
+    assert load_settings("style", method="fatezero").fusion.self_replace == [0, 0.9]
+    with pytest.raises(InputError, match="unknown method 'fatezer'; did you mean 'fatezero'"):
+        load_settings("shape", method="fatezer")
+    with pytest.raises(InputError, match=r"fusion\.max_rows is 0"):
+        load_settings("shape", {"fusion.max_rows": 0})
+
+
+@pytest.mark.parametrize("task", tasks())
+def test_every_shipped_task_is_valid_and_says_what_it_is(task: str) -> None:
+    path = folder() / "task" / f"{task}.yaml"
+    assert path.read_text().startswith("# ")
+    assert load_settings(task) == merge(Settings, OmegaConf.load(path), {})
+
+
+def test_the_presets_are_those_of_the_design() -> None:
+    assert tasks() == ["attribute", "shape", "style"]
+    assert load_settings("attribute").fusion.masked
+    assert load_settings("style").fusion.masked == []
+
+
+def test_overrides_are_laid_over_the_preset_by_dotted_key() -> None:
+    preset = load_settings("shape")
+    changed = load_settings("shape", {"fusion.margin": 0.3, "fusion.self_replace": [0.1, 0.7]})
+    assert (changed.fusion.margin, changed.fusion.self_replace) == (0.3, [0.1, 0.7])
+    changed.fusion.margin, changed.fusion.self_replace = (
+        preset.fusion.margin,
+        preset.fusion.self_replace,
+    )
+    assert changed == preset
+
+
+@pytest.mark.parametrize(
+    "windows", [0.5, [0.1, 0.5], {"default": 0.5}, {"default": [0.0, 0.5], "panda": [0.2, 0.4]}]
+)
+def test_cross_windows_may_be_one_or_one_per_word(windows: Any) -> None:
+    assert load_settings("shape", {"fusion.cross_replace": windows}).fusion.cross_replace == windows
+
+
+def test_command_line_values_are_yaml() -> None:
+    found = parse_overrides(
+        ["fusion.margin=0.3", "mask.words=both", "fusion.self_replace=[0, 0.5]"]
+    )
+    assert found == {"fusion.margin": 0.3, "mask.words": "both", "fusion.self_replace": [0, 0.5]}
+    assert parse_overrides(["a=b=c", "mask.threshold=null"]) == {"a": "b=c", "mask.threshold": None}
+    for pair in ("fusion.margin", "=3"):
+        with pytest.raises(InputError, match="key=value"):
+            parse_overrides([pair])
+    with pytest.raises(InputError, match="not YAML"):
+        parse_overrides(["fusion.margin=[1"])
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("mask.polcy", "mask.policy"),
+        ("fusion.self_replce", "fusion.self_replace"),
+        ("maks.policy", "mask"),
+        ("feature", "features"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest(key: str, meant: str) -> None:
+    with pytest.raises(InputError, match=f"unknown config key .*did you mean '{meant}'"):
+        load_settings("shape", {key: 1})
+
+
+def test_an_unknown_task_names_the_nearest() -> None:
+    with pytest.raises(InputError, match=r"'shapes'; did you mean 'shape'"):
+        load_settings("shapes")
+    with pytest.raises(InputError, match="there are: attribute, shape, style"):
+        load_settings("zzz")
+
+
+def test_a_name_far_from_all_lists_what_there_is() -> None:
+    assert nearest("polcy", ["policy", "sites"]) == "; did you mean 'policy'?"
+    assert nearest("zzz", ["policy", "sites"]) == "; there are: policy, sites"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("mask", 3),
+        ("fusion.margin", "perhaps"),
+        ("mask.threshold", "high"),
+        ("fusion.self_replace", 0.5),
+        ("fusion.masked", "self"),
+        ("fusion.reweight", {"panda": "more"}),
+        ("eta", [1]),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused(key: str, value: Any) -> None:
+    with pytest.raises(InputError, match=f"config key '{key}"):
+        load_settings("shape", {key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *((key, "whatever") for key in CHOICES),
+        *(
+            (f"fusion.{key}", window)
+            for key in ("self_replace", "temporal_replace", "latent_blend", "cross_replace")
+            for window in ([0.5], [0.5, 0.1], [-0.1, 0.5], [0.5, 1.1], [0, 0.5, 1], [0, math.nan])
+        ),
+        ("fusion.cross_replace", 1.1),
+        ("fusion.cross_replace", None),
+        ("fusion.cross_replace", "all"),
+        ("fusion.cross_replace", [0, "end"]),
+        ("fusion.cross_replace", {"default": 0.5, "panda": [0.5, 0.1]}),
+        ("fusion.masked", ["cros"]),
+        ("fusion.word_weight", math.nan),
+        ("fusion.reweight", {"panda": math.inf}),
+        ("mask.threshold", 0),
+        ("mask.threshold", 1),
+        ("mask.top_k", 0),
+        ("fusion.margin", -0.1),
+        ("mask.refine", 1.5),
+        ("eta", 1.5),
+        ("strength", 0),
+        ("strength", 1.01),
+    ],
+)
+def test_a_value_outside_its_range_is_refused(key: str, value: Any) -> None:
+    with pytest.raises(InputError, match=key):
+        load_settings("shape", {key: value})

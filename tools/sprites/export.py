@@ -1,0 +1,135 @@
+"""tools.sprites.export: docstring to be written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    MotionAdapter,
+    UNet2DConditionModel,
+    UNet3DConditionModel,
+)
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import CLIPImageProcessor, CLIPModel, CLIPTextModel
+
+from tools.sprites.data import draw_pool, to_pixels
+from tools.sprites.networks import (
+    MODEL_INDEX,
+    MOTION_CONFIG,
+    SCHEDULER_CONFIG,
+    VAE_CONFIG,
+    clip_config,
+    motion_model,
+    sd_config,
+    t2v_config,
+)
+from tools.sprites.stages import ASSETS, SIZE
+from tools.sprites.tokenizer import build_tokenizer, save_tokenizer
+
+
+def averaged_weights(work: Path, stage: str, prefix: str) -> dict[str, Tensor]:
+    """The averaged weights of a stage's newest checkpoint."""
+    state = torch.load(work / stage / "last.ckpt", map_location="cpu", weights_only=True)
+    weights: dict[str, Tensor] = state["state_dict"]
+    print(f"{stage}: weights of step {state['global_step']}")  # noqa: T201
+    return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+
+
+def export_vae(work: Path) -> None:
+    vae = AutoencoderKL(**VAE_CONFIG)
+    vae.load_state_dict(averaged_weights(work, "vae", "vae."))
+    pool, _ = draw_pool(work, "vae")
+    whiten(vae, np.load(pool, mmap_mode="r")[:2000, 0])
+    vae.half().save_pretrained(ASSETS / "sprites-sd" / "vae")
+    vae.save_pretrained(ASSETS / "sprites-t2v" / "vae")
+
+
+@torch.no_grad()
+def whiten(vae: AutoencoderKL, frames: np.ndarray) -> None:
+    """Give the latents of `frames (N, H, W, 3)` mean 0 and variance 1 in every channel, in place.
+
+    The affine map and its inverse are folded into the 1x1 convolutions around the latents, so the
+    reconstruction stays as it was and `scaling_factor` is 1.
+    """
+    parts = np.array_split(frames, max(1, len(frames) // 100))
+    means = torch.cat([vae.encode(to_pixels(part)).latent_dist.mean for part in parts])
+    mean, std = means.mean((0, 2, 3)), means.std((0, 2, 3))
+    channels = len(mean)
+    encode, decode = vae.quant_conv, vae.post_quant_conv
+    encode.weight[:channels] /= std[:, None, None, None]
+    encode.bias[:channels] = (encode.bias[:channels] - mean) / std
+    encode.bias[channels:] -= 2 * std.log()  # the posterior's log variance
+    decode.bias += decode.weight[:, :, 0, 0] @ mean
+    decode.weight *= std[None, :, None, None]
+
+
+def export_clip(work: Path) -> None:
+    _, captions = draw_pool(work, "clip")
+    tokenizer = build_tokenizer(captions)
+    clip = CLIPModel(clip_config(tokenizer))
+    clip.load_state_dict(averaged_weights(work, "clip", "clip."))
+    text = CLIPTextModel(clip.config.text_config)
+    text.load_state_dict(clip.text_model.state_dict())
+    clip.half().save_pretrained(ASSETS / "sprites-clip")
+    CLIPImageProcessor(
+        size={"shortest_edge": SIZE[0]},
+        crop_size={"height": SIZE[0], "width": SIZE[1]},
+        image_mean=[0.5] * 3,  # pixels in [-1, 1], as in training
+        image_std=[0.5] * 3,
+    ).save_pretrained(ASSETS / "sprites-clip")
+    say_float32(ASSETS / "sprites-clip")
+    save_tokenizer(tokenizer, ASSETS / "sprites-clip")
+    for name in ("sprites-sd", "sprites-t2v"):
+        folder = ASSETS / name / "text_encoder"
+        text.half().save_pretrained(folder)
+        say_float32(folder)
+        # under the names that Stable Diffusion's own folders use, which every version reads
+        named = {f"text_model.{key}": value for key, value in text.state_dict().items()}
+        save_file(named, folder / "model.safetensors", metadata={"format": "pt"})
+        save_tokenizer(tokenizer, ASSETS / name / "tokenizer")
+
+
+def say_float32(folder: Path) -> None:
+    """Have transformers load float32 by default, as diffusers does: parts must agree."""
+    path = folder / "config.json"
+
+    def widened(config: dict[str, Any]) -> dict[str, Any]:
+        inner = {k: widened(v) for k, v in config.items() if isinstance(v, dict)}
+        return config | inner | ({"dtype": "float32"} if "dtype" in config else {})
+
+    path.write_text(json.dumps(widened(json.loads(path.read_text())), indent=2) + "\n")
+
+
+def export_motion(work: Path) -> None:
+    unet = motion_model()
+    unet.load_state_dict(averaged_weights(work, "motion", "unet.unet."))
+    folder = ASSETS / "sprites-sd" / "motion_adapter"
+    unet.save_motion_modules(str(folder))  # in float32, whatever its dtype
+    adapter = MotionAdapter(**MOTION_CONFIG)
+    adapter.load_state_dict(MotionAdapter.from_pretrained(folder).state_dict())
+    adapter.half().save_pretrained(folder)
+
+
+def export_unet(work: Path, stage: str) -> None:
+    folder = ASSETS / f"sprites-{stage}"
+    makers = {"sd": (UNet2DConditionModel, sd_config), "t2v": (UNet3DConditionModel, t2v_config)}
+    network, config = makers[stage]
+    unet = network(**config())
+    unet.load_state_dict(averaged_weights(work, stage, "unet."))
+    unet.half().save_pretrained(folder / "unet")
+    DDIMScheduler(**SCHEDULER_CONFIG).save_pretrained(folder / "scheduler")
+    (folder / "model_index.json").write_text(json.dumps(MODEL_INDEX[stage], indent=2) + "\n")
+
+
+def export(work: Path, stage: str) -> None:
+    if stage in ("sd", "t2v"):
+        export_unet(work, stage)
+    else:
+        {"vae": export_vae, "clip": export_clip, "motion": export_motion}[stage](work)

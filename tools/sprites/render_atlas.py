@@ -1,0 +1,40 @@
+"""Render the sprite atlas `freemask/assets/sprites.png` from Noto Color Emoji.
+
+Run once, where Debian's fonts-noto-color-emoji is installed; the atlas is committed.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from freemask.data.sprites_drawing import ATLAS, CELL, OBJECTS
+
+FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
+BITMAP_SIZE = 109  # the only size this bitmap font has
+
+
+def render(font: Path) -> Image.Image:
+    """One row of `CELL`-sized squares, in the order of `OBJECTS`."""
+    face = ImageFont.truetype(str(font), BITMAP_SIZE)
+    atlas = Image.new("RGBA", (CELL * len(OBJECTS), CELL))
+    for index, emoji in enumerate(OBJECTS.values()):
+        cell = Image.new("RGBA", (160, 160))
+        ImageDraw.Draw(cell).text((8, 8), emoji, font=face, embedded_color=True)
+        cell = cell.crop(cell.getchannel("A").getbbox())
+        scale = CELL / max(cell.size)
+        shape = (round(cell.width * scale), round(cell.height * scale))
+        atlas.paste(cell.resize(shape, Image.Resampling.LANCZOS), (index * CELL, 0))
+    return atlas
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--font", type=Path, default=FONT)
+    render(parser.parse_args().font).save(ATLAS, optimize=True)
+
+
+if __name__ == "__main__":
+    main()

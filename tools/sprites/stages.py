@@ -1,0 +1,43 @@
+"""tools.sprites.stages: docstring to be written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ASSETS = Path(__file__).parents[2] / "freemask" / "assets"
+SIZE = (64, 64)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Size of one stage's training."""
+
+    steps: int
+    batch: int  # per process
+    learning_rate: float
+    examples: int  # distinct frames or clips drawn
+    weight_decay: float = 0.0
+    ema_decay: float = 0.999
+
+
+STAGES = {
+    "vae": Stage(steps=2800, batch=8, learning_rate=1.5e-3, examples=40_000),
+    "clip": Stage(
+        steps=1000, batch=64, learning_rate=1e-3, examples=40_000, weight_decay=0.05, ema_decay=0.99
+    ),
+    "sd": Stage(steps=14000, batch=16, learning_rate=1e-3, examples=40_000),
+    "t2v": Stage(steps=4000, batch=2, learning_rate=1e-3, examples=6_000),
+    "motion": Stage(steps=3000, batch=2, learning_rate=1e-3, examples=6_000),
+}
+FRAMES = {"vae": 1, "clip": 1, "sd": 1, "t2v": 8, "motion": 8}
+
+
+def schedule(stage: str) -> dict[str, Any]:
+    size = STAGES[stage]
+    return {
+        "learning_rate": size.learning_rate,
+        "total_steps": size.steps,
+        "weight_decay": size.weight_decay,
+    }

@@ -1,0 +1,179 @@
+"""Train the demo checkpoints on sprites, stage by stage.
+
+    python tools/train_sprites.py vae clip sd t2v motion --work runs/sprites
+
+Stages are resumable: each continues from the newest checkpoint in `WORK/<stage>/`, and a
+finished one is skipped. Without a checkpoint, a stage starts from the shipped weights where
+`--warm-start` is given. Every stage exports fp16 safetensors in diffusers' folder layout.
+Losses are logged as CSV in `WORK/<stage>/logs`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import CSVLogger
+from safetensors.torch import load_file
+from torch.utils.data import DataLoader, Dataset
+from transformers import CLIPModel
+
+from freemask.modules import sprites as training
+from tools.sprites.data import FrameData, draw_pool, latent_data
+from tools.sprites.export import export
+from tools.sprites.networks import (
+    SCHEDULER_CONFIG,
+    VAE_CONFIG,
+    PerFrameText,
+    clip_config,
+    inflated,
+    motion_model,
+    sd_config,
+    shipped,
+)
+from tools.sprites.stages import ASSETS, STAGES, schedule
+from tools.sprites.tokenizer import build_tokenizer, encode_captions
+
+LOG_VARIANCE = -6.0  # of the VAE's latents at the start
+
+
+class SaveLastStep(L.Callback):
+    """Saves when training ends, in the process that trained: the last step is rarely a round one.
+
+    It belongs behind the averaging of weights, which then has put the averages in their place.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        trainer.save_checkpoint(self.path)
+
+
+def fit(
+    work: Path, stage: str, module: training.TrainingModule, data: Dataset[Any], devices: int
+) -> None:
+    """Train to the stage's last step; resumes from the newest checkpoint there is."""
+    folder, size = work / stage, STAGES[stage]
+    newest = folder / "last.ckpt"
+    trainer = L.Trainer(
+        default_root_dir=folder,
+        accelerator="cpu",
+        devices=devices,
+        strategy="ddp_fork" if devices > 1 else "auto",
+        max_steps=size.steps,
+        max_epochs=-1,
+        precision="bf16-mixed",
+        logger=CSVLogger(folder, name="logs", version="", flush_logs_every_n_steps=100),
+        log_every_n_steps=20,
+        callbacks=[
+            EMAWeightAveraging(decay=size.ema_decay),
+            SaveLastStep(newest),
+            ModelCheckpoint(folder, every_n_train_steps=100, save_last=True, save_top_k=0),
+            TQDMProgressBar(refresh_rate=100),
+        ],
+        enable_model_summary=False,
+    )
+    loader = DataLoader(data, batch_size=size.batch, shuffle=True, drop_last=True)
+    trainer.fit(module, loader, ckpt_path=newest if newest.exists() else None)
+
+
+def train_vae(work: Path, devices: int, warm_start: bool) -> None:
+    pool, _ = draw_pool(work, "vae")
+    vae = AutoencoderKL(**VAE_CONFIG)
+    if warm_start:
+        vae.load_state_dict(shipped("sprites-sd", "vae"))
+    with torch.no_grad():  # nearly noiseless latents: more noise at the start ruins the training
+        vae.quant_conv.weight[4:] = 0
+        vae.quant_conv.bias[4:] = LOG_VARIANCE
+    vae.to(memory_format=torch.channels_last)
+    fit(work, "vae", training.AutoencoderTraining(vae, **schedule("vae")), FrameData(pool), devices)
+
+
+def train_clip(work: Path, devices: int, warm_start: bool) -> None:
+    pool, captions = draw_pool(work, "clip")
+    tokenizer = build_tokenizer(captions)
+    tokens = encode_captions(tokenizer, captions)
+    clip = CLIPModel(clip_config(tokenizer))
+    if warm_start:
+        weights = load_file(ASSETS / "sprites-clip" / "model.safetensors")
+        clip.load_state_dict({key: value.float() for key, value in weights.items()})
+        clip.text_model.requires_grad_(False)  # the UNets were trained on it
+    module = training.ClipTraining(clip, **schedule("clip"))
+    fit(work, "clip", module, FrameData(pool, tokens), devices)
+
+
+def train_sd(work: Path, devices: int, warm_start: bool) -> None:
+    unet = UNet2DConditionModel(**sd_config())
+    if warm_start:
+        unet.load_state_dict(shipped("sprites-sd", "unet"))
+    unet.to(memory_format=torch.channels_last).set_attn_processor(AttnProcessor())
+    scheduler = DDPMScheduler(**SCHEDULER_CONFIG)
+    module = training.DenoiserTraining(unet, scheduler, compiled=True, **schedule("sd"))
+    fit(work, "sd", module, latent_data(work, "sd"), devices)
+
+
+def train_t2v(work: Path, devices: int, warm_start: bool) -> None:
+    """Temporal layers only: the spatial weights are those of `sprites-sd` and stay."""
+    spatial = shipped("sprites-sd", "unet")
+    unet = inflated(spatial)
+    if warm_start:
+        unet.load_state_dict(shipped("sprites-t2v", "unet"))
+    for name, weight in unet.named_parameters():
+        weight.requires_grad_(name not in spatial)
+    unet.set_attn_processor(AttnProcessor())
+    module = training.DenoiserTraining(unet, DDPMScheduler(**SCHEDULER_CONFIG), **schedule("t2v"))
+    fit(work, "t2v", module, latent_data(work, "t2v"), devices)
+
+
+def train_motion(work: Path, devices: int, warm_start: bool) -> None:
+    """Motion modules only: the weights of `sprites-sd` stay."""
+    unet = motion_model()
+    if warm_start:
+        unet.load_state_dict(shipped("sprites-sd", "motion_adapter"), strict=False)
+    unet.set_attn_processor(AttnProcessor())
+    module = training.DenoiserTraining(
+        PerFrameText(unet), DDPMScheduler(**SCHEDULER_CONFIG), **schedule("motion")
+    )
+    fit(work, "motion", module, latent_data(work, "motion"), devices)
+
+
+def train(work: Path, stage: str, devices: int, warm_start: bool) -> None:
+    stages = {
+        "vae": train_vae, "clip": train_clip, "sd": train_sd, "t2v": train_t2v,
+        "motion": train_motion,
+    }  # fmt: skip
+    stages[stage](work, devices, warm_start)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("stages", nargs="+", choices=list(STAGES))
+    parser.add_argument("--work", type=Path, default=Path("runs/sprites"))
+    parser.add_argument("--devices", type=int, default=2, help="processes, one thread each")
+    parser.add_argument("--warm-start", action="store_true", help="start from the shipped weights")
+    parser.add_argument("--train-steps", type=int, help="in place of the stages' own numbers")
+    parser.add_argument("--learning-rate", type=float, help="the highest, likewise")
+    parser.add_argument("--export-only", action="store_true", help="export the newest checkpoint")
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    given = {"steps": options.train_steps, "learning_rate": options.learning_rate}
+    given = {key: value for key, value in given.items() if value is not None}
+    STAGES.update({name: replace(stage, **given) for name, stage in STAGES.items()})
+    for stage in options.stages:
+        if not options.export_only:
+            train(options.work, stage, options.devices, options.warm_start)
+        export(options.work, stage)
+
+
+if __name__ == "__main__":
+    main()

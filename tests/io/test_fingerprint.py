@@ -1,0 +1,78 @@
+"""A fingerprint changes exactly when something that the work depends on changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from freemask.io.fingerprint import fingerprint
+from freemask.types import InputError
+
+
+@dataclass
+class Asked:
+    steps: int
+    names: tuple[str, ...] = ()
+
+
+DIFFERENT = [
+    None,
+    0,
+    0.0,
+    False,
+    "0",
+    b"0",
+    [],
+    [0],
+    [[0]],
+    ["a", "b"],
+    ["ab"],
+    {},
+    {"a": 1},
+    {"a": 2},
+    {"b": 1},
+    Asked(1),
+    Asked(1, ("x",)),
+    np.zeros(2, np.float32),
+    np.zeros(2, np.float64),
+    np.zeros((2, 1), np.float32),
+    torch.zeros(2),
+    torch.zeros(2, dtype=torch.bfloat16),
+    torch.zeros(1, 2),
+    torch.tensor(0.0),
+]
+
+
+def test_values_that_differ_have_different_fingerprints() -> None:
+    assert len({fingerprint(value) for value in DIFFERENT}) == len(DIFFERENT)
+
+
+def test_order_of_keys_and_layout_of_arrays_do_not_matter() -> None:
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    assert fingerprint((1, 2)) == fingerprint([1, 2]) != fingerprint([2, 1])
+    x = torch.arange(6.0).reshape(2, 3)
+    assert fingerprint(x.t().contiguous().t()) == fingerprint(x)
+    assert fingerprint(np.asfortranarray(x.numpy())) == fingerprint(x.numpy())
+
+
+def test_a_path_counts_by_its_content(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_text("same")
+    two.write_text("same")
+    assert fingerprint(one) == fingerprint(two)
+    two.write_text("other")
+    assert fingerprint(one) != fingerprint(two)
+    folder = fingerprint(tmp_path)
+    two.rename(tmp_path / "three")
+    assert fingerprint(tmp_path) != folder
+
+
+def test_what_cannot_be_read_or_hashed_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot read .*nowhere"):
+        fingerprint(tmp_path / "nowhere")
+    with pytest.raises(TypeError, match="cannot fingerprint a object"):
+        fingerprint(object())

@@ -72,7 +72,7 @@ def test_a_path_counts_by_its_content(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read_or_hashed_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot read .*nowhere"):
+    with pytest.raises(InputError, match=r"cannot read .*nowhere"):
         fingerprint(tmp_path / "nowhere")
     with pytest.raises(TypeError, match="cannot fingerprint a object"):
         fingerprint(object())

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from freemask.editors.editor import Editor
-from freemask.io.frame_buffer import Spool
+from freemask.io.frame_buffer import FrameBuffer
 from freemask.masks import build as mask_making
 from freemask.masks.morphology import blend_pixels, faded
-from freemask.prepare import Plan, check_inversion, prepare
+from freemask.prepare import PreparedEdit, check_inversion, prepare
 from freemask.result import EditResult
 from freemask.sampling import context_windows as windows
 from freemask.sampling.denoising import denoise
@@ -33,7 +33,7 @@ def edit(
     request: EditRequest,
     *,
     mask: Tensor | None = None,
-    inversion: Inversion | Callable[[Video, Plan], Inversion] | None = None,
+    inversion: Inversion | Callable[[Video, PreparedEdit], Inversion] | None = None,
     progress: Progress | None = None,
 ) -> EditResult:
     """Edit a video from text; a clip longer than `window.frames` in windows (`windows`).
@@ -58,21 +58,24 @@ def edit(
                 "give none, or let window.frames hold the clip"
             )
     stage = _Stages(progress, len(parts))
-    joint = windows.Joint(plan.settings.window) if len(parts) > 1 else None
-    edited, masked = Spool(), Spool()  # masks `(F, S, H, W)`, so that windows follow each other
+    blender = windows.WindowBlender(plan.settings.window) if len(parts) > 1 else None
+    edited, masked = (
+        FrameBuffer(),
+        FrameBuffer(),
+    )  # masks `(F, S, H, W)`, so that windows follow each other
     trajectory: Trajectory | None = None
     with PeakMemory(editor.device) as memory:
         for window, final in windows.own_frames(parts):
             stage.next_window()
             clip = window.clip(video)
-            if joint:
-                joint.enter(window)
+            if blender:
+                blender.enter(window)
                 part = None if mask is None else window.take(mask)
                 plan = prepare(editor, clip, request, part)
-            result, masks, inverted = _edit_part(editor, clip, plan, inversion, joint, stage)
+            result, masks, inverted = _edit_part(editor, clip, plan, inversion, blender, stage)
             edited.add(result.frames[final])
             masked.add(masks.values[:, final].cpu().transpose(0, 1).numpy())
-            trajectory = None if joint else inverted.trajectory
+            trajectory = None if blender else inverted.trajectory
     return EditResult(
         video=Video(edited.array(), video.fps),
         source=video,
@@ -89,9 +92,9 @@ def edit(
 def _edit_part(
     editor: Editor,
     clip: Video,
-    plan: Plan,
-    inversion: Inversion | Callable[[Video, Plan], Inversion] | None,
-    joint: windows.Joint | None,
+    plan: PreparedEdit,
+    inversion: Inversion | Callable[[Video, PreparedEdit], Inversion] | None,
+    blender: windows.WindowBlender | None,
     stage: _Stages,
 ) -> tuple[Video, Masks, Inversion]:
     """A clip or a window of one, from its frames to the edited ones."""
@@ -101,15 +104,15 @@ def _edit_part(
             inverted = inverted(clip, plan)
     with stage("mask"):
         masks = find_masks(clip, plan, inverted)
-        masks = joint.masks(masks) if joint else masks
+        masks = blender.masks(masks) if blender else masks
     with stage("denoise"):
-        latents = denoise(editor, plan, inverted, masks, joint=joint, progress=stage.tell)
+        latents = denoise(editor, plan, inverted, masks, blender=blender, progress=stage.tell)
     with stage("decode"):
         edited = decode(editor, clip, plan, masks, latents)
     return edited, masks, inverted
 
 
-def find_masks(video: Video, plan: Plan, inversion: Inversion) -> Masks:
+def find_masks(video: Video, plan: PreparedEdit, inversion: Inversion) -> Masks:
     """`M*`: the user's, or what the selected cells show, or the whole frame where none is used."""
     if plan.user_mask is not None:
         return plan.user_mask
@@ -118,7 +121,9 @@ def find_masks(video: Video, plan: Plan, inversion: Inversion) -> Masks:
     return mask_making.make_masks(inversion.word_maps, plan.selection, plan.settings.mask, video)
 
 
-def decode(editor: Editor, video: Video, plan: Plan, masks: Masks, latents: Tensor) -> Video:
+def decode(
+    editor: Editor, video: Video, plan: PreparedEdit, masks: Masks, latents: Tensor
+) -> Video:
     """Clean latents as a clip; with `pixel_blend` the source's own pixels beyond M*'s margin."""
     edited = editor.decode(latents, video.fps)
     fusion = plan.settings.fusion

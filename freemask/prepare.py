@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from freemask.attention.word_maps import Probe, _probes
+from freemask.attention.word_maps import WordQuery, _probes
 from freemask.editors.editor import Editor
 from freemask.editors.scheduler import make_scheduler
 from freemask.kernels.token_edit import TokenEdit
@@ -24,11 +24,11 @@ from freemask.types import EditRequest, InputError, Inversion, Masks, Site, Vide
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class PreparedEdit:
     """A request that was checked against an editor and a clip, with all that follows from it.
 
     tokens: how target tokens follow source tokens. text: hidden states of P0, P1 and the
-    unconditional prompt. probes: the words to look for. selection: the cells that make the mask,
+    unconditional prompt. queries: the words to look for. selection: the cells that make the mask,
     or None where the request or the user needs no map.
     """
 
@@ -38,7 +38,7 @@ class Plan:
     sites: tuple[Site, ...]
     tokens: TokenEdit
     text: Mapping[str, Tensor]
-    probes: Mapping[str, Probe]
+    queries: Mapping[str, WordQuery]
     selection: Selection | None
     user_mask: Masks | None
 
@@ -48,7 +48,9 @@ class Plan:
         return self.settings.first_step(self.request.steps)
 
 
-def prepare(editor: Editor, video: Video, request: EditRequest, mask: Tensor | None = None) -> Plan:
+def prepare(
+    editor: Editor, video: Video, request: EditRequest, mask: Tensor | None = None
+) -> PreparedEdit:
     """Check everything about an edit that can be checked before the backbone runs."""
     settings = load_settings(request.task, request.overrides, method=request.method)
     scheduler = make_scheduler(editor.scheduler_config, request.steps)
@@ -72,25 +74,25 @@ def prepare(editor: Editor, video: Video, request: EditRequest, mask: Tensor | N
         "edit": editor.encode_text([request.target]),
         "unconditional": editor.encode_text([request.source if settings.negative_source else ""]),
     }
-    return Plan(
+    return PreparedEdit(
         request=request,
         settings=settings,
         scheduler=scheduler,
         sites=sites,
         tokens=token_edit(tokenizer, request, settings),
         text=text,
-        probes=_probes(tokenizer, request, settings, text) if masked else {},
+        queries=_probes(tokenizer, request, settings, text) if masked else {},
         selection=_selection(editor, settings, sites, scheduler) if masked else None,
         user_mask=user_mask,
     )
 
 
-def check_inversion(inversion: Inversion, plan: Plan) -> None:
+def check_inversion(inversion: Inversion, plan: PreparedEdit) -> None:
     """Raises `InputError` for an inversion made before that lacks what this edit reads from it."""
     lacks = {
         "prompt": inversion.prompt != plan.request.source,
         "steps": list(inversion.trajectory.timesteps) != plan.scheduler.timesteps.flip(0).tolist(),
-        "word maps": not set(plan.probes) <= set(inversion.word_maps),
+        "word maps": not set(plan.queries) <= set(inversion.word_maps),
         "stored features": plan.settings.features == "store" and inversion.features is None,
     }
     if any(lacks.values()):

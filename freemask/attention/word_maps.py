@@ -2,7 +2,7 @@
 
 The map of a word is the mean over heads of the attention probability on its tokens. For the word
 of the prompt that the backbone sees it falls out of the attention itself; for a word of another
-prompt (a `Probe` with text of its own) the same queries are asked about that prompt's keys.
+prompt (a `WordQuery` with text of its own) the same queries are asked about that prompt's keys.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from freemask.types import EditRequest, Site, WordMaps
 
 def _probes(
     tokenizer: object, request: EditRequest, settings: Settings, text: Mapping[str, Tensor]
-) -> dict[str, Probe]:
+) -> dict[str, WordQuery]:
     p0, p1 = request.words  # type: ignore[misc]
-    probes = {"source": Probe(word_weights(tokenizer, request.source, p0, "source"))}
+    queries = {"source": WordQuery(word_weights(tokenizer, request.source, p0, "source"))}
     weights = word_weights(tokenizer, request.target, p1, "target")
     if settings.mask.words != "source":
-        probes["target"] = Probe(weights, text["edit"])
-    return probes
+        queries["target"] = WordQuery(weights, text["edit"])
+    return queries
 
 
 Maps = Mapping[tuple[str, Site], Tensor]  # of one entry: (role, site) -> (F, h_l, w_l)
 
 
 @dataclass(frozen=True, eq=False)
-class Probe:
+class WordQuery:
     """A word to look for.
 
     weights: `(N,)`, 1 on the word's tokens and 0 elsewhere.
@@ -49,7 +49,7 @@ class Probe:
     text: Tensor | None = None
 
 
-class Capture:
+class WordMapRecorder:
     """The `attend` function of an inversion: plain attention that keeps what fusion needs.
 
     Until `at` says which entry the backbone sees, nothing is kept.
@@ -57,14 +57,14 @@ class Capture:
 
     def __init__(
         self,
-        probes: Mapping[str, Probe],
+        queries: Mapping[str, WordQuery],
         frames: int,
         *,
         store: FeatureStore | None = None,
         backend: str = "auto",
     ) -> None:
-        self.probes, self.frames, self.store, self.backend = probes, frames, store, backend
-        self._maps: dict[str, dict[Site, list[Tensor]]] = {role: {} for role in probes}
+        self.queries, self.frames, self.store, self.backend = queries, frames, store, backend
+        self._maps: dict[str, dict[Site, list[Tensor]]] = {role: {} for role in queries}
         self._keeping = False
 
     def at(self, entry: int | None) -> None:
@@ -81,13 +81,13 @@ class Capture:
         if call.site.kind != "cross":
             return plain(call)
         out: Tensor | None = None
-        for role, probe in self.probes.items():
-            k, v = (call.k, call.v) if probe.text is None else self._keys(call, probe.text)
+        for role, query in self.queries.items():
+            k, v = (call.k, call.v) if query.text is None else self._keys(call, query.text)
             with record_function("freemask.word_maps"):
                 result, word_map = kernels.word_attention(
-                    call.q, k, v, word_weights=probe.weights.to(call.q.device), backend=self.backend
+                    call.q, k, v, word_weights=query.weights.to(call.q.device), backend=self.backend
                 )
-            out = result if probe.text is None else out
+            out = result if query.text is None else out
             h, w = call.site.resolution
             image = rearrange(word_map, "f (h w) -> f h w", h=h, w=w)
             self._maps[role].setdefault(call.site, []).append(image.float().cpu())

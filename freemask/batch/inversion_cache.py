@@ -5,7 +5,7 @@
     FOLDER/KEY.lock               held by the process that makes or reads them
 
 KEY is a hash of all that the trajectory depends on: the frames, the source prompt, the steps, the
-editor with every weight. Word maps are named by a hash of their probe, so that edits of one clip to
+editor with every weight. Word maps are named by a hash of their query, so that edits of one clip to
 many prompts share an inversion; one that asks for a word nobody asked for before has it read along
 the trajectory, at the cost of an inversion. What `features=store` keeps is too large for the
 disk and is shared in memory, between edits that follow each other.
@@ -27,25 +27,25 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from freemask.attention.word_maps import Capture, Maps, Probe
+from freemask.attention.word_maps import Maps, WordMapRecorder, WordQuery
 from freemask.editors.editor import Editor
 from freemask.io.atomic import write_whole
-from freemask.prepare import Plan
-from freemask.sampling.ddim import Look
+from freemask.prepare import PreparedEdit
+from freemask.sampling.ddim import InversionStep
 from freemask.sampling.inversion import invert_for, read_again
 from freemask.types import Inversion, Progress, Site, Trajectory, Video, WordMaps
 
 LIMIT = 20 << 30  # bytes
 log = logging.getLogger(__name__)
-Probes = Mapping[str, Probe]
+WordQueries = Mapping[str, WordQuery]
 
 
-def probe_key(probe: Probe) -> str:
-    """A name for a probe, the same wherever it is asked."""
-    return _hash(probe.weights, *([] if probe.text is None else [probe.text]))
+def query_key(query: WordQuery) -> str:
+    """A name for a query, the same wherever it is asked."""
+    return _hash(query.weights, *([] if query.text is None else [query.text]))
 
 
-def inversion_key(editor: Editor, video: Video, plan: Plan) -> str:
+def inversion_key(editor: Editor, video: Video, plan: PreparedEdit) -> str:
     """A name for everything that the trajectory of an edit depends on."""
     described = {
         "editor": editor.identity,
@@ -76,18 +76,18 @@ class InversionCache:
         self,
         editor: Editor,
         video: Video,
-        plan: Plan,
+        plan: PreparedEdit,
         *,
-        probes: Probes | None = None,
+        queries: WordQueries | None = None,
         progress: Progress | None = None,
     ) -> Inversion:
         """The inversion of a plan: found, completed, or made.
 
-        probes: by `probe_key`, what other edits of the clip will ask for; read in passing when
+        queries: by `query_key`, what other edits of the clip will ask for; read in passing when
         anything has to be read.
         """
-        wanted = {probe_key(probe): probe for probe in plan.probes.values()}
-        everything = {**(probes or {}), **wanted}
+        wanted = {query_key(query): query for query in plan.queries.values()}
+        everything = {**(queries or {}), **wanted}
         key = inversion_key(editor, video, plan)
         if plan.settings.features == "store":
             return self._with_features(key, editor, video, plan, everything, progress)
@@ -97,7 +97,7 @@ class InversionCache:
                 trajectory, maps = self._make(key, editor, video, plan, everything, progress)
             elif not set(wanted) <= set(maps):
                 missing = {name: everything[name] for name in set(everything) - set(maps)}
-                capture = Capture(missing, video.num_frames, backend=plan.settings.backend)
+                capture = WordMapRecorder(missing, video.num_frames, backend=plan.settings.backend)
                 read_again(
                     editor, trajectory, plan.request.source, plan.sites, capture, progress=progress
                 )
@@ -110,17 +110,17 @@ class InversionCache:
         key: str,
         editor: Editor,
         video: Video,
-        plan: Plan,
-        probes: Probes,
+        plan: PreparedEdit,
+        queries: WordQueries,
         progress: Progress | None,
     ) -> tuple[Trajectory, dict[str, WordMaps]]:
-        journal = _Journal(self._path(key, ".parts"), plan.sites, probes, editor.device)
+        checkpoint = _CacheCheckpoint(self._path(key, ".parts"), plan.sites, queries, editor.device)
         inversion = invert_for(
-            editor, video, plan, probes=probes, journal=journal, progress=progress
+            editor, video, plan, queries=queries, checkpoint=checkpoint, progress=progress
         )
         maps = dict(inversion.word_maps)
         if self._save(key, inversion.trajectory, maps):
-            shutil.rmtree(journal.folder, ignore_errors=True)
+            shutil.rmtree(checkpoint.folder, ignore_errors=True)
         return inversion.trajectory, maps
 
     def _with_features(
@@ -128,14 +128,14 @@ class InversionCache:
         key: str,
         editor: Editor,
         video: Video,
-        plan: Plan,
-        probes: Probes,
+        plan: PreparedEdit,
+        queries: WordQueries,
         progress: Progress | None,
     ) -> Inversion:
-        name = (key, repr(plan.settings.fusion), plan.first_step, sorted(probes))
+        name = (key, repr(plan.settings.fusion), plan.first_step, sorted(queries))
         if self._held is None or self._held[0] != name:
             self._held = None  # its memory goes before the next one's comes
-            inversion = invert_for(editor, video, plan, probes=probes, progress=progress)
+            inversion = invert_for(editor, video, plan, queries=queries, progress=progress)
             self._held = (name, inversion)
         held = self._held[1]
         return _as_planned(plan, held.trajectory, held.word_maps, held.features)
@@ -171,20 +171,20 @@ class InversionCache:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             trajectory = Trajectory(tensors.pop("latents"), timesteps)
             by_probe: dict[str, dict[Site, Tensor]] = {}
-            for (probe, site), maps in _by_site(tensors, sites).items():
-                by_probe.setdefault(probe, {})[site] = maps
+            for (query, site), maps in _by_site(tensors, sites).items():
+                by_probe.setdefault(query, {})[site] = maps
             path.touch()
         except FileNotFoundError:
             return None, {}
         except (OSError, SafetensorError, KeyError, TypeError, ValueError):
             log.warning("%s is no inversion any more; it is made anew", path)
             return None, {}
-        return trajectory, {probe: WordMaps(maps, timesteps) for probe, maps in by_probe.items()}
+        return trajectory, {query: WordMaps(maps, timesteps) for query, maps in by_probe.items()}
 
     def _save(self, key: str, trajectory: Trajectory, maps: Mapping[str, WordMaps]) -> bool:
         tensors = {
-            f"{probe}/{site.name}": values.contiguous()
-            for probe, word in maps.items()
+            f"{query}/{site.name}": values.contiguous()
+            for query, word in maps.items()
             for site, values in word.maps.items()
         }
         tensors["latents"] = trajectory.latents.cpu().contiguous()
@@ -221,18 +221,18 @@ class InversionCache:
             del sizes[path]
 
 
-class _Journal:
-    """The entries of an inversion that is under way, a file each; of these probes, no fewer."""
+class _CacheCheckpoint:
+    """The entries of an inversion that is under way, a file each; of these queries, no fewer."""
 
     def __init__(
-        self, folder: Path, sites: tuple[Site, ...], probes: Probes, device: torch.device
+        self, folder: Path, sites: tuple[Site, ...], queries: WordQueries, device: torch.device
     ) -> None:
-        self.folder, self.sites, self.probes, self.device = folder, sites, probes, device
+        self.folder, self.sites, self.queries, self.device = folder, sites, queries, device
         self._broken = False
 
-    def earlier(self) -> list[tuple[Look, Maps]]:
-        """What was kept, up to the first entry that is missing, damaged, or lacks a probe."""
-        found: list[tuple[Look, Maps]] = []
+    def earlier(self) -> list[tuple[InversionStep, Maps]]:
+        """What was kept, up to the first entry that is missing, damaged, or lacks a query."""
+        found: list[tuple[InversionStep, Maps]] = []
         while (path := self._path(len(found))).exists():
             try:
                 tensors = load_file(path)
@@ -240,18 +240,18 @@ class _Journal:
             except (OSError, SafetensorError, KeyError):
                 break
             maps = _by_site(tensors, self.sites)
-            if not set(self.probes) <= {probe for probe, _ in maps}:
+            if not set(self.queries) <= {query for query, _ in maps}:
                 break
-            wanted = {key: image for key, image in maps.items() if key[0] in self.probes}
-            found.append((Look(latent, noise), wanted))
+            wanted = {key: image for key, image in maps.items() if key[0] in self.queries}
+            found.append((InversionStep(latent, noise), wanted))
         return found
 
-    def keep(self, entry: int, look: Look, maps: Maps) -> None:
+    def keep(self, entry: int, look: InversionStep, maps: Maps) -> None:
         """Keep an entry, if the disk can."""
         if self._broken:
             return
         tensors = {
-            f"{probe}/{site.name}": image.contiguous() for (probe, site), image in maps.items()
+            f"{query}/{site.name}": image.contiguous() for (query, site), image in maps.items()
         }
         tensors |= {
             "latent": look.latent.cpu().contiguous(),
@@ -270,19 +270,22 @@ class _Journal:
 def _by_site(
     tensors: Mapping[str, Tensor], sites: tuple[Site, ...]
 ) -> dict[tuple[str, Site], Tensor]:
-    """`PROBE/SITE` -> tensor, by probe and site."""
+    """`PROBE/SITE` -> tensor, by query and site."""
     named = {site.name: site for site in sites}
     found = {}
     for name, tensor in tensors.items():
-        probe, _, site = name.partition("/")
-        found[probe, named[site]] = tensor
+        query, _, site = name.partition("/")
+        found[query, named[site]] = tensor
     return found
 
 
 def _as_planned(
-    plan: Plan, trajectory: Trajectory, maps: Mapping[str, WordMaps], features: object = None
+    plan: PreparedEdit,
+    trajectory: Trajectory,
+    maps: Mapping[str, WordMaps],
+    features: object = None,
 ) -> Inversion:
-    roles = {role: maps[probe_key(probe)] for role, probe in plan.probes.items()}
+    roles = {role: maps[query_key(query)] for role, query in plan.queries.items()}
     return Inversion(trajectory, roles, plan.request.source, features)
 
 

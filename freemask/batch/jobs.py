@@ -20,7 +20,7 @@ from freemask.types import EditRequest, InputError, Inversion, Progress, Video
 
 if TYPE_CHECKING:
     from freemask.editors.editor import Editor
-    from freemask.prepare import Plan
+    from freemask.prepare import PreparedEdit
 
 SAFE_ID = re.compile(r"[\w][\w.-]*")
 
@@ -89,7 +89,7 @@ def run_edit(
     progress: Progress | None = None,
     *,
     video: Video | None = None,
-    inversion: Callable[[Video, Plan], Inversion] | None = None,
+    inversion: Callable[[Video, PreparedEdit], Inversion] | None = None,
 ) -> EditResult:
     """Read the mask of a job, and its clip unless it is given, and edit.
 

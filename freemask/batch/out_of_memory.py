@@ -68,7 +68,7 @@ MEASURES: dict[str, Callable[[Editor, Job], bool]] = {  # name -> takes it; Fals
 
 
 @dataclass
-class Economy:
+class OutOfMemoryFallback:
     """The measures that a process has taken so far."""
 
     taken: list[str] = field(default_factory=list)

@@ -18,7 +18,7 @@ from freemask.calibration import mmc
 from freemask.data.clips import SIZE, SPRITES, ClipSource, load_clips, sprites_clips
 from freemask.data.davis import davis_clips
 from freemask.editors.editor import Editor
-from freemask.io.resumable import Parts
+from freemask.io.resumable import ResumableFolder
 from freemask.masks.codebook import Codebook
 from freemask.sampling.inversion import invert
 from freemask.telemetry import return_unused
@@ -31,7 +31,7 @@ def calibrate(
     *,
     data: str,
     steps: int = 50,
-    parts: Parts | None = None,
+    parts: ResumableFolder | None = None,
     report: Callable[[str], None] = lambda line: None,
     progress: Progress | None = None,
 ) -> Codebook:
@@ -55,7 +55,7 @@ def measure_clip(
     source: ClipSource,
     *,
     steps: int,
-    parts: Parts | None = None,
+    parts: ResumableFolder | None = None,
     report: Callable[[str], None] = lambda line: None,
     progress: Progress | None = None,
 ) -> mmc.ClipCost | None:
@@ -117,7 +117,7 @@ class CalibrationRequest:
             return f"sprites, held-out clips from seed 0{words}{shape}"
         return f"{Path(self.data).resolve().name}{words}{shape}"
 
-    def open_parts(self, editor: Editor) -> Parts:
+    def open_parts(self, editor: Editor) -> ResumableFolder:
         """What an earlier run with these arguments left, or a new folder."""
         identity = {
             "editor": editor.name,
@@ -126,9 +126,9 @@ class CalibrationRequest:
             "dtype": str(editor.dtype),
             "steps": self.steps,
         }
-        return Parts(self.out.with_suffix(".parts"), identity)
+        return ResumableFolder(self.out.with_suffix(".parts"), identity)
 
-    def finish(self, codebook: Codebook, parts: Parts) -> str:
+    def finish(self, codebook: Codebook, parts: ResumableFolder) -> str:
         """Write the codebook and its picture, and say what it shows."""
         codebook.save(self.out)
         pictures.draw_codebook(codebook, self.out)

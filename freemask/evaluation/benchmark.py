@@ -1,7 +1,7 @@
 """The benchmark: methods run on the same cases, and every figure of what they make of them.
 
 Methods share one inversion per clip; figures are measured on frames in memory. Where the right
-answer can be drawn (`cases.Answer`), edits are compared with it too.
+answer can be drawn (`cases.GroundTruth`), edits are compared with it too.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import torch
 
 from freemask.editors.editor import Editor
 from freemask.evaluation.methods import BenchmarkSettings, ask
-from freemask.evaluation.samples import Case, CaseSource
+from freemask.evaluation.samples import Sample, SampleSource
 from freemask.evaluation.scores import hindsight, load_embedder, load_lpips, score
 from freemask.io.panels import mask_overlay
 from freemask.pipeline import edit
-from freemask.prepare import Plan, prepare
+from freemask.prepare import PreparedEdit, prepare
 from freemask.result import EditResult
 from freemask.sampling.generation import generate
 from freemask.sampling.inversion import invert_for
@@ -30,7 +30,7 @@ from freemask.types import EditRequest, Inversion, Video
 
 def run_case(
     editor: Editor,
-    source: CaseSource,
+    source: SampleSource,
     settings: BenchmarkSettings,
     keep: Callable[[str, Video], None] = lambda name, video: None,
 ) -> list[dict[str, Any]]:
@@ -85,25 +85,25 @@ def edit_text(request: EditRequest) -> str:
     return f"{request.source} -> {request.target}"
 
 
-def _kept_features(plan: Plan) -> str:
+def _kept_features(plan: PreparedEdit) -> str:
     """What an inversion keeps for a plan beside its word maps."""
     return (
         repr((plan.settings.fusion, plan.first_step)) if plan.settings.features == "store" else ""
     )
 
 
-def _effect(plan: Plan) -> str:
+def _effect(plan: PreparedEdit) -> str:
     """Everything that decides an edit of a given clip: without a mask, not how one is made."""
     settings = plan.settings if plan.selection else replace(plan.settings, mask=MaskSettings())
     return repr((plan.request.target, plan.request.guidance, settings))
 
 
 def _invert_once(
-    editor: Editor, video: Video, plans: Mapping[str, Plan]
+    editor: Editor, video: Video, plans: Mapping[str, PreparedEdit]
 ) -> dict[str, tuple[Inversion, float]]:
     """By what is kept, an inversion with the word maps of all plans, and its seconds."""
     inversions = {}
-    for plan in sorted(plans.values(), key=lambda plan: -len(plan.probes)):
+    for plan in sorted(plans.values(), key=lambda plan: -len(plan.queries)):
         key = _kept_features(plan)
         if key not in inversions:
             started = time.perf_counter()
@@ -112,7 +112,7 @@ def _invert_once(
     return inversions
 
 
-def _plain_cost(editor: Editor, case: Case, settings: BenchmarkSettings) -> tuple[float, float]:
+def _plain_cost(editor: Editor, case: Sample, settings: BenchmarkSettings) -> tuple[float, float]:
     """Seconds and peak bytes of plain guided generation of such a clip."""
     video = case.video
     started = time.perf_counter()

@@ -13,7 +13,7 @@ from freemask.config import merge, parse_overrides
 from freemask.data import sprites
 from freemask.data.sprites_drawing import OBJECTS
 from freemask.editors.registry import load_editor
-from freemask.evaluation.samples import Case, sprites_case
+from freemask.evaluation.samples import Sample, sprites_case
 from freemask.evaluation.scores import score
 from freemask.evaluation.tables import COLUMNS
 from freemask.io.atomic import check_writable
@@ -68,7 +68,7 @@ def run(
     return "\n".join(lines)
 
 
-def make_case(demo: DemoConfig) -> Case:
+def make_case(demo: DemoConfig) -> Sample:
     """The clip with its answer and all other objects on the same path."""
     scene = sprites.sample_scene(
         demo.seed,

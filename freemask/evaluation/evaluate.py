@@ -23,9 +23,9 @@ from freemask.editors.editor import Editor
 from freemask.editors.registry import load_editor
 from freemask.evaluation import benchmark, report, tables
 from freemask.evaluation.methods import BenchmarkSettings, ask, settings_of
-from freemask.evaluation.samples import TASKS, CaseSource, folder_cases, sprites_cases
+from freemask.evaluation.samples import TASKS, SampleSource, folder_cases, sprites_cases
 from freemask.evaluation.scores import load_embedder, load_lpips
-from freemask.io.resumable import Parts
+from freemask.io.resumable import ResumableFolder
 from freemask.io.video import write_video
 from freemask.masks.codebook import Codebook
 from freemask.prepare import prepare
@@ -69,7 +69,7 @@ class EvaluationRequest:
             options=self.options,
         )
 
-    def cases(self) -> list[CaseSource]:
+    def cases(self) -> list[SampleSource]:
         """All cases. Raises `InputError` for an unknown task, or a folder that cannot serve."""
         if self.data == SPRITES:
             return sprites_cases(self.tasks, self.clips, self.size or SIZE, self.frames)
@@ -96,7 +96,7 @@ def evaluate(request: EvaluationRequest, tell: Callable[[str], None] = lambda li
         load_lpips(request.settings.lpips, editor.device)
     if request.data != SPRITES:
         _check(cases, editor, request.settings)
-    parts = Parts(request.out / "parts", identity(request, editor))
+    parts = ResumableFolder(request.out / "parts", identity(request, editor))
     missing = [case for case in cases if not _part(parts, case).exists()]
     done = len(cases) - len(missing)
     for line in _run(request, editor, missing, parts):
@@ -107,7 +107,7 @@ def evaluate(request: EvaluationRequest, tell: Callable[[str], None] = lambda li
     return _write(request, rows, parts)
 
 
-def _check(cases: Iterable[CaseSource], editor: Editor, settings: BenchmarkSettings) -> None:
+def _check(cases: Iterable[SampleSource], editor: Editor, settings: BenchmarkSettings) -> None:
     """Raises `InputError` for the first edit that could not be made, before any is."""
     for source in cases:
         try:
@@ -119,7 +119,7 @@ def _check(cases: Iterable[CaseSource], editor: Editor, settings: BenchmarkSetti
 
 
 def _run(
-    request: EvaluationRequest, editor: Editor, cases: list[CaseSource], parts: Parts
+    request: EvaluationRequest, editor: Editor, cases: list[SampleSource], parts: ResumableFolder
 ) -> Iterator[str]:
     if request.processes == 1:
         for case in cases:
@@ -143,12 +143,14 @@ def _start_worker(request: EvaluationRequest) -> None:
     _worker_editor = request.load()
 
 
-def _run_in_worker(settings: BenchmarkSettings, parts: Parts, case: CaseSource) -> str:
+def _run_in_worker(settings: BenchmarkSettings, parts: ResumableFolder, case: SampleSource) -> str:
     assert _worker_editor is not None
     return _run_case(_worker_editor, settings, parts, case)
 
 
-def _run_case(editor: Editor, settings: BenchmarkSettings, parts: Parts, case: CaseSource) -> str:
+def _run_case(
+    editor: Editor, settings: BenchmarkSettings, parts: ResumableFolder, case: SampleSource
+) -> str:
     """Run a case and keep its rows; returns a line about it."""
 
     def keep(name: str, video: Video) -> None:
@@ -163,7 +165,7 @@ def _run_case(editor: Editor, settings: BenchmarkSettings, parts: Parts, case: C
     return line
 
 
-def _part(parts: Parts, case: CaseSource) -> Path:
+def _part(parts: ResumableFolder, case: SampleSource) -> Path:
     return parts.path(f"{case.key}.json")
 
 
@@ -189,7 +191,7 @@ def identity(request: EvaluationRequest, editor: Editor) -> dict[str, Any]:
     }
 
 
-def _write(request: EvaluationRequest, rows: list[dict[str, Any]], parts: Parts) -> str:
+def _write(request: EvaluationRequest, rows: list[dict[str, Any]], parts: ResumableFolder) -> str:
     tasks = [task for task in request.tasks if any(row["task"] == task for row in rows)]
     methods = request.settings.methods
     summary = tables.summarise(rows, tasks, methods)

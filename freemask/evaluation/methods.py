@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from freemask.config import nearest
-from freemask.evaluation.samples import Case
+from freemask.evaluation.samples import Sample
 from freemask.settings import FREEMASK, Settings, load_settings
 from freemask.types import EditRequest, InputError
 
@@ -78,7 +78,7 @@ def settings_of(task: str, method: str, settings: BenchmarkSettings) -> Settings
     return load_settings(task, overrides, method=variant.method)
 
 
-def ask(case: Case, method: str, settings: BenchmarkSettings) -> EditRequest:
+def ask(case: Sample, method: str, settings: BenchmarkSettings) -> EditRequest:
     """The request of a method for a case."""
     variant = METHODS[method]
     asked = replace(

@@ -22,7 +22,7 @@ FIRST_SEED = 1_000_000  # of the held-out stream; calibration uses the seeds bel
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class GroundTruth:
     """What a perfect edit gives, and what else it might have become.
 
     clip: the counterfactual. candidates: every clip the edit might have become, the answer among
@@ -36,7 +36,7 @@ class Answer:
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
+class Sample:
     """One edit to judge.
 
     object_mask: `(F, H, W)`, 1 on the object of the source or of the answer. flow: motion and
@@ -47,17 +47,17 @@ class Case:
     video: Video
     request: EditRequest
     object_mask: np.ndarray
-    answer: Answer | None = None
+    answer: GroundTruth | None = None
     flow: tuple[np.ndarray, np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
-class CaseSource:
+class SampleSource:
     """A case that is not loaded yet: its task, its number among the task's, and what loads it."""
 
     task: str
     number: int
-    load: Callable[[], Case]
+    load: Callable[[], Sample]
 
     @property
     def key(self) -> str:
@@ -72,20 +72,20 @@ def sprites_case(
     target: str,
     words: tuple[str, str],
     task: str,
-) -> Case:
+) -> Sample:
     """The case of changing one thing in a scene, with all values it might have as candidates."""
     drawn = {str(value): scene.counterfactual(**{change: value}).render() for value in values}
     clip, answer = scene.render(), drawn[target]
-    return Case(
+    return Sample(
         video=clip.video,
         request=EditRequest(clip.caption, answer.caption, words=words, task=task),
         object_mask=np.maximum(clip.mask, answer.mask),
-        answer=Answer(answer, drawn, given=str(getattr(scene, change)), asked=target),
+        answer=GroundTruth(answer, drawn, given=str(getattr(scene, change)), asked=target),
         flow=answer.scene.flow(),
     )
 
 
-def shape_case(seed: int, size: tuple[int, int], frames: int = 8) -> Case:
+def shape_case(seed: int, size: tuple[int, int], frames: int = 8) -> Sample:
     """A bear becomes a panda."""
     scene = sprites.sample_scene(seed, "heldout", frames=frames, size=size, colour=None, style=None)
     others = [name for name in OBJECTS if name != scene.object]
@@ -94,7 +94,7 @@ def shape_case(seed: int, size: tuple[int, int], frames: int = 8) -> Case:
     return sprites_case(scene, "object", OBJECTS, target, words, "shape")
 
 
-def attribute_case(seed: int, size: tuple[int, int], frames: int = 8) -> Case:
+def attribute_case(seed: int, size: tuple[int, int], frames: int = 8) -> Sample:
     """A bear becomes a red bear, or a blue bear a red one; never a change too small to see."""
     scene = sprites.sample_scene(seed, "heldout", frames=frames, size=size, style=None)
     clip, choices = scene.render(), []
@@ -108,7 +108,7 @@ def attribute_case(seed: int, size: tuple[int, int], frames: int = 8) -> Case:
     return sprites_case(scene, "colour", [None, *COLOURS], target, words, "attribute")
 
 
-def style_case(seed: int, size: tuple[int, int], frames: int = 8) -> Case:
+def style_case(seed: int, size: tuple[int, int], frames: int = 8) -> Sample:
     """The frame becomes a sketch, a night, a sepia picture."""
     scene = sprites.sample_scene(seed, "heldout", frames=frames, size=size, style=None)
     target = str(np.random.default_rng(seed).choice(list(STYLES)))
@@ -116,7 +116,7 @@ def style_case(seed: int, size: tuple[int, int], frames: int = 8) -> Case:
     return sprites_case(scene, "style", [None, *STYLES], target, words, "style")
 
 
-TASKS: dict[str, Callable[..., Case]] = {
+TASKS: dict[str, Callable[..., Sample]] = {
     "shape": shape_case,
     "attribute": attribute_case,
     "style": style_case,
@@ -132,11 +132,11 @@ def check_tasks(tasks: Sequence[str]) -> None:
 
 def sprites_cases(
     tasks: Sequence[str], clips: int, size: tuple[int, int] = SIZE, frames: int = 8
-) -> list[CaseSource]:
+) -> list[SampleSource]:
     """Held-out sprites clips, clip by clip, so that an early look shows every task."""
     check_tasks(tasks)
     return [
-        CaseSource(task, number, partial(TASKS[task], FIRST_SEED + number, size, frames))
+        SampleSource(task, number, partial(TASKS[task], FIRST_SEED + number, size, frames))
         for number in range(clips)
         for task in tasks
     ]
@@ -149,7 +149,7 @@ def folder_cases(
     captions: Path | None = None,
     size: tuple[int, int] | None = None,
     frames: int = 8,
-) -> list[CaseSource]:
+) -> list[SampleSource]:
     """The edits that the captions of a folder in DAVIS layout ask for, of some tasks only.
 
     size: `(H, W)`; None keeps the pictures'. Raises `InputError` for a folder or captions that are
@@ -159,7 +159,7 @@ def folder_cases(
     sources = davis_clips(folder, captions=captions, size=size, frames=frames)
     wanted = [(source, edit) for source in sources for edit in source.edits]
     cases = [
-        CaseSource(task, number, partial(_real_case, source, edit))
+        SampleSource(task, number, partial(_real_case, source, edit))
         for task in tasks
         for number, (source, edit) in enumerate(w for w in wanted if w[1].task == task)
     ]
@@ -171,10 +171,10 @@ def folder_cases(
     return cases
 
 
-def _real_case(source: ClipSource, edit: WantedEdit) -> Case:
+def _real_case(source: ClipSource, edit: WantedEdit) -> Sample:
     clip = source.load()
     words = (clip.word, edit.word) if edit.word else ()
-    return Case(
+    return Sample(
         video=clip.video,
         request=EditRequest(clip.prompt, edit.target, words=words, task=edit.task),
         object_mask=clip.mask,

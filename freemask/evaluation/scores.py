@@ -15,14 +15,14 @@ from freemask.evaluation import metrics
 from freemask.evaluation import template_matching as recognition
 from freemask.evaluation.clip import ClipEmbedder
 from freemask.evaluation.lpips import Lpips
-from freemask.evaluation.samples import Answer, Case
+from freemask.evaluation.samples import GroundTruth, Sample
 from freemask.masks.policies import codebook_for
-from freemask.prepare import Plan
+from freemask.prepare import PreparedEdit
 from freemask.types import EditRequest, Inversion, Video
 
 
 def score(
-    case: Case,
+    case: Sample,
     video: Video,
     masks: np.ndarray | None,
     embedder: ClipEmbedder | None = None,
@@ -52,7 +52,7 @@ def score(
     return {name: float(value) for name, value in figures.items()}
 
 
-def compare(case: Case, video: Video, answer: Answer) -> dict[str, float]:
+def compare(case: Sample, video: Video, answer: GroundTruth) -> dict[str, float]:
     """What of an edit can be said only with the right answer.
 
     nearer, nearest: whether the edit looks more like the answer than like the source, and than
@@ -104,7 +104,7 @@ def load_lpips(weights: str, device: torch.device) -> Lpips:
 
 
 def hindsight(
-    editor: Editor, case: Case, plans: Iterable[Plan], inversions: Iterable[Inversion]
+    editor: Editor, case: Sample, plans: Iterable[PreparedEdit], inversions: Iterable[Inversion]
 ) -> dict[str, float]:
     """The mIoU of the single map that turns out to be the best one of the clip, if there are maps
     and a codebook."""

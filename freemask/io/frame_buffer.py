@@ -12,7 +12,7 @@ from freemask.types import InputError
 IN_MEMORY = 2**28  # bytes
 
 
-class Spool:
+class FrameBuffer:
     """Arrays `(n, ...)` one behind the other, as `np.concatenate` would join them.
 
     A long clip's frames are read from such a file as they are needed, and its memory is the

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from freemask.io.frame_buffer import Spool
+from freemask.io.frame_buffer import FrameBuffer
 from freemask.io.images import IMAGE_SUFFIXES, image_files, read_image, shape_words
 from freemask.io.video import read_video
 from freemask.types import InputError
@@ -26,7 +26,7 @@ def read_mask(path: str | Path, *, frames: int, size: tuple[int, int]) -> np.nda
         all frames, or `(1, F, H, W)` as an edit's `masks.npz` has it; a video, gif or folder of
         images with one picture per frame; or one image for all frames. A picture's brightest
         channel counts, 255 as 1; in a PNG with a coloured palette every label but 0 counts as 1.
-    Returns float32 `(F, H, W)` in [0, 1]; a long clip's lies in a temporary file (`spool`).
+    Returns float32 `(F, H, W)` in [0, 1]; a long clip's lies in a temporary file (`buffer`).
     Raises InputError for an unreadable file, values outside [0, 1], and another length or size
     than asked: a mask is never resized.
     """
@@ -102,7 +102,7 @@ def _levels(image: Image.Image) -> np.ndarray:
 
 
 def _spooled(frames: Iterable[np.ndarray], dtype: type = np.float32) -> np.ndarray:
-    spool = Spool()
+    buffer = FrameBuffer()
     for frame in frames:
-        spool.add(frame[None].astype(dtype))
-    return spool.array()
+        buffer.add(frame[None].astype(dtype))
+    return buffer.array()

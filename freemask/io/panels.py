@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from einops import repeat
 
-from freemask.io.frame_buffer import Spool
+from freemask.io.frame_buffer import FrameBuffer
 from freemask.io.images import shape_words
 from freemask.io.video import FOLDER_FPS
 from freemask.types import Video
@@ -22,7 +22,7 @@ def side_by_side(videos: Sequence[Video], *, gap: int = 4, upscale: int = 1) -> 
     if len({(video.num_frames, video.size[0]) for video in videos}) != 1:
         shapes = ", ".join(shape_words(video.frames.shape[:3]) for video in videos)
         raise ValueError(f"clips side by side need one length and one height, got {shapes or 0}")
-    spool = Spool()
+    buffer = FrameBuffer()
     for frames in zip(*(video.frames for video in videos), strict=True):
         panels: list[np.ndarray] = []
         for frame in frames:
@@ -30,17 +30,17 @@ def side_by_side(videos: Sequence[Video], *, gap: int = 4, upscale: int = 1) -> 
             if panels and gap:
                 panels.append(np.full((len(panel), gap, 3), 255, dtype=np.uint8))
             panels.append(panel)
-        spool.add(np.concatenate(panels, axis=1)[None])
-    return Video(spool.array(), fps=videos[0].fps)
+        buffer.add(np.concatenate(panels, axis=1)[None])
+    return Video(buffer.array(), fps=videos[0].fps)
 
 
 def mask_video(mask: np.ndarray, *, fps: float = FOLDER_FPS) -> Video:
     """A mask `(F, H, W)` in [0, 1] as a grey clip: white = edit, black = keep the source."""
-    spool = Spool()
+    buffer = FrameBuffer()
     for frame in mask:
         grey = np.rint(np.clip(frame, 0.0, 1.0) * 255).astype(np.uint8)
-        spool.add(repeat(grey, "h w -> 1 h w c", c=3))
-    return Video(spool.array(), fps=fps)
+        buffer.add(repeat(grey, "h w -> 1 h w c", c=3))
+    return Video(buffer.array(), fps=fps)
 
 
 def mask_overlay(

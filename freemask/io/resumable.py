@@ -12,7 +12,7 @@ from freemask.io.atomic import write_whole
 from freemask.types import InputError
 
 
-class Parts:
+class ResumableFolder:
     """A folder of pieces that belong to one run.
 
     identity: everything that the pieces depend on, of JSON's types. Raises `InputError` when the

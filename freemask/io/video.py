@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from freemask.io.frame_buffer import Spool
+from freemask.io.frame_buffer import FrameBuffer
 from freemask.io.images import _read_rgb, _size_words, cover, image_files
 from freemask.types import InputError, Video
 
@@ -41,7 +41,7 @@ def read_video(
     """Reads `frames` frames (all, if None): the source frames `start`, `start + stride`, ...
 
     Decoding stops at the last frame that is needed, and frames between are never converted. Frames
-    of a long clip come to lie in a temporary file (`spool`).
+    of a long clip come to lie in a temporary file (`buffer`).
 
     path: a video file, or a folder of PNG / JPEG images, all of one size.
     size: `(H, W)` in pixels; frames are scaled (Lanczos, aspect kept) until they cover it and
@@ -99,7 +99,7 @@ def _take(
     start: int,
     stride: int,
 ) -> np.ndarray:
-    spool, taken, available = Spool(), 0, 0
+    buffer, taken, available = FrameBuffer(), 0, 0
     native: tuple[int, ...] | None = None
     for index, load in enumerate(loaders):
         available = index + 1
@@ -112,12 +112,12 @@ def _take(
                 f"frame {index} of {str(path)!r} is {_size_words(frame.shape)}, those before it "
                 f"are {_size_words(native)}; all frames must have one size"
             )
-        spool.add((frame if size is None else cover(frame, size))[None])
+        buffer.add((frame if size is None else cover(frame, size))[None])
         taken += 1
         if taken == frames:
-            return spool.array()
+            return buffer.array()
     if frames is None and taken:
-        return spool.array()
+        return buffer.array()
     raise InputError(
         f"{str(path)!r} has {available} frames, which gives {taken} from frame {start} with "
         f"stride {stride}; {frames or 'at least 1'} asked"

@@ -1,6 +1,6 @@
 """Calibration with Lightning: `predict_step` measures one clip, every rank another.
 
-What is measured goes to files (`Parts`); when all ranks are done the first one sums them up in
+What is measured goes to files (`ResumableFolder`); when all ranks are done the first one sums them up in
 the order of the clips, so that the codebook is the same on any number of devices.
 """
 
@@ -15,7 +15,7 @@ from freemask.calibration.calibrate import CalibrationRequest, calibrate, measur
 from freemask.data.clips import ClipSource
 from freemask.editors.editor import Editor
 from freemask.editors.registry import load_editor
-from freemask.io.resumable import Parts
+from freemask.io.resumable import ResumableFolder
 
 
 class Numbers(Dataset[int]):
@@ -48,7 +48,7 @@ class CalibrationModule(L.LightningModule):
         self.request, self.sources, self.report = request, sources, report
         self.arguments = (editor, checkpoint, dtype)
         self.editor: Editor | None = None
-        self.parts: Parts | None = None
+        self.parts: ResumableFolder | None = None
         self.summary = ""
 
     def predict_dataloader(self) -> DataLoader[int]:

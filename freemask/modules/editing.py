@@ -19,20 +19,20 @@ from typing import Any
 import lightning as L
 from torch.utils.data import DataLoader, Dataset
 
-from freemask.attention.word_maps import Probe
-from freemask.batch.inversion_cache import LIMIT, InversionCache, Probes, probe_key
+from freemask.attention.word_maps import WordQuery
+from freemask.batch.inversion_cache import LIMIT, InversionCache, WordQueries, query_key
 from freemask.batch.jobs import Job, run_edit
-from freemask.batch.out_of_memory import Economy, is_out_of_memory
+from freemask.batch.out_of_memory import OutOfMemoryFallback, is_out_of_memory
 from freemask.batch.run_folder import DONE, FAILED, SKIPPED, Outcome, RunFolder, identity
 from freemask.editors.editor import Editor
 from freemask.editors.registry import load_editor
-from freemask.prepare import Plan, prepare
+from freemask.prepare import PreparedEdit, prepare
 from freemask.result import EditResult
 from freemask.types import InputError, Inversion, Progress, Video
 
 
 @dataclass(frozen=True)
-class Work:
+class JobGroup:
     """A job, and all jobs that share its clip and source prompt, itself among them."""
 
     job: Job
@@ -50,7 +50,7 @@ class Prediction:
     trace: str = ""
 
 
-def deal(jobs: Sequence[Job], ranks: int) -> list[Work | None]:
+def deal(jobs: Sequence[Job], ranks: int) -> list[JobGroup | None]:
     """Jobs in an order that gives every rank neighbours.
 
     Jobs of one clip and source prompt come together. Lightning's sampler gives rank r the entries
@@ -61,8 +61,8 @@ def deal(jobs: Sequence[Job], ranks: int) -> list[Work | None]:
     for job in jobs:
         clip = (job.video, job.frames, job.start, job.stride, job.size)
         groups.setdefault((*clip, job.source, job.steps), []).append(job)
-    works = [Work(job, tuple(group)) for group in groups.values() for job in group]
-    dealt: list[Work | None] = [None] * max(len(works), ranks)
+    works = [JobGroup(job, tuple(group)) for group in groups.values() for job in group]
+    dealt: list[JobGroup | None] = [None] * max(len(works), ranks)
     start = 0
     for rank in range(ranks):
         places = range(rank, len(works), ranks)
@@ -72,16 +72,16 @@ def deal(jobs: Sequence[Job], ranks: int) -> list[Work | None]:
     return dealt
 
 
-class WorkData(Dataset[Work | None]):
-    """Work by index."""
+class JobGroups(Dataset[JobGroup | None]):
+    """JobGroup by index."""
 
-    def __init__(self, works: Sequence[Work | None]) -> None:
+    def __init__(self, works: Sequence[JobGroup | None]) -> None:
         self.works = works
 
     def __len__(self) -> int:
         return len(self.works)
 
-    def __getitem__(self, index: int) -> Work | None:
+    def __getitem__(self, index: int) -> JobGroup | None:
         return self.works[index]
 
 
@@ -96,9 +96,9 @@ class EditDataModule(L.LightningDataModule):
         super().__init__()
         self.jobs = jobs
 
-    def predict_dataloader(self) -> DataLoader[Work | None]:
+    def predict_dataloader(self) -> DataLoader[JobGroup | None]:
         ranks = self.trainer.world_size if self.trainer else 1
-        works = WorkData(deal(self.jobs, ranks))
+        works = JobGroups(deal(self.jobs, ranks))
         return DataLoader(works, batch_size=None, collate_fn=_as_it_is)
 
     def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
@@ -131,17 +131,17 @@ class FreeMaskModule(L.LightningModule):
         self.name, self.run, self.retry_failed = editor, run, retry_failed
         self.arguments = {"checkpoint": checkpoint, "dtype": dtype, "options": options}
         self.cache = InversionCache(cache or run.private / "inversions", limit=cache_limit)
-        self.economy = Economy()
+        self.economy = OutOfMemoryFallback()
         self.editor: Editor | None = None
         self.progress: Progress | None = None
-        self._probes: tuple[tuple[Job, ...], Probes] = ((), {})
+        self._probes: tuple[tuple[Job, ...], WordQueries] = ((), {})
 
     def setup(self, stage: str) -> None:
         """Load the editor onto this rank's device."""
         device = str(self.trainer.strategy.root_device)
         self.editor = load_editor(self.name, device=device, **self.arguments)  # type: ignore[arg-type]
 
-    def predict_step(self, batch: Work | None, batch_idx: int) -> Prediction | None:
+    def predict_step(self, batch: JobGroup | None, batch_idx: int) -> Prediction | None:
         """Edit one clip. Errors become part of the outcome, so that one clip never ends a run."""
         if batch is None:
             return None
@@ -162,7 +162,7 @@ class FreeMaskModule(L.LightningModule):
             failed = Outcome(job.id, FAILED, reason)
             return Prediction(job, mark, failed, trace=traceback.format_exc())
 
-    def _edit(self, work: Work, mark: str) -> Prediction:
+    def _edit(self, work: JobGroup, mark: str) -> Prediction:
         """Edit, with less memory if need be."""
         started = time.perf_counter()
         while True:
@@ -183,27 +183,27 @@ class FreeMaskModule(L.LightningModule):
         details = {"job": work.job.id, "identity": mark, "memory_measures": measures}
         return Prediction(work.job, mark, outcome, replace(result, details=details))
 
-    def _try(self, work: Work) -> EditResult:
+    def _try(self, work: JobGroup) -> EditResult:
         assert self.editor is not None
         editor, job = self.editor, self.economy.apply(work.job)
         video = job.read()
-        probes = self._probes_of(work.group, video)
+        queries = self._probes_of(work.group, video)
 
-        def invert(window: Video, plan: Plan) -> Inversion:
-            return self.cache.invert(editor, window, plan, probes=probes, progress=self.progress)
+        def invert(window: Video, plan: PreparedEdit) -> Inversion:
+            return self.cache.invert(editor, window, plan, queries=queries, progress=self.progress)
 
         return run_edit(editor, job, self.progress, video=video, inversion=invert)
 
-    def _probes_of(self, group: tuple[Job, ...], video: Video) -> Probes:
+    def _probes_of(self, group: tuple[Job, ...], video: Video) -> WordQueries:
         """Every word that the jobs of a group will look for, as far as they are in order."""
         assert self.editor is not None
         if self._probes[0] != group:
-            found: dict[str, Probe] = {}
+            found: dict[str, WordQuery] = {}
             for job in group:
                 try:
                     plan = prepare(self.editor, video, job.request())
                 except InputError:
                     continue  # the job says so itself when its turn comes
-                found |= {probe_key(probe): probe for probe in plan.probes.values()}
+                found |= {query_key(query): query for query in plan.queries.values()}
             self._probes = (group, found)
         return self._probes[1]

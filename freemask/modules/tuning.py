@@ -26,7 +26,7 @@ from freemask.editors.editor import CODEBOOK
 from freemask.editors.inflated import INFLATED, InflatedEditor
 from freemask.editors.registry import load_editor
 from freemask.io.atomic import check_writable
-from freemask.io.resumable import Parts
+from freemask.io.resumable import ResumableFolder
 from freemask.io.video import write_video
 from freemask.prompts.tokens import check_prompt
 from freemask.sampling.generation import generate
@@ -161,7 +161,7 @@ def tune(video: Video, request: TuningRequest) -> Path:
         "checkpoint": editor.fingerprint(),
         "schedule": [request.learning_rate, request.seed, request.precision],
     }
-    parts = Parts(request.out.with_name(f"{request.out.name}.parts"), identity)
+    parts = ResumableFolder(request.out.with_name(f"{request.out.name}.parts"), identity)
     module = OneShotTuning(editor, latents, text, request)
     last = parts.path("last.ckpt")
     trainer = L.Trainer(
@@ -195,7 +195,7 @@ def tune(video: Video, request: TuningRequest) -> Path:
     return request.out
 
 
-def save_tuned(editor: InflatedEditor, source: Path, out: Path, parts: Parts) -> None:
+def save_tuned(editor: InflatedEditor, source: Path, out: Path, parts: ResumableFolder) -> None:
     """Write a checkpoint folder in Tune-A-Video's layout, whole or not at all.
 
     source: the folder whose other parts are taken over.

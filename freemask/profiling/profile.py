@@ -210,12 +210,12 @@ def sites_of(request: ProfileRequest, editor: Editor) -> SiteProbe:
     plan = prepare(editor, clip, request.ask())
     inversion = invert_for(editor, clip, plan)
     fusion = make_fusion(editor, plan, inversion, find_masks(clip, plan, inversion))
-    probe = SiteProbe(fusion, list(dispatch.BACKENDS), editor.device.type)
+    query = SiteProbe(fusion, list(dispatch.BACKENDS), editor.device.type)
     noise = inversion.trajectory.before(0).to(editor.device)
-    with editor.hooked(plan.sites, probe):
+    with editor.hooked(plan.sites, query):
         fusion.at(0)
         predict_guided(editor, plan, fusion, noise, noise, int(plan.scheduler.timesteps[0]))
-    return probe
+    return query
 
 
 def memory_table(found: Mapping[str, int]) -> str:
@@ -238,26 +238,26 @@ def shares_table(seconds: Mapping[str, Mapping[str, float]], files: float) -> st
     return "\n".join(lines)
 
 
-def sites_table(probe: SiteProbe) -> str:
+def sites_table(query: SiteProbe) -> str:
     """A line for every fused site: milliseconds and MiB under each backend."""
-    backends = [b for b in probe.backends if any(b in row for row in probe.found.values())]
+    backends = [b for b in query.backends if any(b in row for row in query.found.values())]
     heads = "".join(f"{backend + ' ms':>15}{'MiB':>8}" for backend in backends)
-    lines = [f"{'fused site':58}{'at':>8}{heads}" + ("  x floor" if _known(probe) else "")]
-    for site, row in probe.found.items():
+    lines = [f"{'fused site':58}{'at':>8}{heads}" + ("  x floor" if _known(query) else "")]
+    for site, row in query.found.items():
         h, w = site.resolution
         line = f"{site.kind + ' ' + site.name:58}{f'{h}x{w}':>8}"
         for backend in backends:
             seconds, size = row.get(backend, (float("nan"), 0))
             line += f"{seconds * 1e3:15.2f}{size / 2**20:8.1f}"
-        floor = probe.floors[site]
+        floor = query.floors[site]
         if floor and "triton" in row:
             line += f"{row['triton'][0] / floor:9.1f}"
         lines.append(line)
     return "\n".join(lines)
 
 
-def _known(probe: SiteProbe) -> bool:
-    return any(floor is not None for floor in probe.floors.values())
+def _known(query: SiteProbe) -> bool:
+    return any(floor is not None for floor in query.floors.values())
 
 
 def profile(request: ProfileRequest, out: Path) -> str:
@@ -266,8 +266,8 @@ def profile(request: ProfileRequest, out: Path) -> str:
     out.mkdir(parents=True, exist_ok=True)
     memory = memory_of(request, editor)
     seconds, files = shares_of(request, editor, out / "trace.json")
-    probe = sites_of(request, editor)
-    sites = {f"{site.kind} {site.name}": row for site, row in probe.found.items()}
+    query = sites_of(request, editor)
+    sites = {f"{site.kind} {site.name}": row for site, row in query.found.items()}
     outcome = {"memory": memory, "seconds": seconds, "files": files, "sites": sites}
     (out / "edit.json").write_text(json.dumps(outcome, indent=1) + "\n")
     h, w = request.size
@@ -275,5 +275,5 @@ def profile(request: ProfileRequest, out: Path) -> str:
         f"{request.editor}: {request.frames} frames of {h}x{w}, {request.steps} steps, "
         f"{editor.dtype} on {editor.device}"
     )
-    tables = [memory_table(memory), shares_table(seconds, files), sites_table(probe)]
+    tables = [memory_table(memory), shares_table(seconds, files), sites_table(query)]
     return "\n\n".join([title, *tables])

@@ -62,7 +62,7 @@ def ramp(count: int) -> Tensor:
 
 
 @dataclass(eq=False)
-class Joint:
+class WindowBlender:
     """What windows hand on: the anchors' latents and masks, and those of the overlap, step by step.
 
     `enter` a window, then bring its masks and what it comes to at each of its steps together with

@@ -35,7 +35,7 @@ Predict = Callable[[Tensor, int], Tensor]  # latents (1, C, F, h, w), timestep -
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class InversionStep:
     """What the backbone saw at a timestep, and the noise that it saw there; `(1, C, F, h, w)`."""
 
     latent: Tensor
@@ -64,8 +64,8 @@ def ddim_invert(
     *,
     progress: Progress | None = None,
     before_look: Callable[[int | None], None] | None = None,
-    earlier: Sequence[Look] = (),
-    after_look: Callable[[int, Look], None] | None = None,
+    earlier: Sequence[InversionStep] = (),
+    after_look: Callable[[int, InversionStep], None] | None = None,
 ) -> Trajectory:
     """Invert clean `latents (1, C, F, h, w)`, in float32 whatever the backbone computes in.
 
@@ -106,7 +106,7 @@ def ddim_invert(
         seen = [*seen[-1:], noise_of(current, timestep, entry)]
         check_finite(seen[-1], f"inversion step {entry + 1} of {len(timesteps)} (t = {timestep})")
         if after_look:
-            after_look(entry, Look(current, seen[-1]))
+            after_look(entry, InversionStep(current, seen[-1]))
         if progress:
             progress("inversion", entry + 1, len(timesteps))
     return Trajectory(torch.stack(kept), timesteps)

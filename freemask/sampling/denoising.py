@@ -9,7 +9,7 @@ from torch import Tensor
 from freemask.attention.fusion import Fusion, in_window
 from freemask.editors.editor import Editor
 from freemask.masks.morphology import widened
-from freemask.prepare import Plan
+from freemask.prepare import PreparedEdit
 from freemask.sampling import context_windows as windows
 from freemask.sampling.ddim import check_finite
 from freemask.settings import Settings
@@ -19,16 +19,16 @@ from freemask.types import Inversion, Masks, Progress, Trajectory
 @torch.no_grad()
 def denoise(
     editor: Editor,
-    plan: Plan,
+    plan: PreparedEdit,
     inversion: Inversion,
     masks: Masks,
     *,
-    joint: windows.Joint | None = None,
+    blender: windows.WindowBlender | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
     """From the inverted noise back to clean latents `(1, C, F, h, w)`, fusing on the way.
 
-    joint: brings a window of a long clip together with those before, at every step.
+    blender: brings a window of a long clip together with those before, at every step.
     """
     settings, steps = plan.settings, plan.request.steps
     trajectory = Trajectory(
@@ -51,15 +51,15 @@ def denoise(
                 current = _blend_latents(
                     current, trajectory.after(step), fusion.masks.at(step), settings
                 )
-            if joint:
-                current = joint.latents(step, current)
+            if blender:
+                current = blender.latents(step, current)
             check_finite(current, f"denoising step {step + 1} of {steps} (t = {timestep})")
             if progress:
                 progress("denoise", step + 1 - plan.first_step, steps - plan.first_step)
     return current
 
 
-def make_fusion(editor: Editor, plan: Plan, inversion: Inversion, masks: Masks) -> Fusion:
+def make_fusion(editor: Editor, plan: PreparedEdit, inversion: Inversion, masks: Masks) -> Fusion:
     """The fusion that a plan asks for, at its first step."""
     settings = plan.settings
     return Fusion(
@@ -74,7 +74,12 @@ def make_fusion(editor: Editor, plan: Plan, inversion: Inversion, masks: Masks) 
 
 
 def predict_guided(
-    editor: Editor, plan: Plan, fusion: Fusion, source: Tensor, current: Tensor, timestep: int
+    editor: Editor,
+    plan: PreparedEdit,
+    fusion: Fusion,
+    source: Tensor,
+    current: Tensor,
+    timestep: int,
 ) -> Tensor:
     """The backbone's guided output for the edit, `(1, C, F, h, w)`, fused with the source's."""
     predicted: dict[str, Tensor] = {}

@@ -11,14 +11,14 @@ from diffusers import DDIMScheduler
 
 from freemask.attention.features import FeatureStore
 from freemask.attention.fusion import Fusion
-from freemask.attention.word_maps import Capture, Maps, Probe
+from freemask.attention.word_maps import Maps, WordMapRecorder, WordQuery
 from freemask.editors.editor import Editor
 from freemask.editors.scheduler import make_scheduler
 from freemask.masks import build as mask_making
-from freemask.prepare import Plan
+from freemask.prepare import PreparedEdit
 from freemask.prompts import tokens as prompts
 from freemask.prompts.tokens import word_weights
-from freemask.sampling.ddim import Look, ddim_invert
+from freemask.sampling.ddim import InversionStep, ddim_invert
 from freemask.types import Inversion, Progress, Site, Trajectory, Video
 
 
@@ -40,8 +40,8 @@ def invert(
     prompts.check_prompt(editor.tokenizer, prompt, role="source")
     scheduler = make_scheduler(editor.scheduler_config, steps)
     by_role = {"source": (prompt, words)} if isinstance(words, str) else words
-    probes = {
-        role: Probe(
+    queries = {
+        role: WordQuery(
             word_weights(editor.tokenizer, text, word),
             None if text == prompt else editor.encode_text([text]),
         )
@@ -49,38 +49,38 @@ def invert(
         if word
     }
     sites = editor.sites(editor.latent_size(video.size))
-    capture = Capture(probes, video.num_frames)
+    capture = WordMapRecorder(queries, video.num_frames)
     return _invert(editor, video, prompt, sites, scheduler, capture, progress=progress)
 
 
-class Journal(Protocol):
+class InversionCheckpoint(Protocol):
     """Where an inversion writes down how far it is, so that it can go on after an interruption."""
 
-    def earlier(self) -> list[tuple[Look, Maps]]:
+    def earlier(self) -> list[tuple[InversionStep, Maps]]:
         """What was kept of an earlier attempt, entry by entry."""
 
-    def keep(self, entry: int, look: Look, maps: Maps) -> None:
+    def keep(self, entry: int, look: InversionStep, maps: Maps) -> None:
         """Keep an entry."""
 
 
 def invert_for(
     editor: Editor,
     video: Video,
-    plan: Plan,
+    plan: PreparedEdit,
     *,
-    probes: Mapping[str, Probe] | None = None,
-    journal: Journal | None = None,
+    queries: Mapping[str, WordQuery] | None = None,
+    checkpoint: InversionCheckpoint | None = None,
     progress: Progress | None = None,
 ) -> Inversion:
     """The inversion that an edit needs: its word maps, and its features if they are stored.
 
-    probes: what to look for, by role, instead of the plan's own words. journal: where to keep how
+    queries: what to look for, by role, instead of the plan's own words. checkpoint: where to keep how
     far it is.
     """
     settings = plan.settings
     store = _feature_store(plan) if settings.features == "store" else None
-    wanted = plan.probes if probes is None else probes
-    capture = Capture(wanted, video.num_frames, store=store, backend=settings.backend)
+    wanted = plan.queries if queries is None else queries
+    capture = WordMapRecorder(wanted, video.num_frames, store=store, backend=settings.backend)
     return _invert(
         editor,
         video,
@@ -88,7 +88,7 @@ def invert_for(
         plan.sites,
         plan.scheduler,
         capture,
-        journal=journal,
+        checkpoint=checkpoint,
         progress=progress,
     )
 
@@ -99,20 +99,20 @@ def _invert(
     prompt: str,
     sites: tuple[Site, ...],
     scheduler: DDIMScheduler,
-    capture: Capture,
+    capture: WordMapRecorder,
     *,
-    journal: Journal | None = None,
+    checkpoint: InversionCheckpoint | None = None,
     progress: Progress | None = None,
 ) -> Inversion:
     """Invert a clip with whatever `capture` reads on the way."""
     latents, text = editor.encode(video), editor.encode_text([prompt])
-    done = journal.earlier() if journal else []
+    done = checkpoint.earlier() if checkpoint else []
     for _, maps in done:
         capture.restore(maps)
 
-    def after_look(entry: int, look: Look) -> None:
-        if journal:
-            journal.keep(entry, look, capture.latest())
+    def after_look(entry: int, look: InversionStep) -> None:
+        if checkpoint:
+            checkpoint.keep(entry, look, capture.latest())
 
     with editor.hooked(sites, capture):
         trajectory = ddim_invert(
@@ -135,7 +135,7 @@ def read_again(
     trajectory: Trajectory,
     prompt: str,
     sites: tuple[Site, ...],
-    capture: Capture,
+    capture: WordMapRecorder,
     *,
     progress: Progress | None = None,
 ) -> None:
@@ -149,7 +149,7 @@ def read_again(
                 progress("read", entry + 1, trajectory.steps)
 
 
-def _feature_store(plan: Plan) -> FeatureStore:
+def _feature_store(plan: PreparedEdit) -> FeatureStore:
     """A store of just the queries and keys that the open windows will ask for."""
     fusion = Fusion(
         plan.settings.fusion, plan.request.steps, mask_making.whole_frame(1, (1, 1)), plan.tokens

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from freemask.attention.hooks import AttentionCall, hooked, plain, project_context
 from freemask.attention.sites import find_sites
-from freemask.attention.word_maps import Capture, Probe
+from freemask.attention.word_maps import WordMapRecorder, WordQuery
 from freemask.editors.editor import Editor
 from freemask.types import InputError
 
@@ -150,17 +150,17 @@ def test_a_network_that_cannot_be_edited_is_refused() -> None:
         find_sites(network(stray=Attention(8)), (8, 8))
 
 
-def probe(editor: Editor, tokens: list[int], text: str | None = None) -> Probe:
+def query(editor: Editor, tokens: list[int], text: str | None = None) -> WordQuery:
     weights = torch.zeros(POSITIONS)
     weights[tokens] = 1
-    return Probe(weights, editor.encode_text([text]) if text else None)
+    return WordQuery(weights, editor.encode_text([text]) if text else None)
 
 
 def read_maps(
-    editor: Editor, probes: dict[str, Probe], z: Tensor
-) -> tuple[Capture, list[AttentionCall], Tensor]:
+    editor: Editor, queries: dict[str, WordQuery], z: Tensor
+) -> tuple[WordMapRecorder, list[AttentionCall], Tensor]:
     """The capture of two steps, the cross-attention calls of the last one, and its output."""
-    capture, calls = Capture(probes, FRAMES), []
+    capture, calls = WordMapRecorder(queries, FRAMES), []
 
     def attend(call: AttentionCall) -> Tensor:
         calls.append(call)
@@ -175,8 +175,8 @@ def read_maps(
 
 def test_reading_word_maps_leaves_the_output_as_it_was(editor: Editor) -> None:
     z = latents((9, 13))
-    for probes in ({}, {"target": probe(editor, [2], TARGET)}, {"source": probe(editor, [2])}):
-        _, _, out = read_maps(editor, probes, z)
+    for queries in ({}, {"target": query(editor, [2], TARGET)}, {"source": query(editor, [2])}):
+        _, _, out = read_maps(editor, queries, z)
         torch.testing.assert_close(out, run(editor, plain, z), rtol=1e-4, atol=1e-5)
 
 
@@ -184,8 +184,8 @@ def test_word_maps_are_the_mean_over_heads_of_the_explicit_map(
     editor: Editor, size: tuple[int, int]
 ) -> None:
     tokens = [2, 3]
-    probes = {"source": probe(editor, tokens), "target": probe(editor, tokens, TARGET)}
-    capture, calls, _ = read_maps(editor, probes, latents(size))
+    queries = {"source": query(editor, tokens), "target": query(editor, tokens, TARGET)}
+    capture, calls, _ = read_maps(editor, queries, latents(size))
     maps = capture.word_maps((1, 501))
     target = editor.encode_text([TARGET])
     assert len(calls) == len([s for s in editor.sites(size) if s.kind == "cross"])
@@ -200,8 +200,8 @@ def test_word_maps_are_the_mean_over_heads_of_the_explicit_map(
 
 
 def test_word_maps_are_probabilities_and_those_of_all_tokens_sum_to_one(editor: Editor) -> None:
-    probes = {str(n): probe(editor, [n]) for n in range(POSITIONS)}
-    capture, calls, _ = read_maps(editor, probes, latents((9, 13)))
+    queries = {str(n): query(editor, [n]) for n in range(POSITIONS)}
+    capture, calls, _ = read_maps(editor, queries, latents((9, 13)))
     maps = capture.word_maps((1, 501))
     assert maps["0"].timesteps == (1, 501)
     for call in calls:
@@ -212,8 +212,8 @@ def test_word_maps_are_probabilities_and_those_of_all_tokens_sum_to_one(editor: 
 
 
 def test_the_maps_of_another_prompt_are_not_those_of_the_running_one(editor: Editor) -> None:
-    probes = {"source": probe(editor, [2]), "target": probe(editor, [2], TARGET)}
-    capture, calls, _ = read_maps(editor, probes, latents((8, 12)))
+    queries = {"source": query(editor, [2]), "target": query(editor, [2], TARGET)}
+    capture, calls, _ = read_maps(editor, queries, latents((8, 12)))
     maps = capture.word_maps((1, 501))
     differences = [
         (maps["source"].maps[call.site] - maps["target"].maps[call.site]).abs().max()

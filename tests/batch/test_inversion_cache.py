@@ -11,10 +11,10 @@ import pytest
 import torch
 from filelock import FileLock
 
-from freemask.batch.inversion_cache import InversionCache, inversion_key, probe_key
+from freemask.batch.inversion_cache import InversionCache, inversion_key, query_key
 from freemask.editors.editor import Editor
 from freemask.pipeline import edit
-from freemask.prepare import Plan, prepare
+from freemask.prepare import PreparedEdit, prepare
 from freemask.sampling.inversion import invert_for
 from freemask.types import EditRequest, Inversion, Video
 
@@ -57,7 +57,9 @@ def cache(tmp_path: Path) -> InversionCache:
     return InversionCache(tmp_path / "inversions")
 
 
-def plan_of(editor: Editor, video: Video, target: str = "a panda", **changes: object) -> Plan:
+def plan_of(
+    editor: Editor, video: Video, target: str = "a panda", **changes: object
+) -> PreparedEdit:
     maps = {"mask.policy": "naive", "mask.words": "both"}
     values = {"source": "a bear", "steps": STEPS, "overrides": maps} | changes
     return prepare(editor, video, EditRequest(target=target, **values))  # type: ignore[arg-type]
@@ -90,9 +92,9 @@ def test_ten_targets_cost_one_inversion(
     editor: Editor, video: Video, cache: InversionCache, counter: Counter
 ) -> None:
     plans = [plan_of(editor, video, f"a {word}") for word in TARGETS]
-    probes = {probe_key(probe): probe for plan in plans for probe in plan.probes.values()}
-    assert len(probes) == 11  # the bear and ten more
-    made = [cache.invert(editor, video, plan, probes=probes) for plan in plans]
+    queries = {query_key(query): query for plan in plans for query in plan.queries.values()}
+    assert len(queries) == 11  # the bear and ten more
+    made = [cache.invert(editor, video, plan, queries=queries) for plan in plans]
     assert counter.since() == INVERSION
     assert same(made[3], invert_for(editor, video, plans[3]))
 
@@ -101,15 +103,15 @@ def test_ten_edits_cost_one_inversion_and_ten_edits(
     editor: Editor, video: Video, cache: InversionCache, counter: Counter
 ) -> None:
     plans = [plan_of(editor, video, f"a {word}") for word in TARGETS]
-    probes = {probe_key(probe): probe for plan in plans for probe in plan.probes.values()}
+    queries = {query_key(query): query for plan in plans for query in plan.queries.values()}
     made = invert_for(editor, video, plans[0])
     counter.since()
     edit(editor, video, plans[0].request, inversion=made)
     alone = counter.since()
     assert alone >= STEPS
 
-    def invert(clip: Video, plan: Plan) -> Inversion:
-        return cache.invert(editor, clip, plan, probes=probes)
+    def invert(clip: Video, plan: PreparedEdit) -> Inversion:
+        return cache.invert(editor, clip, plan, queries=queries)
 
     for plan in plans:
         edit(editor, video, plan.request, inversion=invert)
@@ -226,8 +228,8 @@ def test_stored_features_are_shared_while_they_are_held(
 ) -> None:
     overrides = {"mask.policy": "naive", "features": "store"}
     plans = [plan_of(editor, video, t, overrides=overrides) for t in ("a panda", "a red")]
-    probes = {probe_key(probe): probe for plan in plans for probe in plan.probes.values()}
-    first, second = (cache.invert(editor, video, plan, probes=probes) for plan in plans)
+    queries = {query_key(query): query for plan in plans for query in plan.queries.values()}
+    first, second = (cache.invert(editor, video, plan, queries=queries) for plan in plans)
     assert counter.since() == INVERSION
     assert first.features is second.features
 

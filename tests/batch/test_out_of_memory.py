@@ -10,7 +10,12 @@ import torch
 
 from freemask import kernels
 from freemask.batch.jobs import Job, run_edit
-from freemask.batch.out_of_memory import MEASURES, SMALL_PARTS, Economy, is_out_of_memory
+from freemask.batch.out_of_memory import (
+    MEASURES,
+    SMALL_PARTS,
+    OutOfMemoryFallback,
+    is_out_of_memory,
+)
 from freemask.editors.editor import Editor
 from freemask.editors.registry import load_editor
 from freemask.io.video import write_video
@@ -67,7 +72,7 @@ def test_the_machine_says_so_too() -> None:
 def test_measures_are_taken_one_by_one_and_change_nothing_else(
     own_editor: Editor, job: Job
 ) -> None:
-    economy, seen = Economy(), []
+    economy, seen = OutOfMemoryFallback(), []
     before = run_edit(own_editor, job).video.frames
     while economy.step(own_editor, job):
         seen.append(run_edit(own_editor, economy.apply(job)).video.frames)
@@ -82,6 +87,6 @@ def test_measures_are_taken_one_by_one_and_change_nothing_else(
 
 
 def test_what_a_job_does_not_use_is_no_measure(own_editor: Editor, job: Job) -> None:
-    economy = Economy()
+    economy = OutOfMemoryFallback()
     assert economy.step(own_editor, Job("one", job.video, "a bear", "a panda"))
     assert economy.taken == ["VAE one frame at a time"]

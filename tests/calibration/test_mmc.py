@@ -15,7 +15,7 @@ from tiny_codebook import CODEBOOK, SITES
 from torch import Tensor
 
 from freemask.calibration.mmc import BINS, Calibration, ClipCost, clip_cost
-from freemask.io.resumable import Parts
+from freemask.io.resumable import ResumableFolder
 from freemask.masks.codebook import Codebook
 from freemask.masks.heat import heat
 from freemask.masks.morphology import dilate
@@ -140,19 +140,19 @@ def test_the_best_map_in_hindsight_is_that_of_the_clip_at_the_codebooks_threshol
 
 
 def test_a_clips_cost_comes_back_from_its_file_and_parts_serve_one_run(tmp_path: Path) -> None:
-    parts = Parts(tmp_path / "parts", {"steps": 50})
+    parts = ResumableFolder(tmp_path / "parts", {"steps": 50})
     cost = random_cost(0)
     parts.write("clip.npz", cost.to_bytes())
-    again = ClipCost.load(Parts(tmp_path / "parts", {"steps": 50}).path("clip.npz"))
+    again = ClipCost.load(ResumableFolder(tmp_path / "parts", {"steps": 50}).path("clip.npz"))
     np.testing.assert_array_equal(again.costs, cost.costs)
     assert (again.sites, again.levels, again.timesteps) == (cost.sites, cost.levels, cost.timesteps)
     with pytest.raises(InputError, match="other arguments"):
-        Parts(tmp_path / "parts", {"steps": 20})
+        ResumableFolder(tmp_path / "parts", {"steps": 20})
     parts.remove()
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write"):
-        Parts(tmp_path / "file" / "parts", {})
+        ResumableFolder(tmp_path / "file" / "parts", {})
 
 
 def test_the_threshold_is_the_cheapest_one() -> None:

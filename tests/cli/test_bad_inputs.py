@@ -85,7 +85,7 @@ class Runs:
         return os.system, ("touch executed",)
 
 
-Case = Callable[[Desk], list[str]]
+Sample = Callable[[Desk], list[str]]
 
 
 def uneven_folder(desk: Desk) -> list[str]:
@@ -108,7 +108,7 @@ def pickled_weights(desk: Desk) -> list[str]:
     return desk.edit(checkpoint=desk.folder / "own")
 
 
-def changed_config(part: str, **changes: object) -> Case:
+def changed_config(part: str, **changes: object) -> Sample:
     def case(desk: Desk) -> list[str]:
         path = desk.own_checkpoint() / part / "config.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | changes))
@@ -117,7 +117,7 @@ def changed_config(part: str, **changes: object) -> Case:
     return case
 
 
-def without(part: str) -> Case:
+def without(part: str) -> Sample:
     def case(desk: Desk) -> list[str]:
         shutil.rmtree(desk.own_checkpoint() / part)
         return desk.edit(checkpoint=desk.folder / "own")
@@ -130,7 +130,7 @@ def foreign_codebook(desk: Desk) -> list[str]:
     return desk.edit(f"codebook={shipped}", "mask.policy=best")
 
 
-CLIPS: dict[str, tuple[Case, str]] = {
+CLIPS: dict[str, tuple[Sample, str]] = {
     "no such clip": (lambda d: d.edit(video="nowhere.mp4"), "no video at 'nowhere.mp4'"),
     "an empty file": (lambda d: d.edit(video=d.file("e.mp4", "")), "cannot be read as a video"),
     "text for a clip": (lambda d: d.edit(video=d.file("t.mp4", "not a clip")), "as a video"),
@@ -163,7 +163,7 @@ CLIPS: dict[str, tuple[Case, str]] = {
     "half a size": (lambda d: d.edit(size="64"), "'64' is not HEIGHTxWIDTH"),
     "an odd size": (lambda d: d.edit(size="30x48"), "30x48 .* multiples of 4"),
 }
-WORDS: dict[str, tuple[Case, str]] = {
+WORDS: dict[str, tuple[Sample, str]] = {
     "no source": (lambda d: d.edit(source=" "), "the source prompt is empty"),
     "no target": (lambda d: d.edit(target=""), "the target prompt is empty"),
     "a word of neither": (lambda d: d.edit(words="lion:panda"), "'lion' is not in the source"),
@@ -190,7 +190,7 @@ WORDS: dict[str, tuple[Case, str]] = {
         "'lion' is not in the target",
     ),
 }
-SETTINGS: dict[str, tuple[Case, str]] = {
+SETTINGS: dict[str, tuple[Sample, str]] = {
     "a task nobody knows": (lambda d: d.edit(task="shpae"), "unknown task .*did you mean 'shape'"),
     "a method nobody knows": (lambda d: d.edit(method="dim"), "unknown method .*'ddim'"),
     "an editor nobody knows": (lambda d: d.edit(editor="zeroscop"), "unknown editor 'zeroscop'"),
@@ -226,7 +226,7 @@ SETTINGS: dict[str, tuple[Case, str]] = {
     "no such command": (lambda d: ["paint"], "invalid choice: 'paint'"),
     "an option nobody knows": (lambda d: [*d.edit(), "--sharp=1"], "unrecognized arguments"),
 }
-FILES: dict[str, tuple[Case, str]] = {
+FILES: dict[str, tuple[Sample, str]] = {
     "no such mask": (lambda d: d.edit(mask="m.npy"), "no mask at 'm.npy'|m.npy"),
     "a mask of another size": (
         lambda d: d.edit(mask=d.array("m.npy", np.ones((4, 8, 8), np.float32))),

@@ -17,7 +17,7 @@ from freemask.editors.editor import Editor
 from freemask.evaluation import benchmark, tables
 from freemask.evaluation import samples as cases
 from freemask.evaluation.methods import BenchmarkSettings
-from freemask.evaluation.samples import Answer, CaseSource
+from freemask.evaluation.samples import GroundTruth, SampleSource
 from freemask.evaluation.scores import load_embedder, score
 from freemask.sampling.inversion import invert
 from freemask.types import InputError, Video
@@ -25,13 +25,13 @@ from freemask.types import InputError, Video
 SIZE = (32, 32)
 
 
-def make(task: str, seed: int = 3) -> tuple[cases.Case, Answer]:
+def make(task: str, seed: int = 3) -> tuple[cases.Sample, GroundTruth]:
     case = cases.TASKS[task](seed, SIZE)
     assert case.answer
     return case, case.answer
 
 
-def source(task: str, number: int = 0) -> CaseSource:
+def source(task: str, number: int = 0) -> SampleSource:
     return cases.sprites_cases([task], number + 1, SIZE)[number]
 
 

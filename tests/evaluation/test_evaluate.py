@@ -22,7 +22,7 @@ from freemask.evaluation import benchmark
 from freemask.evaluation import evaluate as evaluation
 from freemask.evaluation.evaluate import EvaluationRequest, evaluate
 from freemask.evaluation.methods import BenchmarkSettings
-from freemask.evaluation.samples import CaseSource
+from freemask.evaluation.samples import SampleSource
 from freemask.settings import folder
 from freemask.types import InputError
 
@@ -64,7 +64,7 @@ def test_an_interrupted_run_goes_on(
 ) -> None:
     real, ran = benchmark.run_case, []
 
-    def stop_at_the_third(editor: Any, case: CaseSource, *more: Any) -> Any:
+    def stop_at_the_third(editor: Any, case: SampleSource, *more: Any) -> Any:
         if len(ran) == 2:
             raise KeyboardInterrupt
         ran.append(case.key)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from freemask.editors.registry import load_editor
-from freemask.io import frame_buffer as spool
-from freemask.io.frame_buffer import Spool
+from freemask.io import frame_buffer as buffer
+from freemask.io.frame_buffer import FrameBuffer
 from freemask.io.panels import mask_video, side_by_side
 from freemask.io.video import read_video, write_video
 from freemask.pipeline import edit
@@ -21,7 +21,7 @@ from freemask.types import EditRequest, InputError, Video
 
 @pytest.fixture
 def always_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool, "IN_MEMORY", 100)
+    monkeypatch.setattr(buffer, "IN_MEMORY", 100)
 
 
 def parts() -> list[np.ndarray]:
@@ -29,7 +29,7 @@ def parts() -> list[np.ndarray]:
 
 
 def spooled() -> np.ndarray:
-    built = Spool()
+    built = FrameBuffer()
     for part in parts():
         built.add(part)
     return built.array()
@@ -52,7 +52,7 @@ def test_large_ones_lie_in_a_file_that_nobody_sees(
 
 
 def test_what_does_not_fit_together_is_an_error() -> None:
-    built = Spool()
+    built = FrameBuffer()
     built.add(np.zeros((1, 2)))
     for other in (np.zeros((1, 3)), np.zeros((1, 2), np.float32)):
         with pytest.raises(ValueError, match="cannot follow"):
@@ -85,7 +85,7 @@ def test_a_clip_on_disk_is_read_and_shown_as_one_in_memory(
         return [video, mask, side_by_side([video, mask], upscale=2)]
 
     expected = made()
-    monkeypatch.setattr(spool, "IN_MEMORY", 100)
+    monkeypatch.setattr(buffer, "IN_MEMORY", 100)
     for found, kept in zip(made(), expected, strict=True):
         assert isinstance(found.frames, np.memmap)
         np.testing.assert_array_equal(found.frames, kept.frames)
@@ -112,5 +112,5 @@ def test_an_edit_in_windows_is_the_same_on_disk(
         return {p.name: p.read_bytes() for p in files.iterdir() if p.suffix != ".json"}
 
     in_memory = made(tmp_path / "memory", np.ndarray)
-    monkeypatch.setattr(spool, "IN_MEMORY", 100)
+    monkeypatch.setattr(buffer, "IN_MEMORY", 100)
     assert made(tmp_path / "disk", np.memmap) == in_memory

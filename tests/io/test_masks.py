@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from freemask.io import frame_buffer as spool
+from freemask.io import frame_buffer as buffer
 from freemask.io.masks import read_mask
 from freemask.io.panels import mask_video
 from freemask.io.video import write_video
@@ -128,7 +128,7 @@ def test_a_long_mask_lies_in_a_file(
         Image.fromarray(mask[0].astype(np.uint8) * 255).save(tmp_path / name)
     small = read_mask(tmp_path / name, frames=6, size=(8, 12))
     assert not isinstance(small, np.memmap)
-    monkeypatch.setattr(spool, "IN_MEMORY", small.nbytes // 2)
+    monkeypatch.setattr(buffer, "IN_MEMORY", small.nbytes // 2)
     large = read_mask(tmp_path / name, frames=6, size=(8, 12))
     assert isinstance(large, np.memmap)
     np.testing.assert_array_equal(large, small)

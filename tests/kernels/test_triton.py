@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from freemask.kernels import blended_attention, word_attention
-from freemask.kernels.dev.testing import MASKS, Case, Shape, assert_close, blend_case
+from freemask.kernels.dev.testing import MASKS, Sample, Shape, assert_close, blend_case
 from freemask.kernels.mask_plan import MaskPlan
 from freemask.kernels.triton import launch as launching
 from freemask.kernels.triton import tiles
@@ -28,11 +28,11 @@ def interpreter():
         yield
 
 
-def on_device(case: Case) -> Case:
+def on_device(case: Sample) -> Sample:
     return replace(case, **{n: x.to(DEVICE) for n, x in vars(case).items() if x is not None})
 
 
-def check(case: Case) -> None:
+def check(case: Sample) -> None:
     case = on_device(case)
     exact = case.to(torch.float64).run("reference")
     assert_close(case.run("triton"), case.run("reference"), exact)
@@ -82,7 +82,7 @@ def test_any_shape_mask_table_and_kept_values(data):
     check(case)
 
 
-def masked_rows(case: Case, backend: str = "triton") -> torch.Tensor:
+def masked_rows(case: Sample, backend: str = "triton") -> torch.Tensor:
     return case.run(backend).transpose(1, 2)
 
 

@@ -43,9 +43,9 @@ def test_every_fused_site_is_measured_under_every_backend_that_runs(
     request_: ProfileRequest,
 ) -> None:
     editor = request_.load()
-    probe = sites_of(request_, editor)
-    assert set(probe.found) == set(editor.sites(editor.latent_size(request_.size)))
-    for row in probe.found.values():
+    query = sites_of(request_, editor)
+    assert set(query.found) == set(editor.sites(editor.latent_size(request_.size)))
+    for row in query.found.values():
         assert set(row) == {"reference", "torch"}  # no GPU: Triton cannot run
         assert all(seconds > 0 and size > 0 for seconds, size in row.values())
 

@@ -15,7 +15,7 @@ from freemask.data import sprites
 from freemask.editors.editor import Editor
 from freemask.editors.registry import load_editor
 from freemask.pipeline import edit
-from freemask.sampling.context_windows import Joint, Window, own_frames, ramp, split
+from freemask.sampling.context_windows import Window, WindowBlender, own_frames, ramp, split
 from freemask.settings import WindowSettings, load_settings
 from freemask.types import EditRequest, InputError, Masks, Video
 
@@ -47,24 +47,24 @@ def test_windows_cover_a_clip_once_and_overlap(frames: int, settings: WindowSett
 
 def test_an_overlap_goes_from_the_earlier_to_the_later_window() -> None:
     assert ramp(3).tolist() == [0.25, 0.5, 0.75]
-    joint = Joint(WindowSettings(frames=4, overlap=1, anchors=1))
-    first, second = split(6, joint.settings)[:2]
-    joint.enter(first)
+    blender = WindowBlender(WindowSettings(frames=4, overlap=1, anchors=1))
+    first, second = split(6, blender.settings)[:2]
+    blender.enter(first)
     early = torch.arange(4.0).reshape(1, 1, 4, 1, 1)
-    assert torch.equal(joint.latents(0, early), early)
-    joint.enter(second)
+    assert torch.equal(blender.latents(0, early), early)
+    blender.enter(second)
     late = torch.tensor([50.0, 5.0, 60.0, 70.0]).reshape(1, 1, 4, 1, 1)
     # the anchor is the first window's frame 0, the overlap the mean of its frame 3 and 5
-    assert joint.latents(0, late).flatten().tolist() == [0.0, 4.0, 60.0, 70.0]
+    assert blender.latents(0, late).flatten().tolist() == [0.0, 4.0, 60.0, 70.0]
 
 
 def test_masks_are_shared_as_latents_are() -> None:
-    joint = Joint(WindowSettings(frames=4, overlap=1, anchors=1))
-    first, second = split(6, joint.settings)[:2]
-    joint.enter(first)
-    joint.masks(Masks(torch.ones(1, 4, 2, 2), "first"))
-    joint.enter(second)
-    found = joint.masks(Masks(torch.zeros(1, 4, 2, 2), "second")).values[0, :, 0, 0]
+    blender = WindowBlender(WindowSettings(frames=4, overlap=1, anchors=1))
+    first, second = split(6, blender.settings)[:2]
+    blender.enter(first)
+    blender.masks(Masks(torch.ones(1, 4, 2, 2), "first"))
+    blender.enter(second)
+    found = blender.masks(Masks(torch.zeros(1, 4, 2, 2), "second")).values[0, :, 0, 0]
     assert found.tolist() == [1.0, 0.5, 0.0, 0.0]
 
 

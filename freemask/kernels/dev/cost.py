@@ -53,7 +53,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Cost:
-    """Work of one blend, and of eager maps; bytes and counts."""
+    """JobGroup of one blend, and of eager maps; bytes and counts."""
 
     flop: float
     exponentials: float

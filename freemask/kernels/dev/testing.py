@@ -35,7 +35,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Case:
+class Sample:
     """The arguments of one `blended_attention` call."""
 
     q: Tensor
@@ -48,7 +48,7 @@ class Case:
     v_kept: Tensor | None = None
     frame_table: Tensor | None = None
 
-    def to(self, dtype: torch.dtype) -> Case:
+    def to(self, dtype: torch.dtype) -> Sample:
         """The same case with its queries, keys and values in another dtype."""
         names = ("q", "k", "v", "q_source", "k_source", "v_source", "v_kept")
         cast = {name: x.to(dtype) for name in names if (x := getattr(self, name)) is not None}
@@ -63,7 +63,7 @@ class Case:
 
 def blend_case(
     shape: Shape, dtype: torch.dtype = torch.float32, *, mask: str = "mixed", seed: int = 0
-) -> Case:
+) -> Sample:
     """A random case; `mask` is one of `MASKS`."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -75,7 +75,7 @@ def blend_case(
     k, v = draw(shape.keys), draw(shape.keys)
     k_source, v_source = draw(shape.source_keys), draw(shape.source_keys)
     weights = MASKS[mask](torch.rand(shape.batch, shape.queries, generator=generator))
-    return Case(q, k, v, q_source, k_source, v_source, weights)
+    return Sample(q, k, v, q_source, k_source, v_source, weights)
 
 
 def _one_row(uniform: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ MASKS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def assert_within_budget(case: Case, backend: str) -> None:
+def assert_within_budget(case: Sample, backend: str) -> None:
     """The backend errs at most twice as much as the eager path of the same dtype, plus the band."""
     exact = case.to(torch.float64).run("reference")
     assert_close(case.run(backend), case.run("reference"), exact)

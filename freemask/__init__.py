@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from freemask.result import EditResult
     from freemask.sampling.generation import generate
     from freemask.sampling.inversion import invert
+    from freemask.sampling.trace import trace
+    from freemask.settings import Settings
     from freemask.types import EditRequest, InputError, Inversion, Masks, Trajectory, Video
 
 __version__ = "0.1.0"
@@ -27,6 +29,7 @@ __all__ = [
     "InputError",
     "Inversion",
     "Masks",
+    "Settings",
     "Trajectory",
     "Video",
     "calibrate",
@@ -37,6 +40,7 @@ __all__ = [
     "kernels",
     "load_editor",
     "read_video",
+    "trace",
     "write_video",
 ]
 
@@ -54,7 +58,9 @@ _HOME = {
     "generate": "sampling.generation",
     "invert": "sampling.inversion",
     "load_editor": "editors.registry",
+    "Settings": "settings",
     "read_video": "io.video",
+    "trace": "sampling.trace",
     "write_video": "io.video",
 }
 _MODULES = ("editors", "kernels")

@@ -1,19 +1,17 @@
-"""Settings: typed, from YAML and `key=value`, with the nearest name in every complaint.
+"""Merges layers of YAML and `key=value` overrides into typed dataclasses.
 
-A task (`configs/task/NAME.yaml`) is a preset of `Settings` for FreeMask; other methods have their
-own (`configs/method/NAME.yaml`: `default`, and what a task changes). Overrides are laid on top.
-Windows are fractions `[start, end)` of the denoising run: step i of T is inside when
-`start <= i / T < end`.
+Every error names the key, and for an unknown name the closest known one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from freemask.types import InputError
 
@@ -21,14 +19,22 @@ T = TypeVar("T")
 
 
 def merge(schema: type[T], values: Any, overrides: Mapping[str, Any]) -> T:
-    """`values` and then dotted `overrides` laid over a dataclass's defaults, types checked."""
+    """Returns a `schema` dataclass: its defaults, then `values`, then the overrides.
+
+    schema: a dataclass; its types and its `__post_init__` check the values.
+    values: a nested mapping or an OmegaConf config.
+    overrides: values by dotted key.
+
+    Raises `InputError` for an unknown key, a value of the wrong type, and whatever the dataclass
+    itself rejects.
+    """
     dotted = OmegaConf.create({})
     for key, value in overrides.items():
         OmegaConf.update(dotted, key, value)
+    merged = OmegaConf.structured(schema)
     try:
-        merged = OmegaConf.structured(schema)
-        for layer in (values, dotted):
-            _make_room(merged, layer)
+        for layer in (OmegaConf.create(values), dotted):
+            _drop_replaced_lists(merged, layer)
             merged = OmegaConf.merge(merged, layer)
         return OmegaConf.to_object(merged)  # type: ignore[return-value]
     except ConfigKeyError as error:
@@ -41,27 +47,31 @@ def merge(schema: type[T], values: Any, overrides: Mapping[str, Any]) -> T:
         raise InputError(f"config key {key!r}: {reason}") from None
 
 
-def _make_room(base: DictConfig, layer: Any) -> None:
-    """Empty the untyped values of `base` that `layer` replaces by another kind of container."""
+def _drop_replaced_lists(base: DictConfig, layer: DictConfig) -> None:
+    """Sets untyped lists of `base` to None where `layer` holds a mapping: OmegaConf cannot merge
+    a mapping into a list. Typed lists refuse None; merging then reports the wrong type."""
     for key in set(base) & set(layer):
-        old, new = base._get_node(key), layer._get_node(key)
-        if isinstance(old, DictConfig) and isinstance(new, DictConfig):
-            _make_room(old, new)
-        elif OmegaConf.is_list(old) and OmegaConf.is_dict(new) and old._metadata.ref_type is Any:
-            base[key] = None
+        old, new = base[key], layer[key]
+        if OmegaConf.is_dict(old) and OmegaConf.is_dict(new):
+            _drop_replaced_lists(old, new)
+        elif OmegaConf.is_list(old) and OmegaConf.is_dict(new):
+            with contextlib.suppress(ValidationError):
+                base[key] = None
 
 
 def dotted_keys(node: DictConfig, prefix: str = "") -> Iterable[str]:
-    """Every key of a structured config, with dots."""
+    """Yields every key of a structured config, nested ones with dots."""
     for key in node:
         yield f"{prefix}{key}"
-        child = node._get_node(key)
-        if isinstance(child, DictConfig) and not child._is_none():
-            yield from dotted_keys(child, f"{prefix}{key}.")
+        if OmegaConf.is_dict(node[key]):
+            yield from dotted_keys(node[key], f"{prefix}{key}.")
 
 
 def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
-    """`["fusion.margin=0.05", ...]` as given on a command line, values in YAML."""
+    """Returns `["fusion.margin=0.05", ...]` as a dictionary, with values read as YAML.
+
+    Raises `InputError` for a pair without `=` and for a value that is not YAML.
+    """
     overrides: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -69,13 +79,13 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
             raise InputError(f"{pair!r} is not of the form key=value")
         try:
             overrides[key] = OmegaConf.to_container(OmegaConf.create(f"v: {value}"))["v"]  # type: ignore[index,call-overload]
-        except Exception as error:  # YAML's and OmegaConf's errors share no base class
+        except Exception as error:  # errors of YAML and OmegaConf share no base class
             raise InputError(f"the value of {pair!r} is not YAML: {error}") from None
     return overrides
 
 
 def nearest(given: str, known: Iterable[str]) -> str:
-    """The end of a complaint about a name: what was probably meant, or what there is."""
+    """Returns the end of an error about an unknown name: the closest known one, or all of them."""
     known = list(known)
     close = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(known)}"

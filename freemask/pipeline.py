@@ -1,9 +1,9 @@
-"""The whole of FreeMask: invert, find the mask, denoise under fusion, decode.
+"""FreeMask in one function: invert, find the mask, denoise under fusion, decode.
 
-    video -> latents -> invert (reading word maps) -> codebook selects -> M*
+    video -> latents -> invert (recording word maps) -> codebook selects -> M*
           -> denoise under fusion(M*) -> video
 
-Source: FreeMask (arXiv 2409.20500). Words and shapes are those of `types` and `config`.
+Source: FreeMask (arXiv 2409.20500).
 """
 
 from __future__ import annotations
@@ -16,15 +16,18 @@ from torch import Tensor
 
 from freemask.editors.editor import Editor
 from freemask.io.frame_buffer import FrameBuffer
-from freemask.masks import build as mask_making
+from freemask.masks.build import make_masks, whole_frame
 from freemask.masks.morphology import blend_pixels, faded
 from freemask.prepare import PreparedEdit, check_inversion, prepare
 from freemask.result import EditResult
-from freemask.sampling import context_windows as windows
-from freemask.sampling.denoising import denoise
+from freemask.sampling.context_windows import WindowBlender, split, with_final_frames
+from freemask.sampling.denoising import StepCallback, denoise
 from freemask.sampling.inversion import invert_for
-from freemask.telemetry import PeakMemory, _Stages
+from freemask.settings import Settings
+from freemask.telemetry import PeakMemory, StageTimer
 from freemask.types import EditRequest, InputError, Inversion, Masks, Progress, Trajectory, Video
+
+GivenInversion = Inversion | Callable[[Video, PreparedEdit], Inversion]
 
 
 def edit(
@@ -32,47 +35,53 @@ def edit(
     video: Video,
     request: EditRequest,
     *,
+    settings: Settings | None = None,
     mask: Tensor | None = None,
-    inversion: Inversion | Callable[[Video, PreparedEdit], Inversion] | None = None,
+    inversion: GivenInversion | None = None,
+    callback_on_step_end: StepCallback | None = None,
     progress: Progress | None = None,
 ) -> EditResult:
-    """Edit a video from text; a clip longer than `window.frames` in windows (`windows`).
+    """Edits a video from text; a clip longer than `window.frames` in context windows.
 
-    mask: `(F, H, W)` in [0, 1], 1 = edit, instead of the one that the word maps give; the edit
-        reaches `fusion.margin` beyond either.
-    inversion: of this clip under this request, made before by `invert_for`, or what makes or finds
-        that of a window; else it is made now.
+    settings: settings instead of the preset of the request's task and method; the request's
+        overrides apply to them too.
+    mask: `(F, H, W)` in [0, 1], 1 = edit, instead of the one from word maps. The edit reaches
+        `fusion.margin` beyond either.
+    inversion: the inversion of this clip under this request (`invert_for`), or a function that
+        returns the inversion of a window; None inverts now.
+    callback_on_step_end: called after every denoising step, as in diffusers: with the editor, the
+        step, its timestep and `{"latents": latents}`; it may return other latents.
     progress: called with the stage, the steps done and the steps in all.
 
-    The same request on the same machine gives the same bytes.
+    The same request gives the same bytes on the same machine.
+
     Raises `InputError` for prompts, words, settings or sizes that do not fit, before any long work;
-    `FloatingPointError` when latents stop being finite.
+    `FloatingPointError` if latents stop being finite.
     """
-    plan = prepare(editor, video, request, mask)
-    parts = windows.split(video.num_frames, plan.settings.window)
+    prepared = prepare(editor, video, request, mask=mask, settings=settings)
+    windows = split(video.num_frames, prepared.settings.window)
     if isinstance(inversion, Inversion):
-        check_inversion(inversion, plan)
-        if len(parts) > 1:
+        check_inversion(inversion, prepared)
+        if len(windows) > 1:
             raise InputError(
-                f"an inversion serves one window, {video.num_frames} frames make {len(parts)}; "
+                f"an inversion serves one window, {video.num_frames} frames make {len(windows)}; "
                 "give none, or let window.frames hold the clip"
             )
-    stage = _Stages(progress, len(parts))
-    blender = windows.WindowBlender(plan.settings.window) if len(parts) > 1 else None
-    edited, masked = (
-        FrameBuffer(),
-        FrameBuffer(),
-    )  # masks `(F, S, H, W)`, so that windows follow each other
+    timer = StageTimer(progress, len(windows))
+    blender = WindowBlender(prepared.settings.window) if len(windows) > 1 else None
+    edited, masked = FrameBuffer(), FrameBuffer()  # masks as (F, S, H, W), to append along frames
     trajectory: Trajectory | None = None
     with PeakMemory(editor.device) as memory:
-        for window, final in windows.own_frames(parts):
-            stage.next_window()
-            clip = window.clip(video)
+        for window, final in with_final_frames(windows):
+            timer.next_window()
+            part = prepared
+            clip = video
             if blender:
                 blender.enter(window)
-                part = None if mask is None else window.take(mask)
-                plan = prepare(editor, clip, request, part)
-            result, masks, inverted = _edit_part(editor, clip, plan, inversion, blender, stage)
+                part, clip = window.slice(prepared), window.clip(video)
+            result, masks, inverted = _edit_window(
+                editor, clip, part, inversion, blender, callback_on_step_end, timer
+            )
             edited.add(result.frames[final])
             masked.add(masks.values[:, final].cpu().transpose(0, 1).numpy())
             trajectory = None if blender else inverted.trajectory
@@ -81,60 +90,69 @@ def edit(
         source=video,
         masks=replace(masks, values=torch.from_numpy(masked.array()).transpose(0, 1)),
         trajectory=trajectory,
-        request=plan.request,
-        settings=plan.settings,
-        timings=stage.seconds,
+        request=prepared.request,
+        settings=prepared.settings,
+        timings=timer.seconds,
         peak_memory=memory.bytes,
-        editor=describe(editor),
+        editor=_describe(editor),
     )
 
 
-def _edit_part(
+def _edit_window(
     editor: Editor,
     clip: Video,
-    plan: PreparedEdit,
-    inversion: Inversion | Callable[[Video, PreparedEdit], Inversion] | None,
-    blender: windows.WindowBlender | None,
-    stage: _Stages,
+    prepared: PreparedEdit,
+    inversion: GivenInversion | None,
+    blender: WindowBlender | None,
+    callback: StepCallback | None,
+    timer: StageTimer,
 ) -> tuple[Video, Masks, Inversion]:
-    """A clip or a window of one, from its frames to the edited ones."""
-    with stage("inversion"):
-        inverted = inversion or invert_for(editor, clip, plan, progress=stage.tell)
+    """FreeMask on the frames that the backbone sees at once."""
+    with timer("inversion"):
+        inverted = inversion or invert_for(editor, clip, prepared, progress=timer.tell)
         if not isinstance(inverted, Inversion):
-            inverted = inverted(clip, plan)
-    with stage("mask"):
-        masks = find_masks(clip, plan, inverted)
+            inverted = inverted(clip, prepared)
+    with timer("mask"):
+        masks = find_masks(clip, prepared, inverted)
         masks = blender.masks(masks) if blender else masks
-    with stage("denoise"):
-        latents = denoise(editor, plan, inverted, masks, blender=blender, progress=stage.tell)
-    with stage("decode"):
-        edited = decode(editor, clip, plan, masks, latents)
+    with timer("denoise"):
+        latents = denoise(
+            editor,
+            prepared,
+            inverted,
+            masks,
+            blender=blender,
+            callback_on_step_end=callback,
+            progress=timer.tell,
+        )
+    with timer("decode"):
+        edited = decode(editor, clip, prepared, masks, latents)
     return edited, masks, inverted
 
 
-def find_masks(video: Video, plan: PreparedEdit, inversion: Inversion) -> Masks:
-    """`M*`: the user's, or what the selected cells show, or the whole frame where none is used."""
-    if plan.user_mask is not None:
-        return plan.user_mask
-    if plan.selection is None:
-        return mask_making.whole_frame(video.num_frames, video.size)
-    return mask_making.make_masks(inversion.word_maps, plan.selection, plan.settings.mask, video)
+def find_masks(video: Video, prepared: PreparedEdit, inversion: Inversion) -> Masks:
+    """Returns `M*`: the user's, the one that the selected cells give, or the whole frame."""
+    if prepared.user_mask is not None:
+        return prepared.user_mask
+    if prepared.selection is None:
+        return whole_frame(video.num_frames, video.size)
+    settings = prepared.settings.mask
+    return make_masks(inversion.word_maps, prepared.selection, settings, video)
 
 
 def decode(
-    editor: Editor, video: Video, plan: PreparedEdit, masks: Masks, latents: Tensor
+    editor: Editor, video: Video, prepared: PreparedEdit, masks: Masks, latents: Tensor
 ) -> Video:
-    """Clean latents as a clip; with `pixel_blend` the source's own pixels beyond M*'s margin."""
+    """Decodes clean latents; `pixel_blend` keeps the source's pixels beyond the mask's margin."""
     edited = editor.decode(latents, video.fps)
-    fusion = plan.settings.fusion
+    fusion = prepared.settings.fusion
     if not fusion.pixel_blend:
         return edited
-    weight = faded(masks.at(plan.request.steps - 1), fusion.margin)
+    weight = faded(masks.at(prepared.request.steps - 1), fusion.margin)
     return blend_pixels(edited, video, weight)
 
 
-def describe(editor: Editor) -> dict[str, str]:
-    """An editor as `result.json` names it."""
+def _describe(editor: Editor) -> dict[str, str]:
     return {
         "name": editor.name,
         "checkpoint": editor.checkpoint,

@@ -1,4 +1,11 @@
-"""freemask.settings: docstring to be written."""
+"""Settings of an edit: typed, with presets by task and method, each checked as it is made.
+
+A task (`configs/task/NAME.yaml`) is a preset of `Settings` for FreeMask. Every other method has a
+preset of its own (`configs/method/NAME.yaml`: `default`, and what a task changes).
+
+A step range is `[start, end]` in fractions of the denoising run: step i of T lies in it when
+`start <= i / T < end`.
+"""
 
 from __future__ import annotations
 
@@ -13,27 +20,31 @@ from omegaconf import OmegaConf
 from freemask.config import merge, nearest
 from freemask.types import InputError
 
+FREEMASK = "freemask"  # the method that has a preset for every task
+KINDS = ("cross", "self", "temporal", "latents")  # what a mask can gate
+
 
 @dataclass
 class MaskSettings:
     """How word maps become the mask `M*`.
 
-    policy: "time_agnostic" (the best step, one mask for the run), "time_aware" (the maps of the
-        current step), "best" (each site at the step at which it is best itself, one mask for the
-        run), "adaptive" (the steps of each site that cost at most `tolerance` more than the best,
-        each map weighed by how much it agrees with the others on this clip) or "naive" (the mean of
-        all sites and steps).
-    sites: "best", "best_per_resolution", "mean_of" (the `top_k` best), "explicit", or "released":
-        the fixed layers of the authors' and FateZero's releases, which need no codebook.
-    binarise: how M* is cut from the maps: at the "threshold", or "otsu", where the values of the
-        clip part best into two classes.
-    threshold: on the map divided by its frame's maximum; None takes the codebook's.
-    max_pool: maps by 3x3 before they are resized; None does as the codebook was measured.
-    words: whose maps. "source": the source word's; "union": M* is where either word's own mask is
-        (the paper's choice where the shape changes); "both": one mask of both words' maps together.
-    average: of the chosen maps, "arithmetic" or "geometric" (where all of them agree).
-    refine: radius of the filter that draws the mean of the maps to the edges of the picture
-        (`refinement`), as a fraction of the frame's shorter side; 0 leaves it as it is.
+    policy: the entry of `masks.policies.MASK_POLICIES` that chooses the steps.
+    sites: "best", "mean_of" (the `top_k` best), "explicit", or "released": the fixed layers of the
+        authors' release and of FateZero, which need no codebook.
+    top_k: number of sites of "mean_of", >= 1.
+    tolerance: how far above the lowest cost the "adaptive" policy accepts a cell, in [0, 1].
+    explicit: module paths of the sites of "explicit".
+    binarise: "threshold", or "otsu", which separates the values of the clip into two classes.
+    threshold: on the map divided by its frame's maximum, in (0, 1); None takes the codebook's.
+    max_pool: whether maps are max-pooled by 3x3 before they are resized; None takes the codebook's.
+    words: whose maps are used. "source": the source word's. "union": the union of the masks of
+        both words (the paper's choice where the shape changes). "both": one mask of the maps of
+        both words together.
+    average: "arithmetic" or "geometric" mean of the chosen maps; the latter keeps what all show.
+    refine: radius of the guided filter that aligns the mean of the maps with the edges of the
+        frames, as a fraction of the frame's shorter side; 0 skips it.
+
+    Raises `InputError` for a value outside its range.
     """
 
     policy: str = "time_agnostic"
@@ -48,31 +59,47 @@ class MaskSettings:
     average: str = "arithmetic"
     refine: float = 0.0
 
+    def __post_init__(self) -> None:
+        _check_choice("mask.sites", self.sites, "best", "mean_of", "explicit", "released")
+        _check_choice("mask.words", self.words, "source", "union", "both")
+        _check_choice("mask.average", self.average, "arithmetic", "geometric")
+        _check_choice("mask.binarise", self.binarise, "threshold", "otsu")
+        if self.threshold is not None and not 0 < self.threshold < 1:
+            raise InputError(f"mask.threshold is {self.threshold}; it must lie between 0 and 1")
+        if not 0 <= self.tolerance <= 1:
+            raise InputError(f"mask.tolerance is {self.tolerance}; it must lie in [0, 1]")
+        if self.top_k < 1:
+            raise InputError(f"mask.top_k is {self.top_k}; it must be 1 or more")
+        _check_fraction("mask.refine", self.refine)
+
 
 @dataclass
 class FusionSettings:
     """When and how source features are fused into the edit.
 
-    cross_replace: window, or per word with a `default`, in which tokens attend as the source's.
-    self_replace, temporal_replace: windows of self and temporal attention.
-    masked: the kinds of attention that M* gates; a kind not listed takes the source everywhere.
-    margin: how far beyond M* the edit reaches, as a fraction of the frame's shorter side: all the
-        way in attention and latents, since cells at the edge hold a bit of the object; fading out
-        in pixels.
-    temporal_mode: "map" (rows of the attention) or "qk" (queries and keys mixed row by row).
-    invert_temporal: use 1 - M* for temporal attention, as the release does for shape edits.
-    latent_blend: window in which latents outside M* are put back to the source's.
-    pixel_blend: beyond the margin keep the source's own pixels, not the VAE's picture of them.
-    alignment: "auto", "replace" or "refine".
+    cross_replace: step range, or a mapping from words to step ranges with a `default`, in which
+        tokens attend as the source's do. A number is the end of a range that starts at 0.
+    self_replace, temporal_replace: step ranges of self and temporal attention.
+    masked: the kinds that M* gates; a kind that is not listed takes the source everywhere.
+    margin: how far beyond M* the edit reaches, as a fraction of the frame's shorter side. Attention
+        and latents are edited up to the margin's end; in pixels the edit fades out over it.
+    temporal_mode: "map" (blends attention rows) or "qk" (mixes queries and keys row by row).
+    invert_temporal: whether temporal attention takes 1 - M*, as the authors' release does for
+        shape edits.
+    latent_blend: step range in which latents outside M* are replaced by the source's.
+    pixel_blend: whether pixels beyond the margin are the source's own instead of the VAE's.
+    alignment: "auto", "replace" or "refine" (`prompts.alignment`).
     max_rows: sites with more rows (latent pixels) take nothing from the source; None sets no limit.
-    word_weight: factor on the attention to the target's edited word. reweight: the same for other
-        words of the target, word -> factor.
+    word_weight: factor on the attention to the target's edited word.
+    reweight: factors on the attention to other words of the target, by word.
+
+    Raises `InputError` for a value outside its range.
     """
 
     cross_replace: Any = field(default_factory=lambda: [0.0, 0.5])
     self_replace: list[float] = field(default_factory=lambda: [0.0, 0.3])
     temporal_replace: list[float] = field(default_factory=lambda: [0.0, 0.99])
-    masked: list[str] = field(default_factory=lambda: ["cross", "self", "temporal", "latents"])
+    masked: list[str] = field(default_factory=lambda: list(KINDS))
     margin: float = 0.0
     temporal_mode: str = "map"
     invert_temporal: bool = False
@@ -83,32 +110,74 @@ class FusionSettings:
     word_weight: float = 1.0
     reweight: dict[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for key in ("self_replace", "temporal_replace", "latent_blend"):
+            _check_step_range(f"fusion.{key}", getattr(self, key))
+        for word, steps in self.cross_ranges.items():
+            _check_step_range(f"fusion.cross_replace ({word})", steps)
+        unknown = set(self.masked) - set(KINDS)
+        if unknown:
+            raise InputError(
+                f"fusion.masked lists {', '.join(sorted(unknown))}; it may list {', '.join(KINDS)}"
+            )
+        _check_choice("fusion.temporal_mode", self.temporal_mode, "map", "qk")
+        _check_choice("fusion.alignment", self.alignment, "auto", "replace", "refine")
+        if not all(map(math.isfinite, [self.word_weight, *self.reweight.values()])):
+            raise InputError("fusion.word_weight and fusion.reweight must be finite")
+        if self.max_rows is not None and self.max_rows < 1:
+            raise InputError(f"fusion.max_rows is {self.max_rows}; it must be 1 or more, or none")
+        _check_fraction("fusion.margin", self.margin)
+
+    @property
+    def cross_ranges(self) -> dict[str, list[float]]:
+        """Step ranges of cross-attention by word, with those of all other words under `default`."""
+        given = self.cross_replace
+        by_word = given if isinstance(given, dict) else {"default": given}
+        return {
+            word: [0.0, steps] if isinstance(steps, int | float) else steps
+            for word, steps in by_word.items()
+        }
+
 
 @dataclass
 class WindowSettings:
-    """How a long clip is edited in windows that overlap (`windows`); a shorter one is edited whole.
+    """Context windows of a clip with more frames than the backbone takes at once.
 
-    frames: of a window, which the backbone sees at once. overlap: frames that neighbouring windows
-    share and blend. anchors: first frames of the clip that every window sees too.
+    frames: number of frames in a window, anchors included.
+    overlap: number of frames that neighbouring windows share and blend, >= 1.
+    anchors: number of frames at the start of the clip that every window sees, >= 0.
+
+    Raises `InputError` unless a window holds frames of its own.
     """
 
     frames: int = 24
     overlap: int = 4
     anchors: int = 1
 
+    def __post_init__(self) -> None:
+        if self.overlap < 1 or self.anchors < 0 or self.frames <= self.anchors + self.overlap:
+            raise InputError(
+                f"window.frames is {self.frames}, window.overlap {self.overlap} and window.anchors "
+                f"{self.anchors}; frames must exceed the others together, overlap be 1 or more"
+            )
+
 
 @dataclass
 class Settings:
     """Everything about an edit that is not its request.
 
-    features: "replay" (run the source beside the edit) or "store" (keep the inversion's queries
-        and keys). negative_source: the source prompt instead of "" as unconditional prompt.
-    store_folder: keep stored features on disk there instead of in memory.
-    strength: how far back into the noise the edit starts, as in diffusers' image pipelines: 1 is
-        the inverted noise itself; below it the first (1 - strength) * steps steps stay the
-        source's, which settles where things are, and they cost nothing.
-    eta: noise of the sampler, 0 is DDIM; the seed matters only above 0.
-    backend: of `freemask.kernels`. codebook: a file; None takes the editor's own.
+    features: "replay" (run the source with the edit) or "store" (keep the inversion's queries and
+        keys in host memory).
+    store_folder: a folder that keeps stored features on disk instead.
+    negative_source: whether the source prompt replaces "" as the unconditional prompt.
+    strength: where the edit starts, in (0, 1], as in the image pipelines of diffusers: 1 is the
+        inverted noise. Below 1 the first (1 - strength) * steps steps stay the source's and cost
+        nothing; they settle the layout.
+    eta: noise of the sampler, in [0, 1]; 0 is DDIM, and only above 0 does the seed matter.
+    backend: backend of `freemask.kernels`.
+    codebook: file of a codebook; None takes the checkpoint's.
+
+    Raises `InputError` for a value outside its range.
     """
 
     mask: MaskSettings = field(default_factory=MaskSettings)
@@ -122,141 +191,68 @@ class Settings:
     backend: str = "auto"
     codebook: str | None = None
 
+    def __post_init__(self) -> None:
+        _check_choice("features", self.features, "replay", "store")
+        _check_choice("backend", self.backend, "auto", "reference", "torch", "triton")
+        if not 0 < self.strength <= 1:
+            raise InputError(f"strength is {self.strength}; it must be above 0 and at most 1")
+        if not 0 <= self.eta <= 1:
+            raise InputError(f"eta is {self.eta}; it must lie in [0, 1]")
+
     def first_step(self, steps: int) -> int:
-        """The one of `steps` at which the edit leaves the source, `strength` before the end."""
+        """Returns the step of `steps` at which the edit leaves the source."""
         return steps - max(1, round(self.strength * steps))
 
 
-CHOICES: dict[str, tuple[str, ...]] = {
-    "mask.policy": ("time_agnostic", "time_aware", "best", "adaptive", "naive"),
-    "mask.words": ("source", "union", "both"),
-    "mask.average": ("arithmetic", "geometric"),
-    "mask.binarise": ("threshold", "otsu"),
-    "mask.sites": ("best", "best_per_resolution", "mean_of", "explicit", "released"),
-    "fusion.temporal_mode": ("map", "qk"),
-    "fusion.alignment": ("auto", "replace", "refine"),
-    "features": ("replay", "store"),
-    "backend": ("auto", "reference", "torch", "triton"),
-}
-WINDOWS = ("self_replace", "temporal_replace", "latent_blend")
-GATED = ("cross", "self", "temporal", "latents")
-
-
-def folder() -> Path:
-    """Where the shipped configs lie, in a checkout or in an installed package."""
+def config_folder() -> Path:
+    """Returns the folder of the shipped configs, in a checkout or in an installed package."""
     inside = Path(__file__).parent / "configs"
     return inside if inside.is_dir() else Path(__file__).parents[1] / "configs"
 
 
 def tasks() -> list[str]:
-    """Names of the shipped presets."""
-    return sorted(path.stem for path in (folder() / "task").glob("*.yaml"))
-
-
-FREEMASK = "freemask"
+    """Returns the names of the shipped tasks."""
+    return sorted(path.stem for path in (config_folder() / "task").glob("*.yaml"))
 
 
 def methods() -> list[str]:
-    """Names of the methods: ours and those that it is compared with."""
-    return sorted([FREEMASK, *(path.stem for path in (folder() / "method").glob("*.yaml"))])
+    """Returns the names of the methods: FreeMask and those that it is compared with."""
+    return sorted([FREEMASK, *(path.stem for path in (config_folder() / "method").glob("*.yaml"))])
 
 
 def load_settings(
     task: str, overrides: Mapping[str, Any] | None = None, *, method: str = FREEMASK
 ) -> Settings:
-    """The preset of a task under a method, with overrides by dotted key.
+    """Returns the preset of a task under a method, with overrides by dotted key.
 
-    Raises `InputError` for an unknown task, method, key or choice (naming the nearest), and for
-    values of the wrong type or outside their range.
+    Raises `InputError` for an unknown task, method, key or choice (it names the closest one), and
+    for values of the wrong type or outside their range.
     """
     if task not in tasks():
         raise InputError(f"unknown task {task!r}{nearest(task, tasks())}")
     if method not in methods():
         raise InputError(f"unknown method {method!r}{nearest(method, methods())}")
-    settings = Settings()
-    for layer in _presets(task, method):
-        settings = merge(Settings, OmegaConf.merge(OmegaConf.structured(settings), layer), {})
-    settings = merge(Settings, OmegaConf.structured(settings), overrides or {})
-    check(settings)
-    return settings
+    return merge(Settings, OmegaConf.merge(*_presets(task, method)), overrides or {})
 
 
 def _presets(task: str, method: str) -> list[Any]:
     if method == FREEMASK:
-        return [OmegaConf.load(folder() / "task" / f"{task}.yaml")]
-    layers = OmegaConf.load(folder() / "method" / f"{method}.yaml")
+        return [OmegaConf.load(config_folder() / "task" / f"{task}.yaml")]
+    layers = OmegaConf.load(config_folder() / "method" / f"{method}.yaml")
     return [layers[key] for key in ("default", task) if key in layers]
 
 
-def check(settings: Settings) -> None:
-    """Raises `InputError` for a choice or a range that OmegaConf's types cannot express."""
-    tree = OmegaConf.structured(settings)
-    for key, allowed in CHOICES.items():
-        value = OmegaConf.select(tree, key)
-        if value not in allowed:
-            raise InputError(f"{key} is {value!r}; it must be one of {', '.join(allowed)}")
-    fusion = settings.fusion
-    windows = {key: getattr(fusion, key) for key in WINDOWS}
-    cross = fusion.cross_replace
-    for word, window in (cross if isinstance(cross, dict) else {"default": cross}).items():
-        end_alone = isinstance(window, int | float)
-        windows[f"cross_replace ({word})"] = [0, window] if end_alone else window
-    for key, window in windows.items():
-        if not _is_window(window):
-            raise InputError(
-                f"fusion.{key} is {window}; a window is [start, end], 0 <= start <= end <= 1"
-            )
-    unknown = set(fusion.masked) - set(GATED)
-    if unknown:
-        raise InputError(
-            f"fusion.masked lists {', '.join(sorted(unknown))}; it may list {', '.join(GATED)}"
-        )
-    threshold = settings.mask.threshold
-    if threshold is not None and not 0 < threshold < 1:
-        raise InputError(f"mask.threshold is {threshold}; it must lie between 0 and 1")
-    if not all(map(math.isfinite, [fusion.word_weight, *fusion.reweight.values()])):
-        raise InputError("fusion.word_weight and fusion.reweight must be finite")
-    if not 0 <= settings.mask.tolerance <= 1:
-        raise InputError(f"mask.tolerance is {settings.mask.tolerance}; it must lie in [0, 1]")
-    if not 0 < settings.strength <= 1:
-        raise InputError(f"strength is {settings.strength}; it must be above 0 and at most 1")
-    if not 0 <= settings.eta <= 1:
-        raise InputError(f"eta is {settings.eta}; it must lie in [0, 1]")
-    if fusion.max_rows is not None and fusion.max_rows < 1:
-        raise InputError(f"fusion.max_rows is {fusion.max_rows}; it must be 1 or more, or none")
-    if settings.mask.top_k < 1:
-        raise InputError(f"mask.top_k is {settings.mask.top_k}; it must be 1 or more")
-    window = settings.window
-    if window.overlap < 1 or window.anchors < 0 or window.frames <= window.anchors + window.overlap:
-        raise InputError(
-            f"window.frames is {window.frames}, window.overlap {window.overlap} and window.anchors "
-            f"{window.anchors}; frames must exceed the others together, overlap be 1 or more"
-        )
-    for key, value in (("mask.refine", settings.mask.refine), ("fusion.margin", fusion.margin)):
-        if not 0 <= value <= 1:
-            raise InputError(f"{key} is {value}; it is a fraction of the frame, from 0 to 1")
+def _check_choice(key: str, value: str, *allowed: str) -> None:
+    if value not in allowed:
+        raise InputError(f"{key} is {value!r}; it must be one of {', '.join(allowed)}")
 
 
-def _is_window(value: Any) -> bool:
+def _check_fraction(key: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise InputError(f"{key} is {value}; it is a fraction of the frame, from 0 to 1")
+
+
+def _check_step_range(key: str, value: Any) -> None:
     numbers = isinstance(value, list) and all(isinstance(bound, int | float) for bound in value)
-    return numbers and len(value) == 2 and 0 <= value[0] <= value[1] <= 1
-
-
-def needs_mask(settings: Settings) -> bool:
-    """Whether anything that M* gates is open at any time."""
-    fusion = settings.fusion
-    windows = {
-        "self": [fusion.self_replace],
-        "temporal": [fusion.temporal_replace],
-        "latents": [fusion.latent_blend],
-        "cross": list(_cross_windows(fusion.cross_replace).values()),
-    }
-    begin = 1 - settings.strength
-    return fusion.pixel_blend or any(
-        end > max(start, begin) for kind in fusion.masked for start, end in windows[kind]
-    )
-
-
-def _cross_windows(windows: object) -> dict[str, list[float]]:
-    per_word: dict[str, Any] = windows if isinstance(windows, dict) else {"default": windows}
-    return {word: [0.0, w] if isinstance(w, int | float) else w for word, w in per_word.items()}
+    if not (numbers and len(value) == 2 and 0 <= value[0] <= value[1] <= 1):
+        raise InputError(f"{key} is {value}; a step range is [start, end], 0 <= start <= end <= 1")

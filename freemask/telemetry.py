@@ -18,7 +18,7 @@ from torch.profiler import record_function
 from freemask.types import Progress
 
 
-class _Stages:
+class StageTimer:
     """Times the stages of an edit, over all windows, and reports them."""
 
     def __init__(self, progress: Progress | None, windows: int) -> None:

@@ -1,6 +1,6 @@
-"""The nouns that travel through the pipeline, with their shapes stated once.
+"""The nouns of the pipeline, with their shapes.
 
-Every dataclass here is frozen: a stage makes a new value, it never edits one it was given.
+Every dataclass here is frozen: a stage returns a new value and never changes one it was given.
 `F` frames, `T` steps, `H, W` pixels, `h, w` latents, `C` latent channels. Mask 1 = edit.
 """
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-Progress = Callable[[str, int, int], None]  # stage, steps done, steps in all
+Progress = Callable[[str, int, int], None]  # name of the stage, steps done, steps in all
 
 
 class InputError(ValueError):
-    """What the user gave cannot be used; the message says what, what is allowed, what to do."""
+    """An input that cannot be used; its message says what was given, what is allowed, what to do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +28,8 @@ class Video:
 
     frames: uint8 RGB, `(F, H, W, 3)`.
     fps: frames per second, > 0.
+
+    Raises `InputError` for frames of another shape or type.
     """
 
     frames: np.ndarray
@@ -42,6 +44,7 @@ class Video:
 
     @property
     def num_frames(self) -> int:
+        """Number of frames F."""
         return int(self.frames.shape[0])
 
     @property
@@ -57,7 +60,9 @@ SiteKind = Literal["self", "cross", "temporal"]
 class Site:
     """One attention layer of a backbone.
 
-    name: the module's path in the UNet. level: how often the latents were halved before it.
+    name: the module's path in the UNet.
+    kind: what its queries attend to: the frame, the text, or the other frames.
+    level: how many times the latents are halved before it.
     resolution: `(h_l, w_l)` at the latent size in use.
     """
 
@@ -72,8 +77,8 @@ class Trajectory:
     """The latents of a DDIM inversion, clean to noisy.
 
     latents: float32 `(T + 1, C, F, h, w)`; the first is the encoded clip, the last the noise.
-    timesteps: the T scheduler timesteps, ascending; `latents[j + 1]` has the noise level of
-        `timesteps[j]`, and there the backbone saw it.
+    timesteps: the T timesteps of the scheduler, ascending. `latents[j + 1]` has the noise level of
+        `timesteps[j]`, and the backbone saw it at that timestep.
     """
 
     latents: Tensor
@@ -81,22 +86,23 @@ class Trajectory:
 
     @property
     def steps(self) -> int:
+        """Number of steps T."""
         return len(self.timesteps)
 
     def before(self, step: int) -> Tensor:
-        """The source `(1, C, F, h, w)` at the noise level at which a step of the edit begins."""
+        """Returns the source `(1, C, F, h, w)` at the noise level where a step starts."""
         return self.latents[self.steps - step][None]
 
     def after(self, step: int) -> Tensor:
-        """The source at the noise level to which a step of the edit leads."""
+        """Returns the source `(1, C, F, h, w)` at the noise level where a step ends."""
         return self.latents[self.steps - step - 1][None]
 
 
 @dataclass(frozen=True, eq=False)
 class WordMaps:
-    """How much each place of each frame looks at a word: by cross site and inversion entry.
+    """Attention probability on a word, at each place of each frame.
 
-    maps: site -> float32 `(T, F, h_l, w_l)` in [0, 1].
+    maps: cross site -> float32 `(T, F, h_l, w_l)` in [0, 1].
     timesteps: the T timesteps of the first axis, ascending.
     """
 
@@ -106,9 +112,12 @@ class WordMaps:
 
 @dataclass(frozen=True, eq=False)
 class Inversion:
-    """A clip's trajectory, and what was read on the way.
+    """A clip's trajectory and what the backbone showed along it.
 
-    word_maps: by role ("source", "target"). features: the queries and keys of a `store` run.
+    trajectory: the inverted latents.
+    word_maps: the maps of each word, by role ("source", "target").
+    prompt: the prompt of the inversion.
+    features: the `FeatureStore` of a run with `features=store`, else None.
     """
 
     trajectory: Trajectory
@@ -119,44 +128,40 @@ class Inversion:
 
 @dataclass(frozen=True, eq=False)
 class Masks:
-    """Where to edit, 1 = edit, at every step of the edit.
+    """Where to edit at every step, 1 = edit.
 
-    values: float32 `(S, F, H, W)` in [0, 1]; S is 1 when one mask serves the whole run, else T.
-    by_resolution: other masks `(S, F, H, W)` for attention sites of certain resolutions.
-    origin: which maps they were made of, for `result.json`.
+    values: float32 `(S, F, H, W)` in [0, 1]; S is 1 if one mask serves the whole run, else T.
+    origin: the maps that the masks come from, for `result.json`.
     """
 
     values: Tensor
     origin: str
-    by_resolution: Mapping[tuple[int, int], Tensor] = field(default_factory=dict)
 
-    def at(self, step: int, resolution: tuple[int, int] | None = None) -> Tensor:
-        """The mask `(F, H, W)` of one step of the edit, for sites of a resolution."""
-        values = (
-            self.values if resolution is None else self.by_resolution.get(resolution, self.values)
-        )
-        return values[step if len(values) > 1 else 0]
-
-    def each(self, change: Callable[[Tensor], Tensor]) -> Masks:
-        """The masks after a change of the values, of all resolutions."""
-        changed = {size: change(values) for size, values in self.by_resolution.items()}
-        return Masks(change(self.values), self.origin, changed)
+    def at(self, step: int) -> Tensor:
+        """Returns the mask `(F, H, W)` of a step of the edit."""
+        return self.values[step if len(self.values) > 1 else 0]
 
     def to(self, device: Any) -> Masks:
-        """The same masks on another device."""
-        return self.each(lambda values: values.to(device))
+        """Returns the same masks on another device."""
+        return Masks(self.values.to(device), self.origin)
 
 
 @dataclass(frozen=True)
 class EditRequest:
-    """What to edit, in words.
+    """An edit in words.
 
-    source, target: the prompts P0 and P1. words: the edited word in each; guessed from the
-    difference of the prompts when empty. task: the preset to start from ("style", "attribute" or
-    "shape"). method: "freemask", or one that it is compared with ("released",
-    "ddim", "fatezero"). overrides:
-    settings that differ from the preset, by dotted key, for example
-    `{"fusion.self_replace": [0.0, 0.5]}`.
+    source: the prompt P0, which describes the clip.
+    target: the prompt P1, which describes the edited clip.
+    words: the edited word of each prompt; guessed from their difference if empty.
+    task: the preset of the settings: "style", "attribute" or "shape".
+    method: "freemask", or a method that it is compared with ("released", "ddim", "fatezero").
+    steps: number of denoising steps T, >= 1.
+    guidance: scale of classifier-free guidance; 1 runs without it.
+    seed: seed of the sampler's noise; it matters only with `eta` above 0.
+    overrides: settings that differ from the preset, by dotted key, for example
+        `{"fusion.self_replace": [0.0, 0.5]}`.
+
+    Raises `InputError` for words that are not a pair, and for a guidance that is not finite.
     """
 
     source: str

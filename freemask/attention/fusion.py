@@ -1,7 +1,7 @@
-"""The fusion of source and edit features in self, cross and temporal attention.
+"""Fuses source and edit features in self, cross and temporal attention.
 
 With `M` 1 where to edit, `A(q, k) = softmax(q k^T / sqrt(d))`, source features `s`, edit features
-`e`, every kind is one blended attention (`freemask.kernels`), and no map exists:
+`e`, every rule is one blended attention (`freemask.kernels`), and no map exists:
 
     M-SA, M-TA   M * A(q_e, k_e) v_e + (1 - M) * A(q_s, k_s) v_e
     M-CA         M * A(q_e, k_e) W v_e + (1 - M) * (A(q_s, k_s) R v_e + A(q_e, k_e) K v_e)
@@ -9,12 +9,15 @@ With `M` 1 where to edit, `A(q, k) = softmax(q k^T / sqrt(d))`, source features 
 R carries source tokens to target tokens, K holds the tokens that keep the edit's attention, W their
 weights (`kernels.TokenEdit`). Rows are latent pixels for self and cross attention, and frames at
 each pixel for temporal attention. Only the conditional half of guidance is fused.
+
+A new rule is one function and one line in `FUSION_RULES`. Whatever needs to know when source
+features are read (the feature store, the footprint, the check for a mask) asks the rules.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -25,36 +28,118 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from freemask import kernels
-from freemask.attention.features import FeatureStore
+from freemask.attention.features import Features, FeatureStore
 from freemask.attention.hooks import AttentionCall, plain
-from freemask.settings import FusionSettings
-from freemask.types import Masks, Site
+from freemask.settings import FusionSettings, Settings
+from freemask.types import Masks, Site, SiteKind
 
 Branch = Literal["source", "unconditional", "edit"]
+StepRanges = Sequence[Sequence[float]]
 
 
-def in_window(window: Sequence[float], step: int, steps: int) -> bool:
-    """Whether step `step` of `steps` lies in a window `[start, end)` of fractions."""
-    return window[0] <= step / steps < window[1]
+def in_range(step_range: Sequence[float], step: int, steps: int) -> bool:
+    """Returns whether step `step` of `steps` lies in a range `[start, end)` of fractions."""
+    return step_range[0] <= step / steps < step_range[1]
 
 
 def site_mask(mask: Tensor, site: Site) -> Tensor:
-    """Row weights of a site from a pixel mask `(F, H, W)`: the share of each cell to be edited.
+    """Returns the row weights of a site: the share of each cell that a mask `(F, H, W)` edits.
 
-    Returns `(F, h_l * w_l)` for self and cross sites, `(h_l * w_l, F)` for temporal ones.
+    The result is `(F, h_l * w_l)` for self and cross sites, `(h_l * w_l, F)` for temporal ones, in
+    [0, 1].
     """
     cells = F.interpolate(mask[:, None], size=site.resolution, mode="area")[:, 0]
     pattern = "f h w -> (h w) f" if site.kind == "temporal" else "f h w -> f (h w)"
     return rearrange(cells, pattern).clamp(0, 1)
 
 
+@dataclass(frozen=True)
+class FusionRule:
+    """When one kind of attention reads source features, and how it fuses them.
+
+    ranges: the step ranges in which sites of this kind read source features.
+    fuse: `(fusion, call, q_source, k_source)` to the fused output `(B, H, Nq, D)` of the edit.
+    row_limited: whether `max_rows` applies to this kind.
+    """
+
+    ranges: Callable[[FusionSettings], StepRanges]
+    fuse: Callable[[Fusion, AttentionCall, Tensor, Tensor], Tensor]
+    row_limited: bool = True
+
+    def active(self, settings: FusionSettings, step: int, steps: int) -> bool:
+        """Returns whether sites of this kind read source features in a step."""
+        return any(in_range(one, step, steps) for one in self.ranges(settings))
+
+
+def fuse_self(fusion: Fusion, call: AttentionCall, q_source: Tensor, k_source: Tensor) -> Tensor:
+    """M-SA: attends as the edit inside the mask and as the source outside."""
+    return fusion.blend(call, q_source, k_source, v=call.v, frame_table=call.frame_table)
+
+
+def fuse_cross(fusion: Fusion, call: AttentionCall, q_source: Tensor, k_source: Tensor) -> Tensor:
+    """M-CA: outside the mask carries the source's attention to the target's tokens."""
+    values = fusion.tokens.values(call.v, fusion.progress)
+    return fusion.blend(call, q_source, k_source, **values.arguments())
+
+
+def fuse_temporal(
+    fusion: Fusion, call: AttentionCall, q_source: Tensor, k_source: Tensor
+) -> Tensor:
+    """M-TA: blends attention rows ("map"), or mixes queries and keys row by row ("qk")."""
+    if fusion.settings.temporal_mode == "map":
+        return fuse_self(fusion, call, q_source, k_source)
+    mask = fusion.row_plan(call.site).mask
+    q, k = (
+        kernels.blend_rows(edit, source, mask)
+        for edit, source in ((call.q, q_source), (call.k, k_source))
+    )
+    return F.scaled_dot_product_attention(q, k, call.v)
+
+
+FUSION_RULES: dict[SiteKind, FusionRule] = {
+    "self": FusionRule(lambda s: [s.self_replace], fuse_self),
+    "cross": FusionRule(lambda s: list(s.cross_ranges.values()), fuse_cross),
+    "temporal": FusionRule(lambda s: [s.temporal_replace], fuse_temporal, row_limited=False),
+}
+
+
+def reads_source(site: Site, settings: FusionSettings, step: int, steps: int) -> bool:
+    """Returns whether a site reads source features in a step of an edit."""
+    rule, most = FUSION_RULES[site.kind], settings.max_rows
+    too_large = rule.row_limited and most is not None and math.prod(site.resolution) > most
+    return not too_large and rule.active(settings, step, steps)
+
+
+def steps_reading_source(site: Site, settings: Settings, steps: int) -> list[int]:
+    """Returns the steps of an edit in which a site reads source features; those before the edit
+    leaves the source (`strength`) are not run and so not among them."""
+    run = range(settings.first_step(steps), steps)
+    return [step for step in run if reads_source(site, settings.fusion, step, steps)]
+
+
+def needs_mask(settings: Settings) -> bool:
+    """Returns whether an edit with these settings uses a mask in any step."""
+    fusion, begin = settings.fusion, 1 - settings.strength
+    ranges: dict[str, StepRanges] = {kind: r.ranges(fusion) for kind, r in FUSION_RULES.items()}
+    ranges["latents"] = [fusion.latent_blend]
+    return fusion.pixel_blend or any(
+        end > max(start, begin) for kind in fusion.masked for start, end in ranges[kind]
+    )
+
+
 @dataclass(eq=False)
 class Fusion:
-    """The `attend` function of an edit: set the step with `at`, then run the backbone on each of
-    `passes`, entered with `enter`.
+    """The `attend` function of an edit.
 
-    store: the inversion's queries and keys; None to replay the source beside the edit.
+    Call `at` with a step, then run the backbone on each of `passes`, entered with `enter`.
+
+    settings: when and how each kind of attention fuses.
+    steps: number of steps T of the run.
+    masks: where to edit, margin included.
+    tokens: how the target's tokens take the source's cross-attention.
+    store: the inversion's queries and keys; None replays the source with the edit.
     guided: whether an unconditional branch runs too.
+    backend: backend of `freemask.kernels`.
     """
 
     settings: FusionSettings
@@ -66,11 +151,11 @@ class Fusion:
     backend: str = "auto"
     _step: int = 0
     _batch: tuple[Branch, ...] = ("edit",)
-    _features: dict[str, Tensor] = field(default_factory=dict)
+    _features: Features = field(default_factory=dict)
     _plans: dict[tuple[object, ...], kernels.MaskPlan] = field(default_factory=dict)
 
     def at(self, step: int) -> None:
-        """Fuse as in this step of the edit from now on."""
+        """Sets the step of the edit."""
         if len(self.masks.values) > 1:
             self._plans.clear()
         self._step = step
@@ -78,53 +163,83 @@ class Fusion:
             self._features = self.store.open(self.steps - 1 - step)
 
     @property
-    def passes(self) -> tuple[tuple[Branch, ...], ...]:
-        """What the backbone's batches must hold in the current step, one after the other.
+    def progress(self) -> float:
+        """The current step as a fraction of the run, in [0, 1)."""
+        return self._step / self.steps
 
-        No batch has more than two branches, as plain guided generation has them: so a source that
-        is replayed takes time, but hardly any memory.
+    @property
+    def passes(self) -> tuple[tuple[Branch, ...], ...]:
+        """The branches of each batch that the backbone runs in the current step, in order.
+
+        No batch has more than two branches, as in plain guided generation. Replaying the source
+        costs compute, not memory.
         """
-        fused = any(self.wants(kind, self._step) for kind in ("self", "cross", "temporal"))
-        if fused and self.store is None:
+        if self.store is None and any(map(self._active, FUSION_RULES)):
             replayed: tuple[Branch, ...] = ("source", "edit")
             return (replayed, ("unconditional",)) if self.guided else (replayed,)
         return (("unconditional", "edit"),) if self.guided else (("edit",),)
 
     def enter(self, batch: tuple[Branch, ...]) -> None:
-        """The backbone is about to run on these branches; one of `passes`."""
+        """Sets the branches that the backbone runs next; one of `passes`."""
         self._batch = batch
 
-    def takes(self, site: Site, step: int) -> bool:
-        """Whether a site takes source features in a step."""
-        most = self.settings.max_rows
-        small = most is None or math.prod(site.resolution) <= most
-        return (small or site.kind == "temporal") and self.wants(site.kind, step)
-
     def fuses(self, site: Site) -> bool:
-        """Whether a site takes source features now, in this step and batch."""
-        return "edit" in self._batch and self.takes(site, self._step)
+        """Returns whether a site reads source features in the current step and batch."""
+        reads = reads_source(site, self.settings, self._step, self.steps)
+        return reads and "edit" in self._batch and self._active(site.kind)
 
-    def wants(self, kind: str, step: int) -> bool:
-        """Whether sites of a kind take source features in a step."""
-        if kind == "cross":
-            return bool((self.tokens.alpha(step / self.steps) > 0).any())
-        window = {"self": self.settings.self_replace, "temporal": self.settings.temporal_replace}
-        return in_window(window[kind], step, self.steps)
+    def _active(self, kind: SiteKind) -> bool:
+        """A rule's answer; cross-attention also needs a token that takes the source's attention,
+        and a new word, say, takes none even in its step range."""
+        if not FUSION_RULES[kind].active(self.settings, self._step, self.steps):
+            return False
+        return kind != "cross" or bool((self.tokens.alpha(self.progress) > 0).any())
 
     def __call__(self, call: AttentionCall) -> Tensor:
-        """Plain attention in every branch but the edit's, fused attention in that one."""
+        """Returns plain attention for every branch but the edit's, and fused attention for it."""
         if "edit" not in self._batch:
             return plain(call)
-        if not self.takes(call.site, self._step):
+        if not self.fuses(call.site):
             return self._unfused(call)
         size = len(call.q) // len(self._batch)
-        q_s, k_s = self._source(call, size)
+        q_source, k_source = self._source(call, size)
         with record_function(f"freemask.fusion.{call.site.kind}"):
-            fused = self._fused(call.rows(-size, None), q_s, k_s)
+            fuse = FUSION_RULES[call.site.kind].fuse
+            fused = fuse(self, call.rows(-size, None), q_source, k_source)
         return fused if len(call.q) == size else torch.cat([plain(call.rows(0, -size)), fused])
 
+    def blend(
+        self, call: AttentionCall, q_source: Tensor, k_source: Tensor, **values: Any
+    ) -> Tensor:
+        """Returns the blended attention of a call under the mask of its site.
+
+        values: `v`, `v_source`, `v_kept` and `frame_table` as in `kernels.blended_attention`.
+        """
+        plan = self.row_plan(call.site)
+        return kernels.blended_attention(
+            call.q,
+            call.k,
+            q_source=q_source,
+            k_source=k_source,
+            mask=plan,
+            backend=self.backend,
+            **values,
+        )
+
+    def row_plan(self, site: Site) -> kernels.MaskPlan:
+        """Returns the rows of a site sorted by mask; layers of one kind and resolution share it."""
+        key = (site.kind, site.resolution)
+        if key not in self._plans:
+            rows = site_mask(self.masks.at(self._step), site)
+            if site.kind not in self.settings.masked:
+                rows = torch.zeros_like(rows)
+            elif site.kind == "temporal" and self.settings.invert_temporal:
+                rows = 1 - rows
+            self._plans[key] = kernels.MaskPlan.from_mask(rows)
+        return self._plans[key]
+
     def _unfused(self, call: AttentionCall) -> Tensor:
-        """Plain attention, in which cross-attention still weighs the edit's tokens."""
+        """Plain attention, in which cross-attention still weights the edit's tokens."""
         if call.site.kind != "cross" or bool((self.tokens.weights == 1).all()):
             return plain(call)
         v = call.v.clone()
@@ -134,32 +249,4 @@ class Fusion:
     def _source(self, call: AttentionCall, size: int) -> tuple[Tensor, Tensor]:
         if self.store is None:
             return call.q[:size], call.k[:size]
-        q, k = (self._features[f"{call.site.name}.{key}"] for key in ("q", "k"))
-        return q.to(call.q), k.to(call.k)
-
-    def _fused(self, call: AttentionCall, q_s: Tensor, k_s: Tensor) -> Tensor:
-        plan = self._plan(call.site)
-        if call.site.kind == "temporal" and self.settings.temporal_mode == "qk":
-            q, k = (
-                kernels.blend_rows(edit, source, plan.mask)
-                for edit, source in ((call.q, q_s), (call.k, k_s))
-            )
-            return F.scaled_dot_product_attention(q, k, call.v)
-        values: dict[str, Any] = {"v": call.v, "frame_table": call.frame_table}
-        if call.site.kind == "cross":
-            values = dict(self.tokens.values(call.v, self._step / self.steps).arguments())
-        return kernels.blended_attention(
-            call.q, call.k, q_source=q_s, k_source=k_s, mask=plan, backend=self.backend, **values
-        )
-
-    def _plan(self, site: Site) -> kernels.MaskPlan:
-        """The rows of a site sorted by mask, shared by all layers of its kind and resolution."""
-        key = (site.kind, site.resolution)
-        if key not in self._plans:
-            rows = site_mask(self.masks.at(self._step, site.resolution), site)
-            if site.kind not in self.settings.masked:
-                rows = torch.zeros_like(rows)
-            elif site.kind == "temporal" and self.settings.invert_temporal:
-                rows = 1 - rows
-            self._plans[key] = kernels.MaskPlan.from_mask(rows)
-        return self._plans[key]
+        return self._features[f"{call.site.name}.q"], self._features[f"{call.site.name}.k"]

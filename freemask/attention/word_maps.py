@@ -1,8 +1,8 @@
-"""Reading word maps off the cross-attention while the backbone inverts a clip.
+"""Records word maps from cross-attention while the backbone inverts a clip.
 
-The map of a word is the mean over heads of the attention probability on its tokens. For the word
-of the prompt that the backbone sees it falls out of the attention itself; for a word of another
-prompt (a `WordQuery` with text of its own) the same queries are asked about that prompt's keys.
+The map of a word is the mean over heads of the attention probability on its tokens. For a word of
+the running prompt it is a side product of the attention itself; for a word of another prompt (a
+`WordQuery` with text of its own) the same queries attend to that prompt's keys.
 """
 
 from __future__ import annotations
@@ -18,31 +18,17 @@ from torch.profiler import record_function
 from freemask import kernels
 from freemask.attention.features import FeatureStore
 from freemask.attention.hooks import AttentionCall, plain, project_context
-from freemask.prompts.tokens import word_weights
-from freemask.settings import Settings
-from freemask.types import EditRequest, Site, WordMaps
-
-
-def _probes(
-    tokenizer: object, request: EditRequest, settings: Settings, text: Mapping[str, Tensor]
-) -> dict[str, WordQuery]:
-    p0, p1 = request.words  # type: ignore[misc]
-    queries = {"source": WordQuery(word_weights(tokenizer, request.source, p0, "source"))}
-    weights = word_weights(tokenizer, request.target, p1, "target")
-    if settings.mask.words != "source":
-        queries["target"] = WordQuery(weights, text["edit"])
-    return queries
-
+from freemask.types import Site, WordMaps
 
 Maps = Mapping[tuple[str, Site], Tensor]  # of one entry: (role, site) -> (F, h_l, w_l)
 
 
 @dataclass(frozen=True, eq=False)
 class WordQuery:
-    """A word to look for.
+    """A word whose maps are wanted.
 
     weights: `(N,)`, 1 on the word's tokens and 0 elsewhere.
-    text: hidden states `(1, N, E)` of the word's prompt, or None for the prompt that runs.
+    text: hidden states `(1, N, E)` of the word's prompt; None stands for the running prompt.
     """
 
     weights: Tensor
@@ -50,9 +36,14 @@ class WordQuery:
 
 
 class WordMapRecorder:
-    """The `attend` function of an inversion: plain attention that keeps what fusion needs.
+    """The `attend` function of an inversion: plain attention that records maps and features.
 
-    Until `at` says which entry the backbone sees, nothing is kept.
+    queries: the wanted words, by role.
+    frames: number of frames F of the clip.
+    store: where queries and keys go with `features=store`; None keeps none.
+    backend: backend of `freemask.kernels`.
+
+    It records nothing until `at` sets an entry.
     """
 
     def __init__(
@@ -65,16 +56,17 @@ class WordMapRecorder:
     ) -> None:
         self.queries, self.frames, self.store, self.backend = queries, frames, store, backend
         self._maps: dict[str, dict[Site, list[Tensor]]] = {role: {} for role in queries}
-        self._keeping = False
+        self._recording = False
 
     def at(self, entry: int | None) -> None:
-        """The backbone is about to see the latent of this entry, or one to keep nothing of."""
-        self._keeping = entry is not None
+        """Sets the entry whose latent the backbone sees next; None records nothing."""
+        self._recording = entry is not None
         if self.store is not None and entry is not None:
             self.store.at(entry)
 
     def __call__(self, call: AttentionCall) -> Tensor:
-        if not self._keeping:
+        """Returns plain attention and records what the call shows."""
+        if not self._recording:
             return plain(call)
         if self.store is not None:
             self.store.capture(call)
@@ -82,24 +74,26 @@ class WordMapRecorder:
             return plain(call)
         out: Tensor | None = None
         for role, query in self.queries.items():
-            k, v = (call.k, call.v) if query.text is None else self._keys(call, query.text)
-            with record_function("freemask.word_maps"):
-                result, word_map = kernels.word_attention(
-                    call.q, k, v, word_weights=query.weights.to(call.q.device), backend=self.backend
-                )
+            result, word_map = self._look(call, query)
             out = result if query.text is None else out
-            h, w = call.site.resolution
-            image = rearrange(word_map, "f (h w) -> f h w", h=h, w=w)
-            self._maps[role].setdefault(call.site, []).append(image.float().cpu())
+            self._maps[role].setdefault(call.site, []).append(word_map)
         return plain(call) if out is None else out
+
+    def _look(self, call: AttentionCall, query: WordQuery) -> tuple[Tensor, Tensor]:
+        k, v = (call.k, call.v) if query.text is None else self._keys(call, query.text)
+        with record_function("freemask.word_maps"):
+            result, word_map = kernels.word_attention(
+                call.q, k, v, word_weights=query.weights.to(call.q.device), backend=self.backend
+            )
+        h, w = call.site.resolution
+        return result, rearrange(word_map, "f (h w) -> f h w", h=h, w=w).float().cpu()
 
     def _keys(self, call: AttentionCall, text: Tensor) -> tuple[Tensor, Tensor]:
         k, v = project_context(call.layer, text.to(call.q))
-        frames = self.frames
-        return k.expand(frames, -1, -1, -1), v.expand(frames, -1, -1, -1)
+        return k.expand(self.frames, -1, -1, -1), v.expand(self.frames, -1, -1, -1)
 
     def latest(self) -> Maps:
-        """What was read at the entry seen last."""
+        """Returns the maps of the last entry."""
         return {
             (role, site): maps[-1]
             for role, by_site in self._maps.items()
@@ -107,12 +101,12 @@ class WordMapRecorder:
         }
 
     def restore(self, maps: Maps) -> None:
-        """Take what was read at one entry as if it were read now."""
-        for (role, site), image in maps.items():
-            self._maps[role].setdefault(site, []).append(image)
+        """Appends the maps of an entry that an earlier attempt recorded."""
+        for (role, site), word_map in maps.items():
+            self._maps[role].setdefault(site, []).append(word_map)
 
     def word_maps(self, timesteps: Sequence[int]) -> dict[str, WordMaps]:
-        """What was read, by role."""
+        """Returns all maps by role, with the timesteps of their entries."""
         return {
             role: WordMaps(
                 {site: torch.stack(maps) for site, maps in by_site.items()}, tuple(timesteps)

@@ -20,7 +20,7 @@ from freemask.io.atomic import check_writable
 from freemask.io.video import write_video
 from freemask.pipeline import edit
 from freemask.result import REPLACEABLE
-from freemask.settings import folder
+from freemask.settings import config_folder
 from freemask.types import Progress
 
 
@@ -47,7 +47,7 @@ def run(
     config: Path | None, out: Path, overrides: Sequence[str], progress: Progress | None = None
 ) -> str:
     """Draw the clip, edit it, save everything under `out`; returns the figures to print."""
-    values = OmegaConf.load(config or folder() / "demo.yaml")
+    values = OmegaConf.load(config or config_folder() / "demo.yaml")
     demo = merge(DemoConfig, values, parse_overrides(overrides))
     check_writable(out, REPLACEABLE)
     case = make_case(demo)

@@ -49,7 +49,6 @@ def make_masks(
     return Masks(
         values=joined(selection.cells),
         origin=selection.origin,
-        by_resolution={r: joined(cells) for r, cells in selection.by_resolution.items()},
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ def _spread(grown: Tensor, values: Tensor, steps: int, axis: int) -> None:
 def widened(masks: Masks, margin: float) -> Masks:
     """Where an edit reaches: masks grown by a fraction of the frame's shorter side."""
     pixels = in_pixels(margin, masks.values)
-    return masks.each(lambda steps: torch.stack([dilate(mask, pixels) for mask in steps]))
+    return replace(masks, values=torch.stack([dilate(mask, pixels) for mask in masks.values]))
 
 
 def faded(mask: Tensor, margin: float) -> Tensor:

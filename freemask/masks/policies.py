@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from diffusers import DDIMScheduler
 
 from freemask.editors.editor import Editor
 from freemask.masks.codebook import Codebook
@@ -44,13 +43,6 @@ def codebook_for(editor: Editor, settings: Settings) -> Codebook | None:
     """The codebook that the settings name, or else the one that the checkpoint came with."""
     path = settings.codebook or editor.codebook
     return Codebook.load(path) if path else None
-
-
-def _selection(
-    editor: Editor, settings: Settings, sites: tuple[Site, ...], scheduler: DDIMScheduler
-) -> Selection:
-    timesteps = scheduler.timesteps.flip(0).tolist()
-    return select(codebook_for(editor, settings), settings.mask, sites, timesteps)
 
 
 ENTRIES = 12  # steps of a run, evenly spread, that adaptive masks choose from

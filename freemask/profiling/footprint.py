@@ -23,7 +23,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from freemask.attention.fusion import in_window
+from freemask.attention.fusion import steps_reading_source
 from freemask.attention.hooks import AttentionCall
 from freemask.config import merge
 from freemask.editors.checkpoints import resolve
@@ -130,17 +130,8 @@ def footprint(
     editor: of `Editor.blueprint`, or a loaded one. size: `(H, W)` pixels. Raises `InputError` for a
     size that the VAE does not divide.
     """
-    fusion = load_settings(task).fusion
-    windows = {
-        "self": fusion.self_replace,
-        "cross": fusion.cross_replace,
-        "temporal": fusion.temporal_replace,
-    }
+    settings = load_settings(task)
     per_step, maps = _attention_sizes(editor, frames, size)
-    kept = {
-        kind: sum(in_window(window, step, steps) for step in range(steps))
-        for kind, window in windows.items()
-    }
     h, w = editor.latent_size(size)
     latents = editor.vae.config.latent_channels * frames * h * w * 4
     return Footprint(
@@ -148,7 +139,9 @@ def footprint(
         denoise=_denoise_peak(editor, BATCH, frames, size),
         decode=_decode_peak(editor, frames, size),
         trajectory=(steps + 1) * latents,
-        features=sum(per_step[kind] * kept[kind] for kind in KINDS),
+        features=sum(
+            per_step[site] * len(steps_reading_source(site, settings, steps)) for site in per_step
+        ),
         maps=sum(maps.values()) * steps,
     )
 
@@ -194,13 +187,14 @@ def _decode_peak(editor: Editor, frames: int, size: tuple[int, int]) -> int:
 @torch.no_grad()
 def _attention_sizes(
     editor: Editor, frames: int, size: tuple[int, int]
-) -> tuple[dict[str, int], dict[str, int]]:
-    """Bytes of one step of one branch, by kind: queries and keys, and the maps of the releases."""
-    features, maps = dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0)
+) -> tuple[dict[Site, int], dict[Site, int]]:
+    """Returns bytes of one step of one branch, by site: queries and keys; the released maps."""
+    features: dict[Site, int] = {}
+    maps: dict[Site, int] = {}
 
     def attend(call: AttentionCall) -> Tensor:
-        features[call.site.kind] += call.q.nbytes + call.k.nbytes
-        maps[call.site.kind] += _released_map(call)
+        features[call.site] = call.q.nbytes + call.k.nbytes
+        maps[call.site] = _released_map(call)
         return call.q.new_empty(call.q.shape)
 
     with editor.hooked(editor.sites(editor.latent_size(size)), attend):

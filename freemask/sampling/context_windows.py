@@ -1,15 +1,15 @@
-"""Long clips in windows that overlap, so that memory is that of one window.
+"""Edits long clips in context windows that overlap, so that memory is that of one window.
 
     frames   0 1 2 3 4 5 6 7 8 9 ...
     first    [0 1 2 3 4 5]
-    second   (0)     [4 5 6 7 8]        with the anchor 0 in front, and 4 and 5 shared
+    second   (0)     [4 5 6 7 8]        after the anchor 0; frames 4 and 5 are shared
     third    (0)           [7 8 9 ..]
 
-Every later window begins with the clip's first frames, the anchors, as the first window edited
-them, latent by latent: what attends to other frames (temporal and sparse-causal attention) so sees
-the same keys and values everywhere. Over the overlap the latents of neighbouring windows are
-blended at every step, and their masks too, from all of the earlier to all of the later one. The
-blending of latents is that of MultiDiffusion (arXiv 2302.08113), in time.
+Every later window starts with the clip's first frames, the anchors, with the latents that the first
+window gave them. Layers that attend to other frames (temporal and sparse-causal attention) then see
+the same keys and values in every window. Over an overlap, the latents of neighbouring windows are
+blended at every step, and their masks once, from the earlier window to the later one. Blending
+latents is MultiDiffusion (arXiv 2302.08113) in time.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from freemask.prepare import PreparedEdit
 from freemask.settings import WindowSettings
 from freemask.types import Masks, Video
 
 
 @dataclass(frozen=True)
 class Window:
-    """Frames `[start, end)` of a clip behind some anchors; the first `shared` of them are those of
-    the window before."""
+    """Frames `[start, end)` of a clip, after its first `anchors` frames.
+
+    shared: how many of its own first frames the previous window also has.
+    """
 
     start: int
     end: int
@@ -35,18 +38,25 @@ class Window:
     anchors: int
 
     def clip(self, video: Video) -> Video:
-        """What the backbone sees of a clip."""
+        """Returns the frames that the backbone sees, anchors first."""
         return Video(self.take(torch.from_numpy(video.frames)).numpy(), video.fps)
 
     def take(self, frames: Tensor) -> Tensor:
-        """The anchors and the window's own of some frames `(F, ...)`."""
+        """Returns the window's part of `frames (F, ...)`, anchors first."""
         return torch.cat([frames[: self.anchors], frames[self.start : self.end]])
+
+    def slice(self, prepared: PreparedEdit) -> PreparedEdit:
+        """Returns an edit of the whole clip as one of this window."""
+        if prepared.user_mask is None:
+            return prepared
+        values = self.take(prepared.user_mask.values[0])[None]
+        return replace(prepared, user_mask=replace(prepared.user_mask, values=values))
 
 
 def split(frames: int, settings: WindowSettings) -> list[Window]:
-    """The windows of a clip; one, with no anchor, when that holds all frames.
+    """Returns the windows of a clip; a single one without anchors if it holds all frames.
 
-    Every window has `settings.frames` frames, anchors included, but the last, which may be shorter.
+    Every window has `settings.frames` frames, anchors included; the last may be shorter.
     """
     windows, end = [Window(0, min(settings.frames, frames), 0, 0)], settings.frames
     while end < frames:
@@ -57,17 +67,15 @@ def split(frames: int, settings: WindowSettings) -> list[Window]:
 
 
 def ramp(count: int) -> Tensor:
-    """The weight of the later window over an overlap, `(count,)`, between 0 and 1."""
+    """Returns the weights of the later window over an overlap, `(count,)`, between 0 and 1."""
     return torch.arange(1, count + 1) / (count + 1)
 
 
 @dataclass(eq=False)
 class WindowBlender:
-    """What windows hand on: the anchors' latents and masks, and those of the overlap, step by step.
+    """Blends each window with those before it: latents step by step, and masks.
 
-    `enter` a window, then bring its masks and what it comes to at each of its steps together with
-    the windows before. Masks of single resolutions (`mask.sites=best_per_resolution`) stay a
-    window's own.
+    Call `enter` with a window, then `masks` with its masks and `latents` with what each step gives.
     """
 
     settings: WindowSettings
@@ -78,11 +86,11 @@ class WindowBlender:
     _masks: tuple[Tensor, Tensor] | None = None
 
     def enter(self, window: Window) -> None:
-        """Begin a window; its `shared` frames are the last ones of the window before."""
+        """Starts a window; its `shared` frames are the last ones of the previous window."""
         self._window, self._before, self._tail = window, self._tail, {}
 
     def latents(self, step: int, current: Tensor) -> Tensor:
-        """What a window comes to at a step, `(1, C, F, h, w)`."""
+        """Returns the blended latents `(1, C, F, h, w)` of the window after a step."""
         window = self._entered()
         if window.shared:
             first, before = self._first[step], self._before[step]
@@ -96,7 +104,7 @@ class WindowBlender:
         return current
 
     def masks(self, masks: Masks) -> Masks:
-        """The masks of a window."""
+        """Returns the blended masks of the window."""
         window, values = self._entered(), masks.values
         if window.shared:
             assert self._masks
@@ -115,10 +123,10 @@ class WindowBlender:
         return self._window
 
 
-def own_frames(windows: list[Window]) -> Iterator[tuple[Window, slice]]:
-    """Every window and which of its frames are final once it is done, anchors counted.
+def with_final_frames(windows: list[Window]) -> Iterator[tuple[Window, slice]]:
+    """Yields every window and which of its frames, anchors counted, are final when it is done.
 
-    The frames that the next window shares are final only with that one.
+    Frames that the next window shares become final with that window.
     """
     for window, later in zip(windows, [*windows[1:], None], strict=True):
         end = window.end if later is None else later.start

@@ -1,20 +1,20 @@
-"""DDIM inversion: a clip's latents carried deterministically to noise (arXiv 2010.02502).
+"""Inverts a clip's latents deterministically to noise (DDIM, arXiv 2010.02502).
 
 With `a` the cumulated alphas, `e` the predicted noise and `s < t` neighbouring timesteps, the DDIM
-sampler goes from `z_t` to `z_s` by
+sampler steps from `z_t` to `z_s` by
 
     z_s = sqrt(a_s) x0 + sqrt(1 - a_s) e(z_t, t)
     x0 = (z_t - sqrt(1 - a_t) e(z_t, t)) / sqrt(a_t)
 
-and its exact inverse asks for the noise at the latent that is sought. The usual inversion takes
-`e(z_s, t)` instead, an error of first order that high noise amplifies until objects move. Here it
-is extrapolated from the two noises seen last, each at its latent's own timestep,
+The exact inverse of this step needs the noise at the unknown latent `z_t`. Usual inversion takes
+`e(z_s, t)` instead, a first-order error that grows with the noise until objects move. This
+inversion extrapolates the noise from the last two predictions, each at its own latent's timestep,
 
     e(z_t, t) = e(z_s, s) + (e(z_s, s) - e(z_r, r)) (angle_t - angle_s) / (angle_s - angle_r)
 
-with `r < s < t` and `a = cos(angle)^2`, which costs nothing and is right to second order. So the
-backbone sees every latent of the trajectory as the sampler will on the way back: what it computes
-there (word maps, queries, keys) belongs to the edit's step at the same timestep.
+with `r < s < t` and `a = cos(angle)^2`. It is second-order accurate at no cost. The backbone sees
+every latent of the trajectory exactly as the sampler does on the way back, so its word maps,
+queries and keys belong to the edit's step at the same timestep.
 """
 
 from __future__ import annotations
@@ -29,21 +29,27 @@ from torch import Tensor
 
 from freemask.types import InputError, Progress, Trajectory
 
-STARTING_STEPS = 2  # that have no two noises behind them: they look where a first guess leads
-INVERTIBLE = ("leading", "trailing")  # the timestep spacings that diffusers can run backwards
+STARTING_STEPS = 2  # steps without two earlier predictions; a first guess replaces them
+INVERTIBLE = ("leading", "trailing")  # timestep spacings that diffusers can invert
 Predict = Callable[[Tensor, int], Tensor]  # latents (1, C, F, h, w), timestep -> prediction
 
 
 @dataclass(frozen=True, eq=False)
 class InversionStep:
-    """What the backbone saw at a timestep, and the noise that it saw there; `(1, C, F, h, w)`."""
+    """A latent of the trajectory and the noise that the backbone predicts for it.
+
+    latent, noise: `(1, C, F, h, w)`.
+    """
 
     latent: Tensor
     noise: Tensor
 
 
 def make_inverse(scheduler: DDIMScheduler) -> DDIMInverseScheduler:
-    """The inversion of a sampler: the same timesteps, ascending; its steps take noise."""
+    """Returns the inverse of a sampler: the same timesteps, ascending; its steps take noise.
+
+    Raises `InputError` for a timestep spacing that diffusers cannot invert.
+    """
     if scheduler.config.timestep_spacing not in INVERTIBLE:
         raise InputError(
             f"the checkpoint's timestep spacing {scheduler.config.timestep_spacing!r} cannot be "
@@ -63,36 +69,38 @@ def ddim_invert(
     scheduler: DDIMScheduler,
     *,
     progress: Progress | None = None,
-    before_look: Callable[[int | None], None] | None = None,
+    before_call: Callable[[int | None], None] | None = None,
     earlier: Sequence[InversionStep] = (),
-    after_look: Callable[[int, InversionStep], None] | None = None,
+    after_step: Callable[[int, InversionStep], None] | None = None,
 ) -> Trajectory:
-    """Invert clean `latents (1, C, F, h, w)`, in float32 whatever the backbone computes in.
+    """Inverts clean `latents (1, C, F, h, w)`, in float32 whatever the backbone computes in.
 
-    predict: the backbone at guidance 1 under the source prompt. It is asked once for every
-        timestep, and three times more to get started.
-    before_look: told which latent the backbone is about to see, by the index of its timestep; None
-        for a guess that does not stay.
-    earlier: the first looks of the same inversion, which was interrupted; it goes on behind them.
-    after_look: told every new look, by the index of its timestep.
-    Raises `FloatingPointError` naming the step at which a prediction is not finite.
+    predict: the backbone at guidance 1 under the source prompt. It runs once for every timestep,
+        and three times more for the first steps.
+    progress: called with the stage, the steps done and the steps in all.
+    before_call: called before each prediction with the index of its timestep, or None for a first
+        guess that the trajectory does not keep.
+    earlier: the first steps of the same inversion, if it was interrupted; they are not repeated.
+    after_step: called with the index of each new step and the step.
+
+    Raises `FloatingPointError` if a prediction is not finite; it names the step.
     """
     inverse = make_inverse(scheduler)
     current = latents.float()
     check_finite(current, "the encoded clip")
-    kept = [current[0].clone(), *(look.latent[0] for look in earlier)]
+    kept = [current[0].clone(), *(step.latent[0] for step in earlier)]
     timesteps = tuple(int(t) for t in inverse.timesteps)
     angles = [math.acos(math.sqrt(scheduler.alphas_cumprod[t])) for t in timesteps]
 
     def noise_of(z: Tensor, timestep: int, entry: int | None = None) -> Tensor:
-        if before_look:
-            before_look(entry)
-        laid_out = z.contiguous()  # as one that was kept would be: layouts round differently
-        return predicted_noise(predict(laid_out, timestep), z, timestep, scheduler)
+        if before_call:
+            before_call(entry)
+        # Stored steps are contiguous; another memory layout would round differently.
+        return predicted_noise(predict(z.contiguous(), timestep), z, timestep, scheduler)
 
     if earlier:
         current = earlier[-1].latent
-    seen = [look.noise for look in earlier[-2:]]
+    seen = [step.noise for step in earlier[-2:]]
     for entry in range(len(earlier), len(timesteps)):
         timestep = timesteps[entry]
         if entry < STARTING_STEPS:
@@ -105,15 +113,15 @@ def ddim_invert(
         kept.append(current[0].clone())
         seen = [*seen[-1:], noise_of(current, timestep, entry)]
         check_finite(seen[-1], f"inversion step {entry + 1} of {len(timesteps)} (t = {timestep})")
-        if after_look:
-            after_look(entry, InversionStep(current, seen[-1]))
+        if after_step:
+            after_step(entry, InversionStep(current, seen[-1]))
         if progress:
             progress("inversion", entry + 1, len(timesteps))
     return Trajectory(torch.stack(kept), timesteps)
 
 
 def predicted_noise(output: Tensor, z: Tensor, timestep: int, scheduler: DDIMScheduler) -> Tensor:
-    """The noise that a backbone's output says there is in `z`, whatever it was trained to say."""
+    """Converts a backbone's output for `z` to noise: from noise, velocity or the clean sample."""
     alpha = scheduler.alphas_cumprod[timestep].to(z.device)
     output, signal, noise = output.float(), alpha.sqrt(), (1 - alpha).sqrt()
     if scheduler.config.prediction_type == "v_prediction":
@@ -124,7 +132,7 @@ def predicted_noise(output: Tensor, z: Tensor, timestep: int, scheduler: DDIMSch
 
 
 def check_finite(tensor: Tensor, where: str) -> None:
-    """Raises `FloatingPointError` when a latent or a prediction is NaN or infinite."""
+    """Raises `FloatingPointError` if a latent or a prediction is NaN or infinite."""
     if not bool(torch.isfinite(tensor).all()):
         raise FloatingPointError(
             f"latents are not finite at {where}; use dtype=float32, or check the checkpoint's VAE"

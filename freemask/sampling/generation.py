@@ -1,4 +1,4 @@
-"""freemask.sampling.generation: docstring to be written."""
+"""Generates a clip from noise with plain guidance: the baseline of every edit's cost."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from freemask.editors.editor import Editor
-from freemask.editors.scheduler import make_scheduler
-from freemask.prompts import tokens as prompts
+from freemask.prompts.tokens import check_prompt
 from freemask.types import Progress, Video
 
 
@@ -24,10 +23,18 @@ def generate(
     fps: float = 8.0,
     progress: Progress | None = None,
 ) -> Video:
-    """Plain guided generation from noise, the backbone as it was trained: what edits are
-    measured against."""
-    prompts.check_prompt(editor.tokenizer, prompt, role="target")
-    scheduler = make_scheduler(editor.scheduler_config, steps)
+    """Returns a clip that the backbone generates from a prompt.
+
+    frames: number of frames F.
+    size: `(H, W)` in pixels, multiples of the VAE's factor.
+    guidance: scale of classifier-free guidance.
+    seed: seed of the noise.
+    progress: called with the stage, the steps done and the steps in all.
+
+    Raises `InputError` for a prompt, a size or steps that do not fit.
+    """
+    check_prompt(editor.tokenizer, prompt, role="target")
+    scheduler = editor.scheduler(steps)
     text = editor.encode_text(["", prompt])
     shape = (1, editor.vae.config.latent_channels, frames, *editor.latent_size(size))
     generator = torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""freemask.sampling.inversion: docstring to be written."""
+"""Inverts a clip with a base editor and records word maps and features on the way."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ from typing import Protocol
 import torch
 from diffusers import DDIMScheduler
 
-from freemask.attention.features import FeatureStore
-from freemask.attention.fusion import Fusion
+from freemask.attention.features import FeatureStore, transfer_for
+from freemask.attention.fusion import steps_reading_source
 from freemask.attention.word_maps import Maps, WordMapRecorder, WordQuery
 from freemask.editors.editor import Editor
-from freemask.editors.scheduler import make_scheduler
-from freemask.masks import build as mask_making
 from freemask.prepare import PreparedEdit
-from freemask.prompts import tokens as prompts
-from freemask.prompts.tokens import word_weights
+from freemask.prompts.tokens import check_prompt, word_weights
 from freemask.sampling.ddim import InversionStep, ddim_invert
 from freemask.types import Inversion, Progress, Site, Trajectory, Video
 
@@ -31,14 +28,18 @@ def invert(
     steps: int = 50,
     progress: Progress | None = None,
 ) -> Inversion:
-    """Invert a clip under a prompt and read word maps on the way.
+    """Inverts a clip under a prompt and records word maps `(T, F, h_l, w_l)` per cross site.
 
     words: a word of the prompt (its role is then "source"), or role -> (prompt, word), where the
-        word may belong to another prompt. Word maps are `(T, F, h_l, w_l)` per cross site.
-    Raises as `edit` does.
+        word may belong to another prompt.
+    steps: number of steps T.
+    progress: called with the stage, the steps done and the steps in all.
+
+    Raises `InputError` for a prompt, a word, a size or steps that do not fit; `FloatingPointError`
+    if latents stop being finite.
     """
-    prompts.check_prompt(editor.tokenizer, prompt, role="source")
-    scheduler = make_scheduler(editor.scheduler_config, steps)
+    check_prompt(editor.tokenizer, prompt, role="source")
+    scheduler = editor.scheduler(steps)
     by_role = {"source": (prompt, words)} if isinstance(words, str) else words
     queries = {
         role: WordQuery(
@@ -49,45 +50,48 @@ def invert(
         if word
     }
     sites = editor.sites(editor.latent_size(video.size))
-    capture = WordMapRecorder(queries, video.num_frames)
-    return _invert(editor, video, prompt, sites, scheduler, capture, progress=progress)
+    recorder = WordMapRecorder(queries, video.num_frames)
+    return _invert(editor, video, prompt, sites, scheduler, recorder, progress=progress)
 
 
 class InversionCheckpoint(Protocol):
-    """Where an inversion writes down how far it is, so that it can go on after an interruption."""
+    """Where an inversion keeps its steps, so that an interrupted one continues."""
 
     def earlier(self) -> list[tuple[InversionStep, Maps]]:
-        """What was kept of an earlier attempt, entry by entry."""
+        """Returns the steps of an earlier attempt, in order."""
 
-    def keep(self, entry: int, look: InversionStep, maps: Maps) -> None:
-        """Keep an entry."""
+    def keep(self, entry: int, step: InversionStep, maps: Maps) -> None:
+        """Stores a step and its maps."""
 
 
 def invert_for(
     editor: Editor,
     video: Video,
-    plan: PreparedEdit,
+    prepared: PreparedEdit,
     *,
     queries: Mapping[str, WordQuery] | None = None,
     checkpoint: InversionCheckpoint | None = None,
     progress: Progress | None = None,
 ) -> Inversion:
-    """The inversion that an edit needs: its word maps, and its features if they are stored.
+    """Inverts a clip for an edit: with its word maps, and its features if they are stored.
 
-    queries: what to look for, by role, instead of the plan's own words. checkpoint: where to keep how
-    far it is.
+    queries: the wanted words by role, instead of those of the edit.
+    checkpoint: where to keep the steps.
     """
-    settings = plan.settings
-    store = _feature_store(plan) if settings.features == "store" else None
-    wanted = plan.queries if queries is None else queries
-    capture = WordMapRecorder(wanted, video.num_frames, store=store, backend=settings.backend)
+    settings = prepared.settings
+    recorder = WordMapRecorder(
+        prepared.queries if queries is None else queries,
+        video.num_frames,
+        store=_feature_store(editor, prepared) if settings.features == "store" else None,
+        backend=settings.backend,
+    )
     return _invert(
         editor,
         video,
-        plan.request.source,
-        plan.sites,
-        plan.scheduler,
-        capture,
+        prepared.request.source,
+        prepared.sites,
+        prepared.scheduler,
+        recorder,
         checkpoint=checkpoint,
         progress=progress,
     )
@@ -99,34 +103,33 @@ def _invert(
     prompt: str,
     sites: tuple[Site, ...],
     scheduler: DDIMScheduler,
-    capture: WordMapRecorder,
+    recorder: WordMapRecorder,
     *,
     checkpoint: InversionCheckpoint | None = None,
     progress: Progress | None = None,
 ) -> Inversion:
-    """Invert a clip with whatever `capture` reads on the way."""
     latents, text = editor.encode(video), editor.encode_text([prompt])
     done = checkpoint.earlier() if checkpoint else []
     for _, maps in done:
-        capture.restore(maps)
+        recorder.restore(maps)
 
-    def after_look(entry: int, look: InversionStep) -> None:
+    def after_step(entry: int, step: InversionStep) -> None:
         if checkpoint:
-            checkpoint.keep(entry, look, capture.latest())
+            checkpoint.keep(entry, step, recorder.latest())
 
-    with editor.hooked(sites, capture):
+    with editor.hooked(sites, recorder):
         trajectory = ddim_invert(
             lambda z, t: editor.predict(z, t, text),
             latents.to(editor.device),
             scheduler,
             progress=progress,
-            before_look=capture.at,
-            earlier=[look for look, _ in done],
-            after_look=after_look,
+            before_call=recorder.at,
+            earlier=[step for step, _ in done],
+            after_step=after_step,
         )
-    if capture.store is not None:
-        capture.store.flush()
-    return Inversion(trajectory, capture.word_maps(trajectory.timesteps), prompt, capture.store)
+    if recorder.store is not None:
+        recorder.store.flush()
+    return Inversion(trajectory, recorder.word_maps(trajectory.timesteps), prompt, recorder.store)
 
 
 @torch.no_grad()
@@ -135,30 +138,26 @@ def read_again(
     trajectory: Trajectory,
     prompt: str,
     sites: tuple[Site, ...],
-    capture: WordMapRecorder,
+    recorder: WordMapRecorder,
     *,
     progress: Progress | None = None,
 ) -> None:
-    """Show the backbone a trajectory made before, for what `capture` did not read then."""
+    """Runs the backbone along a known trajectory and records what `recorder` asks for."""
     text = editor.encode_text([prompt])
-    with editor.hooked(sites, capture):
+    with editor.hooked(sites, recorder):
         for entry, timestep in enumerate(trajectory.timesteps):
-            capture.at(entry)
+            recorder.at(entry)
             editor.predict(trajectory.latents[entry + 1][None].to(editor.device), timestep, text)
             if progress:
                 progress("read", entry + 1, trajectory.steps)
 
 
-def _feature_store(plan: PreparedEdit) -> FeatureStore:
-    """A store of just the queries and keys that the open windows will ask for."""
-    fusion = Fusion(
-        plan.settings.fusion, plan.request.steps, mask_making.whole_frame(1, (1, 1)), plan.tokens
-    )
-    steps = plan.request.steps
-    folder = plan.settings.store_folder
+def _feature_store(editor: Editor, prepared: PreparedEdit) -> FeatureStore:
+    """A store of just the queries and keys that the edit will read."""
+    settings, steps = prepared.settings, prepared.request.steps
+    read = {site: set(steps_reading_source(site, settings, steps)) for site in prepared.sites}
     return FeatureStore(
-        lambda site, entry: (
-            entry < steps - plan.first_step and fusion.takes(site, steps - 1 - entry)
-        ),
-        Path(folder) if folder else None,
+        lambda site, entry: steps - 1 - entry in read[site],
+        transfer=transfer_for(editor.device),
+        folder=Path(settings.store_folder) if settings.store_folder else None,
     )

@@ -9,7 +9,7 @@ import pytest
 
 from freemask.batch.job_list import load_jobs
 from freemask.batch.jobs import Job
-from freemask.settings import folder, tasks
+from freemask.settings import config_folder, tasks
 from freemask.types import InputError
 
 GOOD = {"id": "a", "video": "a.mp4", "source": "a bear", "target": "a panda"}
@@ -76,5 +76,5 @@ def test_a_broken_line_a_foreign_yaml_and_an_empty_list_are_errors(tmp_path: Pat
 
 
 def test_the_shipped_job_list_covers_every_task() -> None:
-    shipped = load_jobs(folder() / "jobs.yaml")
+    shipped = load_jobs(config_folder() / "jobs.yaml")
     assert sorted(job.task for job in shipped) == tasks()

@@ -12,14 +12,14 @@ from omegaconf import OmegaConf
 from freemask import config
 from freemask.evaluation import demo
 from freemask.io.video import read_video
-from freemask.settings import folder
+from freemask.settings import config_folder
 from freemask.types import InputError
 
 QUICK = ["steps=2", "size=[32,32]", "frames=2", "settings={mask: {policy: naive}}"]
 
 
 def test_the_shipped_demo_is_a_bear_that_becomes_a_panda() -> None:
-    values = OmegaConf.load(folder() / "demo.yaml")
+    values = OmegaConf.load(config_folder() / "demo.yaml")
     case = demo.make_case(config.merge(demo.DemoConfig, values, {}))
     assert case.request.source == "a bear moving left on the grass"
     assert case.request.target == "a panda moving left on the grass"

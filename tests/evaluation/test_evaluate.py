@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from freemask import config
+from freemask import settings
 from freemask.cli import commands as cli
 from freemask.data import sprites
 from freemask.editors.editor import Editor
@@ -23,7 +23,7 @@ from freemask.evaluation import evaluate as evaluation
 from freemask.evaluation.evaluate import EvaluationRequest, evaluate
 from freemask.evaluation.methods import BenchmarkSettings
 from freemask.evaluation.samples import SampleSource
-from freemask.settings import folder
+from freemask.settings import config_folder
 from freemask.types import InputError
 
 FIGURES = ("psnr_source", "psnr_inside", "nearer", "flicker")  # no clocks
@@ -119,10 +119,10 @@ def test_figures_of_other_presets_or_codebooks_are_not_taken_over(
     assert before == evaluation.identity(request, editor)
     harder = replace(SETTINGS, overrides={"fusion.margin": 0.7})
     assert evaluation.identity(replace(request, settings=harder), editor) != before
-    shutil.copytree(folder(), tmp_path / "configs")
+    shutil.copytree(config_folder(), tmp_path / "configs")
     preset = tmp_path / "configs" / "task" / "shape.yaml"
     preset.write_text(preset.read_text().replace("margin:", "margin: 0.7 #"))
-    monkeypatch.setattr(config, "folder", lambda: tmp_path / "configs")
+    monkeypatch.setattr(settings, "config_folder", lambda: tmp_path / "configs")
     assert evaluation.identity(request, editor) != before
 
 

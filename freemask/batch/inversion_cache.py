@@ -48,7 +48,7 @@ def query_key(query: WordQuery) -> str:
 def inversion_key(editor: Editor, video: Video, plan: PreparedEdit) -> str:
     """A name for everything that the trajectory of an edit depends on."""
     described = {
-        "editor": editor.identity,
+        "editor": editor.dependencies,
         "device": editor.device.type,
         "backend": plan.settings.backend,
         "prompt": plan.request.source,

@@ -66,7 +66,7 @@ def identity(job: Job, editor: Editor) -> str:
         "overrides": asdict(settings),
         "video": content_hash(Path(job.video)),
         "mask": job.mask and content_hash(Path(job.mask)),
-        "editor": editor.identity,
+        "editor": editor.dependencies,
         "codebook": codebook and asdict(codebook),
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]

@@ -104,7 +104,7 @@ def _read(options: argparse.Namespace) -> Any:
 
 
 def run_editors(options: argparse.Namespace) -> None:
-    from freemask.editors.registry import DEMO, available, editor_class
+    from freemask.editors.registry import available, editor_class
 
     if options.checkpoint or options.memory:
         from freemask.config import parse_overrides
@@ -125,8 +125,8 @@ def run_editors(options: argparse.Namespace) -> None:
         return
     say(f"{'editor':<16} {'demo checkpoint':<16} loads")
     for name in available():
-        demo = DEMO[name].name if name in DEMO else "none"
-        say(f"{name:<16} {demo:<16} {', '.join(editor_class(name).architectures)}")
+        kind = editor_class(name)
+        say(f"{name:<16} {kind.demo or 'none':<16} {', '.join(kind.architectures)}")
 
 
 def run_evaluate(options: argparse.Namespace) -> None:

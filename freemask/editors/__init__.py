@@ -1,4 +1,13 @@
-"""Base editors: one backbone a file, behind the interface of `editor.Editor`."""
+"""Base editors: pretrained video backbones behind one interface.
+
+A checkpoint folder in diffusers' layout comes in; an `Editor` comes out, which encodes clips and
+prompts, predicts a denoising step, names its attention sites and hooks them. Read `editor` first:
+it is the interface. `zeroscope` is the shortest backbone and `animatediff` the next. `inflated`
+runs Stable Diffusion over a clip, and `text2video_zero` needs no more than that; `temporal_layers`
+and `tuned` add the layers of tuned checkpoints, which `tune_a_video` and `fatezero` use. They all
+rest on `checkpoints` (folders and weights), `latents` (the VAE) and `scheduler` (the sampler).
+`registry` names the editors and loads them.
+"""
 
 from freemask.editors.editor import Editor
 from freemask.editors.registry import (

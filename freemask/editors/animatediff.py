@@ -1,11 +1,13 @@
-"""AnimateDiff (Guo et al. 2023, arXiv 2307.04725): Stable Diffusion 1.5 with a motion adapter.
+"""Edits with AnimateDiff (Guo et al. 2023, arXiv 2307.04725).
 
-Motion modules hold temporal transformers, two temporal sites each, behind every spatial one.
+The backbone is Stable Diffusion 1.5 with a motion adapter. A motion module follows every spatial
+transformer; its temporal transformer holds two temporal sites.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -19,42 +21,41 @@ MOTION = "UNetMotionModel"
 
 @dataclass
 class AnimateDiffOptions:
-    """motion_adapter: an adapter's folder or hub id, if the checkpoint is plain Stable Diffusion;
-    None takes the checkpoint's own `motion_adapter` folder.
+    """Options of `AnimateDiff`.
+
+    motion_adapter: folder or hub id of a motion adapter, for a Stable Diffusion checkpoint. None
+        takes the checkpoint's own `motion_adapter` folder.
     """
 
     motion_adapter: str | None = None
 
 
 class AnimateDiff(Editor):
-    """A `UNetMotionModel` folder, or a Stable Diffusion folder and a `MotionAdapter`."""
+    """An editor for a `UNetMotionModel`, or for Stable Diffusion with a `MotionAdapter`."""
 
     name: ClassVar[str] = "animatediff"
     architectures: ClassVar[tuple[str, ...]] = (MOTION, SPATIAL)
+    demo: ClassVar[str | None] = "sprites-sd"
     Options: ClassVar[type] = AnimateDiffOptions
 
-    def load_unet(self, checkpoint: Checkpoint) -> nn.Module:
-        """See `Editor.load_unet`. Raises `InputError` where there is no adapter, or another's."""
+    @classmethod
+    def load_unet(cls, checkpoint: Checkpoint, options: Any) -> nn.Module:
+        """See `Editor.load_unet`.
+
+        Raises `InputError` for a motion adapter that is missing, does not fit, or is given although
+        the checkpoint has motion modules.
+        """
         from diffusers import MotionAdapter, UNet2DConditionModel, UNetMotionModel
 
-        given: Any = self.options.motion_adapter
         folder = checkpoint.folder
         if checkpoint.config().get("_class_name") == MOTION:
-            if given:
+            if options.motion_adapter:
                 raise InputError(f"{folder} has motion modules already; give no motion_adapter")
             unet: nn.Module = checkpoint.model(UNetMotionModel)
             return unet
-        adapter_folder = folder / "motion_adapter"
-        if given:
-            adapter_folder = resolve(given, ("config.json", *WEIGHTS)).resolve()
-        elif not adapter_folder.is_dir():
-            raise InputError(
-                f"{folder} is Stable Diffusion without a motion adapter; "
-                "give one: --option motion_adapter=FOLDER_OR_HUB_ID"
-            )
+        adapter_folder = _find_adapter(folder, options.motion_adapter)
         spatial = checkpoint.model(UNet2DConditionModel)
-        beside = type(checkpoint)(adapter_folder.parent, checkpoint.dtype)
-        adapter = beside.model(MotionAdapter, adapter_folder.name)
+        adapter = checkpoint.at(adapter_folder.parent).model(MotionAdapter, adapter_folder.name)
         try:
             merged: nn.Module = UNetMotionModel.from_unet2d(spatial, adapter)
         except (ValueError, RuntimeError) as error:
@@ -64,6 +65,17 @@ class AnimateDiff(Editor):
 
     def predict(self, latents: Tensor, timestep: int, text: Tensor) -> Tensor:
         """See `Editor.predict`."""
-        states = text.to(self.dtype).repeat_interleave(latents.shape[2], dim=0)  # of every frame
+        states = text.to(self.dtype).repeat_interleave(latents.shape[2], dim=0)  # one per frame
         output: Tensor = self.unet(latents.to(self.dtype), timestep, states, return_dict=False)[0]
         return output
+
+
+def _find_adapter(folder: Path, given: str | None) -> Path:
+    if given:
+        return resolve(given, ("config.json", *WEIGHTS)).resolve()
+    if not (folder / "motion_adapter").is_dir():
+        raise InputError(
+            f"{folder} is Stable Diffusion without a motion adapter; "
+            "give one: --option motion_adapter=FOLDER_OR_HUB_ID"
+        )
+    return folder / "motion_adapter"

@@ -1,4 +1,7 @@
-"""Checkpoint folders in diffusers' layout: found, checked before loading, and loaded strictly."""
+"""Finds, checks and strictly loads checkpoint folders in diffusers' layout.
+
+Nothing here executes a pickle: weights are safetensors, or torch files read with `weights_only`.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,16 @@ SPATIAL = "UNet2DConditionModel"  # Stable Diffusion's UNet
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 FILES = (*(f"{part}/*" for part in PARTS), "model_index.json")
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-VOCABULARIES = ("tokenizer.json", "vocab.json")  # a tokenizer without either knows no word
+VOCABULARIES = ("tokenizer.json", "vocab.json")  # a tokenizer needs one of them
 
 
 def resolve(checkpoint: str | Path, files: Sequence[str] = FILES) -> Path:
-    """The folder of a checkpoint: a path, or the id of a hub snapshot, which is then fetched.
+    """Returns the folder of a checkpoint, and downloads it first if it is a hub id.
 
-    files: patterns of those that are needed. Raises `InputError` for a path that does not exist
-    and an id that cannot be fetched.
+    checkpoint: a folder, or a hub id such as "owner/name".
+    files: patterns of the files to download.
+
+    Raises `InputError` for a path that does not exist and an id that cannot be downloaded.
     """
     folder = Path(checkpoint).expanduser()
     if folder.is_dir():
@@ -49,7 +54,7 @@ def _is_hub_id(name: str) -> bool:
 
 
 def check_layout(folder: Path) -> None:
-    """Raises `InputError` unless the folder has every part."""
+    """Raises `InputError` unless the folder has all of `PARTS`."""
     missing = [part for part in PARTS if not (folder / part).is_dir()]
     if missing:
         raise InputError(
@@ -59,7 +64,7 @@ def check_layout(folder: Path) -> None:
 
 
 def check_text_width(folder: Path) -> None:
-    """Raises `InputError` when text encoder and UNet are of different models."""
+    """Raises `InputError` when the text encoder does not have the width that the UNet needs."""
     needed = read_config(folder / "unet").get("cross_attention_dim")
     width = read_config(folder / "text_encoder").get("hidden_size")
     if isinstance(needed, int) and isinstance(width, int) and needed != width:
@@ -70,7 +75,7 @@ def check_text_width(folder: Path) -> None:
 
 
 def check_class(folder: Path, unet_classes: Sequence[str]) -> dict[str, Any]:
-    """The UNet's config. Raises `InputError` unless it is of one of the classes."""
+    """Returns the UNet's config. Raises `InputError` unless it names one of the classes."""
     config = read_config(folder / "unet")
     found = config.get("_class_name")
     if found not in unet_classes or "block_out_channels" not in config:
@@ -82,7 +87,7 @@ def check_class(folder: Path, unet_classes: Sequence[str]) -> dict[str, Any]:
 
 
 def read_config(part: Path) -> dict[str, Any]:
-    """The `config.json` of a part. Raises `InputError` when it is missing or not JSON."""
+    """Returns the `config.json` of a part. Raises `InputError` when it is missing or not JSON."""
     try:
         config = json.loads((part / "config.json").read_text())
     except (OSError, ValueError) as error:
@@ -93,28 +98,37 @@ def read_config(part: Path) -> dict[str, Any]:
 
 
 def _from_pretrained(loader: Any, folder: Path, **options: Any) -> Any:
-    """What a class of diffusers or transformers reads from a folder, never from the network."""
     try:
         return loader.from_pretrained(folder, local_files_only=True, **options)
-    except Exception as error:  # theirs, of safetensors and of pickle share no base class
+    except Exception as error:  # errors of these libraries share no base class
         reason = str(error).splitlines()[0]
         raise InputError(f"{folder} cannot be loaded: {reason}") from error
 
 
 class Checkpoint:
-    """A checkpoint folder that was checked, read part by part in one dtype."""
+    """A reader of the parts of a checkpoint folder, in one dtype, on the CPU.
+
+    folder: a folder that `Editor.check` has accepted.
+    """
 
     def __init__(self, folder: Path, dtype: torch.dtype) -> None:
         self.folder, self.dtype = folder, dtype
 
+    def at(self, folder: Path) -> Checkpoint:
+        """Returns a reader of another folder."""
+        return type(self)(folder, self.dtype)
+
     def config(self, part: str = "unet") -> dict[str, Any]:
-        """The configuration of a part."""
+        """Returns the configuration of a part."""
         return read_config(self.folder / part)
 
     def model(self, loader: Any, part: str = "unet") -> Any:
-        """A part, by its class's `from_pretrained`; any missing or foreign weight is an error.
+        """Returns a part, frozen.
 
-        Never executes a pickle: safetensors, or `weights_only` torch files.
+        loader: its class in diffusers or transformers.
+
+        Raises `InputError` for a part that is missing or damaged, and for any weight that is
+        missing, unknown or of another shape.
         """
         folder = self.folder / part
         loaded, info = _from_pretrained(
@@ -134,33 +148,35 @@ class Checkpoint:
         return loaded.eval().requires_grad_(False)
 
     def weights(self, part: str = "unet") -> dict[str, Tensor]:
-        """The state dict of a part."""
+        """Returns the state dict of a part."""
         state = read_weights(weights_file(self.folder / part))
         return {name: weight.to(self.dtype) for name, weight in state.items()}
 
     def vae(self) -> Any:
-        """The VAE."""
+        """Returns the VAE, frozen."""
         from diffusers import AutoencoderKL
 
         return self.model(AutoencoderKL, "vae")
 
     def text_encoder(self) -> Any:
-        """The text encoder."""
+        """Returns the text encoder, frozen."""
         from transformers import CLIPTextModel
 
         return self.model(CLIPTextModel, "text_encoder")
 
 
 class Blueprint(Checkpoint):
-    """The same without weights: models on the meta device, of which configs say the shapes."""
+    """A reader that builds the parts from their configs on the meta device and reads no weights.
+
+    Models have the right shapes and no values. `weights` reads a file for its names and shapes.
+    """
 
     def model(self, loader: Any, part: str = "unet") -> Any:
         """See `Checkpoint.model`."""
-        config, of_transformers = self.config(part), getattr(loader, "config_class", None)
+        config = self.config(part)
+        config_class = getattr(loader, "config_class", None)  # transformers' models have one
         with torch.device("meta"):
-            made = (
-                loader(of_transformers(**config)) if of_transformers else loader.from_config(config)
-            )
+            made = loader(config_class(**config)) if config_class else loader.from_config(config)
         return nn.Module.to(made, self.dtype).eval().requires_grad_(False)
 
     def weights(self, part: str = "unet") -> dict[str, Tensor]:
@@ -170,14 +186,14 @@ class Blueprint(Checkpoint):
 
 
 def load_scheduler_config(folder: Path) -> Any:
-    """The scheduler's configuration as diffusers reads it."""
+    """Returns the scheduler's configuration as diffusers reads it."""
     from diffusers import DDIMScheduler
 
     return _from_pretrained(DDIMScheduler, folder / "scheduler").config
 
 
 def weights_file(part: Path) -> Path:
-    """The file with a model's weights. Raises `InputError` when there is none."""
+    """Returns the path of a model's weights. Raises `InputError` when there are none."""
     for name in WEIGHTS:
         if (part / name).is_file():
             return part / name
@@ -185,16 +201,16 @@ def weights_file(part: Path) -> Path:
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
-    """A state dict from safetensors, or from a torch file that holds tensors and nothing else.
+    """Returns the state dict in a safetensors or torch file.
 
-    Raises `InputError` for a file that is damaged or holds anything that would have to be executed.
+    Raises `InputError` for a file that is damaged, or holds anything but tensors by name.
     """
     try:
         if file.suffix == ".safetensors":
             state: Any = safetensors.torch.load_file(file)
         else:
             state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # of safetensors, pickle and zip: they share no base class
+    except Exception as error:  # errors of safetensors, pickle and zip share no base class
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{file} cannot be read as weights: {reason}") from None
     if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
@@ -203,7 +219,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
 
 
 def weight_names(file: Path) -> list[str]:
-    """The names in a file of weights, as cheaply as its format allows."""
+    """Returns the names in a file of weights. Reads no tensor if it is a safetensors file."""
     if file.suffix != ".safetensors":
         return list(read_weights(file))
     try:
@@ -213,8 +229,13 @@ def weight_names(file: Path) -> list[str]:
         raise InputError(f"{file} cannot be read as weights: {error}") from None
 
 
-def fill(module: nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
-    """Load a state dict; every name and shape must fit. Raises `InputError` that names what not."""
+def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
+    """Loads a state dict into a module.
+
+    source: the file of the state dict, for errors.
+
+    Raises `InputError` for a weight that is missing, unknown or of another shape.
+    """
     own = module.state_dict()
     for kind, names in (("lacks", own.keys() - state.keys()), ("adds", state.keys() - own.keys())):
         if names:
@@ -232,7 +253,10 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer; as long as the text encoder has positions, if it states no length itself."""
+    """Returns the tokenizer; its length is at most the text encoder's number of positions.
+
+    Raises `InputError` when its vocabulary is missing or cannot be read.
+    """
     from transformers import CLIPTokenizer
 
     positions = read_config(folder / "text_encoder").get("max_position_embeddings", 77)

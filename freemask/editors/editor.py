@@ -1,4 +1,4 @@
-"""What a base editor is: a pretrained video backbone and how to talk to it.
+"""Defines `Editor`: a pretrained video backbone and the interface through which freemask uses it.
 
 Latents are float32 `(B, C, F, h, w)` everywhere outside an editor; text states are `(B, N, E)`.
 """
@@ -14,49 +14,72 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
-from einops import rearrange
+from diffusers import DDIMScheduler
 from torch import Tensor, nn
 from torch.profiler import record_function
 
 from freemask.attention.hooks import Attend, hooked
 from freemask.attention.sites import find_sites
 from freemask.editors import checkpoints
+from freemask.editors.latents import check_size, decode_frames, encode_frames
+from freemask.editors.scheduler import make_scheduler
+from freemask.io.fingerprint import fingerprint
 from freemask.types import InputError, Site, Video
 
 Denoise = Callable[[Tensor, int, int], Tensor]  # latents, first step, step to stop before
-CODEBOOK = "codebook.json"  # in a checkpoint's folder, if one was measured
-ENCODE_BATCH = 8  # frames that go through the VAE at a time, unless memory is short
+CODEBOOK = "codebook.json"  # its name in a checkpoint folder
+ENCODE_BATCH = 8  # frames that the VAE encodes or decodes at once, unless memory is short
 
 
 @dataclass
 class NoOptions:
-    """Of an editor that leaves nothing to choose."""
+    """No options."""
 
 
 class Editor(ABC):
-    """A backbone with its VAE, text encoder and tokenizer; made by `load`.
+    """A backbone with its VAE, text encoder, tokenizer and scheduler.
 
-    name: in the registry. architectures: classes of the UNets that it loads. Options: a dataclass
-    of what can be chosen when one is loaded. unet, vae, text_encoder, tokenizer: as diffusers
-    loads them.
-    scheduler_config: of the checkpoint. checkpoint: where it came from. codebook: the codebook
-    file that was shipped for this checkpoint, if there is one.
+    `load` makes an editor from a checkpoint folder, `blueprint` one without weights. A subclass
+    sets the class variables and writes `load_unet` and `predict`.
+
+    name: its name in the registry.
+    architectures: class names of the UNets that it loads.
+    demo: the folder of its demo checkpoint in `freemask/assets`, or None.
+    Options: a dataclass of the options that `load` takes; it checks itself.
+    frames_per_pass: frames that the VAE encodes or decodes at once.
     """
 
     name: ClassVar[str]
     architectures: ClassVar[tuple[str, ...]]
+    demo: ClassVar[str | None] = None
     Options: ClassVar[type] = NoOptions
-    options: Any
-    unet: nn.Module
-    vae: Any
-    text_encoder: Any
-    tokenizer: Any
-    scheduler_config: Any
-    checkpoint: str
-    codebook: Path | None
-    frames_per_pass: int = ENCODE_BATCH  # through the VAE
+    frames_per_pass: int = ENCODE_BATCH
+
+    def __init__(
+        self,
+        *,
+        unet: nn.Module,
+        vae: Any,
+        text_encoder: Any,
+        options: Any,
+        checkpoint: str,
+        tokenizer: Any = None,
+        scheduler_config: Any = None,
+        codebook: Path | None = None,
+    ) -> None:
+        """Takes the parts of a checkpoint.
+
+        unet: the backbone, frozen, as `load_unet` returns it.
+        vae, text_encoder: frozen diffusers and transformers models.
+        options: an instance of `Options`.
+        checkpoint: the folder or hub id that the parts come from.
+        tokenizer, scheduler_config: None in a blueprint.
+        codebook: the codebook file of the checkpoint, or None.
+        """
+        self.unet, self.vae, self.text_encoder = unet, vae, text_encoder
+        self.options, self.checkpoint, self.codebook = options, checkpoint, codebook
+        self._tokenizer, self._scheduler_config = tokenizer, scheduler_config
 
     @classmethod
     def load(
@@ -67,37 +90,53 @@ class Editor(ABC):
         dtype: torch.dtype,
         options: Any = None,
     ) -> Editor:
-        """Load a checkpoint folder. Raises `InputError` for one that is not for this editor."""
+        """Loads a checkpoint folder or hub id.
+
+        options: an instance of `Options`; None takes the defaults.
+
+        Raises `InputError` for a checkpoint that this editor does not load, or that is damaged.
+        """
         folder = checkpoints.resolve(checkpoint)
         cls.check(folder)
-        editor = cls._read(checkpoints.Checkpoint(folder, dtype), options, device)
-        editor.scheduler_config = checkpoints.load_scheduler_config(folder)
-        editor.tokenizer = checkpoints.load_tokenizer(folder)
-        editor.checkpoint = str(checkpoint)
         codebook = folder / CODEBOOK
-        editor.codebook = codebook if codebook.exists() else None
-        return editor
+        return cls._assemble(
+            checkpoints.Checkpoint(folder, dtype),
+            device,
+            options,
+            checkpoint=str(checkpoint),
+            tokenizer=checkpoints.load_tokenizer(folder),
+            scheduler_config=checkpoints.load_scheduler_config(folder),
+            codebook=codebook if codebook.exists() else None,
+        )
 
     @classmethod
     def blueprint(cls, folder: Path, dtype: torch.dtype, options: Any = None) -> Editor:
-        """The editor of a folder's configs on the meta device: sites and sizes, but no weights, no
-        tokenizer and no scheduler. Raises `InputError` as `load` does.
+        """Builds the editor of a folder's configs on the meta device.
+
+        A blueprint has sites, shapes and sizes, but no weights, no tokenizer and no scheduler.
+        Raises `InputError` as `load` does.
         """
         cls.check_unet(folder)
         with torch.device("meta"):
-            blueprint = checkpoints.Blueprint(folder, dtype)
-            return cls._read(blueprint, options, torch.device("meta"))
+            return cls._assemble(
+                checkpoints.Blueprint(folder, dtype),
+                torch.device("meta"),
+                options,
+                checkpoint=str(folder),
+            )
 
     @classmethod
-    def _read(
-        cls, checkpoint: checkpoints.Checkpoint, options: Any, device: torch.device
+    def _assemble(
+        cls, files: checkpoints.Checkpoint, device: torch.device, options: Any, **parts: Any
     ) -> Editor:
-        editor = cls()
-        editor.options = options or cls.Options()
-        editor.unet = editor.load_unet(checkpoint).to(device).eval().requires_grad_(False)
-        editor.vae = checkpoint.vae().to(device)
-        editor.text_encoder = checkpoint.text_encoder().to(device)
-        return editor
+        options = options or cls.Options()
+        return cls(
+            unet=cls.load_unet(files, options).to(device).eval().requires_grad_(False),
+            vae=files.vae().to(device),
+            text_encoder=files.text_encoder().to(device),
+            options=options,
+            **parts,
+        )
 
     @classmethod
     def check(cls, folder: Path) -> None:
@@ -108,32 +147,70 @@ class Editor(ABC):
 
     @classmethod
     def check_unet(cls, folder: Path) -> None:
-        """Raises `InputError` unless the folder's UNet is of this editor's architecture."""
+        """Raises `InputError` unless the folder's UNet has one of the `architectures`."""
         checkpoints.check_class(folder, cls.architectures)
 
+    @classmethod
     @abstractmethod
-    def load_unet(self, checkpoint: checkpoints.Checkpoint) -> nn.Module:
-        """The backbone of a checkpoint that was checked."""
+    def load_unet(cls, checkpoint: checkpoints.Checkpoint, options: Any) -> nn.Module:
+        """Returns the backbone of a checkpoint folder that `check` has accepted.
+
+        checkpoint: reads parts of the folder, or builds them on the meta device for a blueprint.
+        options: an instance of `Options`.
+        """
 
     @abstractmethod
     def predict(self, latents: Tensor, timestep: int, text: Tensor) -> Tensor:
-        """The backbone's output for `latents (B, C, F, h, w)` under `text (B, N, E)`."""
+        """Returns the backbone's output `(B, C, F, h, w)`.
+
+        latents: `(B, C, F, h, w)`.
+        timestep: training timestep, from 0.
+        text: text states, `(B, N, E)`.
+        """
 
     def begin(
         self, noise: Tensor, denoise: Denoise, scheduler: Any, generator: torch.Generator
     ) -> tuple[int, Tensor]:
-        """Where generation from `noise (1, C, F, h, w)` starts: a step, and the latents there.
+        """Returns the step at which generation starts, and the latents at that step.
 
-        denoise: runs guided steps, from one up to another, for latents of any number of frames.
+        noise: `(1, C, F, h, w)`, standard normal.
+        denoise: runs guided steps from one step up to another, for any number of frames.
+        scheduler: the sampler, set to the steps of the run.
+        generator: the source of any further noise.
         """
         return 0, noise
 
     @property
+    def tokenizer(self) -> Any:
+        """The tokenizer. Raises `InputError` for a blueprint."""
+        return self._required(self._tokenizer, "tokenizer")
+
+    @property
+    def scheduler_config(self) -> Any:
+        """The checkpoint's scheduler configuration. Raises `InputError` for a blueprint."""
+        return self._required(self._scheduler_config, "scheduler")
+
+    def _required(self, part: Any, name: str) -> Any:
+        if part is None:
+            raise InputError(f"the blueprint of {self.checkpoint} has no {name}; load the editor")
+        return part
+
+    def scheduler(self, steps: int) -> DDIMScheduler:
+        """Returns the checkpoint's deterministic sampler, set to `steps` steps.
+
+        Raises `InputError` unless 1 <= steps <= the number of training timesteps, and for a
+        blueprint.
+        """
+        return make_scheduler(self.scheduler_config, steps)
+
+    @property
     def device(self) -> torch.device:
+        """The backbone's device."""
         return next(self.unet.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
+        """The backbone's dtype."""
         return next(self.unet.parameters()).dtype
 
     @property
@@ -142,25 +219,31 @@ class Editor(ABC):
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
     def latent_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Latent `(h, w)` of a frame size. Raises `InputError` for one the VAE does not divide."""
+        """Returns the latent size `(h, w)` of a frame size `(H, W)`.
+
+        Raises `InputError` for a frame size that is not a multiple of `pixel_factor`.
+        """
         check_size(size, self.pixel_factor)
         return size[0] // self.pixel_factor, size[1] // self.pixel_factor
 
     def sites(self, latent_size: tuple[int, int]) -> tuple[Site, ...]:
-        """The backbone's attention sites at a latent size."""
+        """Returns the backbone's attention sites at a latent size `(h, w)`."""
         return find_sites(self.unet, latent_size)
 
     def hooked(self, sites: Sequence[Site], attend: Attend) -> AbstractContextManager[None]:
-        """Route all sites through `attend` for as long as the context lasts."""
+        """Returns a context in which all sites call `attend`."""
         return hooked(self.unet, sites, attend, self.wiring)
 
     def wiring(self, site: Site, batch: int) -> Tensor | None:
-        """Which entries of a batch each sequence of a site sees (`attention.Wiring`); its own."""
+        """Returns which entries of a batch each sequence of a site attends to, `(batch, R)`.
+
+        None means that each sequence attends to itself (see `attention.hooks.Wiring`).
+        """
         return None
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """Hidden states `(B, N, E)` of prompts, padded to the encoder's length."""
+        """Returns hidden states `(B, N, E)` of prompts, padded to the encoder's length."""
         ids = self.tokenizer(
             list(prompts), padding="max_length", truncation=True, return_tensors="pt"
         )["input_ids"]
@@ -171,34 +254,24 @@ class Editor(ABC):
     @record_function("freemask.vae.encode")
     @torch.no_grad()
     def encode(self, video: Video) -> Tensor:
-        """A clip as latents `(1, C, F, h, w)`: the posterior's mean, scaled for the backbone."""
+        """Returns latents `(1, C, F, h, w)`: the posterior's mean, scaled for the backbone.
+
+        Raises `InputError` for a frame size that is not a multiple of `pixel_factor`.
+        """
         self.latent_size(video.size)
-        pixels = torch.from_numpy(video.frames).permute(0, 3, 1, 2) / 127.5 - 1
-        weights = next(self.vae.parameters())
-        means = [
-            self.vae.encode(batch.to(weights)).latent_dist.mean.float()
-            for batch in pixels.split(self.frames_per_pass)
-        ]
-        latents = torch.cat(means) * self.vae.config.scaling_factor
-        return rearrange(latents, "f c h w -> 1 c f h w")
+        return encode_frames(self.vae, video.frames, self.frames_per_pass)
 
     @record_function("freemask.vae.decode")
     @torch.no_grad()
     def decode(self, latents: Tensor, fps: float) -> Video:
-        """Latents `(1, C, F, h, w)` as a clip."""
-        frames = rearrange(latents, "1 c f h w -> f c h w") / self.vae.config.scaling_factor
-        weights = next(self.vae.parameters())
-        pixels = torch.cat(
-            [
-                self.vae.decode(batch.to(weights)).sample.float().cpu()
-                for batch in frames.split(self.frames_per_pass)
-            ]
-        )
-        levels = ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-        return Video(np.ascontiguousarray(levels.permute(0, 2, 3, 1).numpy()), fps)
+        """Returns the clip of latents `(1, C, F, h, w)`."""
+        return Video(decode_frames(self.vae, latents, self.frames_per_pass), fps)
 
     def fingerprint(self) -> str:
-        """A short hash of the backbone's weights, by which a codebook knows its checkpoint."""
+        """Returns 16 hexadecimal digits of a hash of the backbone's weights.
+
+        Codebook files name their checkpoint by it, so its value never changes.
+        """
         digest = hashlib.sha256()
         for name, weight in sorted(self.unet.state_dict().items()):
             digest.update(name.encode())
@@ -206,32 +279,21 @@ class Editor(ABC):
         return digest.hexdigest()[:16]
 
     @cached_property
-    def identity(self) -> dict[str, Any]:
-        """Everything about an editor that its edits depend on, of JSON's types: its name and
-        options, the dtype, and a hash of every weight. Computed once; seconds for large backbones.
+    def dependencies(self) -> dict[str, Any]:
+        """Everything about this editor that its edits depend on, as JSON types.
+
+        Holds the editor's name, options and dtype, and a fingerprint of all weights. It is computed
+        once, which takes seconds for large backbones.
         """
-        digest = hashlib.blake2b(digest_size=16)
-        for part in (self.unet, self.vae, self.text_encoder):
-            for name, weight in sorted(part.state_dict().items()):
-                digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-                digest.update(weight.detach().cpu().flatten().view(torch.uint8).numpy())
+        parts = (self.unet, self.vae, self.text_encoder)
         return {
             "name": self.name,
             "options": asdict(self.options),
             "dtype": str(self.dtype),
-            "weights": digest.hexdigest(),
+            "weights": fingerprint([part.state_dict() for part in parts]),
         }
 
     def offload(self) -> None:
-        """Move what runs once an edit, the text encoder and the VAE, to the CPU."""
+        """Moves the text encoder and the VAE, which run once per edit, to the CPU."""
         self.text_encoder.to("cpu")
         self.vae.to("cpu")
-
-
-def check_size(size: tuple[int, int], factor: int) -> None:
-    """Raises `InputError` for a frame size `(H, W)` that is not made of `factor`-sized cells."""
-    if min(size) < factor or any(n % factor for n in size):
-        raise InputError(
-            f"frames are {size[0]}x{size[1]} (height x width); both must be multiples of "
-            f"{factor} for this checkpoint"
-        )

@@ -1,6 +1,6 @@
-"""The registry of base editors: a dictionary of classes.
+"""Holds the registry of base editors, a dictionary of classes, and loads editors by name.
 
-Third parties add theirs with `register`, or through the entry-point group `freemask.editors`.
+Third parties add editors with `register`, or through the entry-point group `freemask.editors`.
 """
 
 from __future__ import annotations
@@ -16,42 +16,36 @@ from omegaconf import OmegaConf
 from freemask.config import merge, nearest
 from freemask.editors import checkpoints
 from freemask.editors.animatediff import AnimateDiff
-from freemask.editors.editor import Editor, check_size
+from freemask.editors.editor import Editor
 from freemask.editors.fatezero import FateZero
+from freemask.editors.latents import check_size
 from freemask.editors.text2video_zero import Text2VideoZero
 from freemask.editors.tune_a_video import TuneAVideo
 from freemask.editors.zeroscope import Zeroscope
-from freemask.prompts import tokens as prompts
+from freemask.prompts.tokens import check_prompt, word_tokens
 from freemask.types import EditRequest, InputError
 
 EDITORS: dict[str, type[Editor]] = {
     editor.name: editor for editor in (Zeroscope, TuneAVideo, FateZero, Text2VideoZero, AnimateDiff)
 }
 ASSETS = Path(__file__).parents[1] / "assets"
-DEMO = {  # what `checkpoint="demo"` means
-    "zeroscope": ASSETS / "sprites-t2v",
-    "tune_a_video": ASSETS / "sprites-sd",
-    "fatezero": ASSETS / "sprites-sd",
-    "text2video_zero": ASSETS / "sprites-sd",
-    "animatediff": ASSETS / "sprites-sd",
-}
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def register(name: str, editor: type[Editor]) -> None:
-    """Add an editor under a name. Raises `InputError` when the name is taken."""
+    """Adds an editor under a name. Raises `InputError` when the name is taken."""
     if name in EDITORS:
         raise InputError(f"an editor named {name!r} is registered already")
     EDITORS[name] = editor
 
 
 def available() -> list[str]:
-    """Names of all editors: ours, registered ones, and those of installed plugins."""
+    """Returns the names of all editors: built in, registered, and of installed packages."""
     return sorted({*EDITORS, *entry_points(group="freemask.editors").names})
 
 
 def editor_class(name: str) -> type[Editor]:
-    """The class behind a name. Raises `InputError` for an unknown one."""
+    """Returns the class of a name. Raises `InputError` for an unknown name."""
     if name in EDITORS:
         return EDITORS[name]
     plugins = entry_points(group="freemask.editors", name=name)
@@ -62,7 +56,7 @@ def editor_class(name: str) -> type[Editor]:
 
 
 def runtime(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
-    """What "auto" or a name stands for on this machine.
+    """Returns the device and dtype that two names, or "auto", stand for on this machine.
 
     Raises `InputError` for a device or dtype that is unknown or cannot be used here.
     """
@@ -71,7 +65,7 @@ def runtime(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
     try:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # as torch's builds raise
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # depends on torch's build
         reason = str(error).splitlines()[0]
         raise InputError(f"device {device!r} cannot be used here ({reason}); try auto") from None
     if dtype == "auto":
@@ -84,12 +78,14 @@ def runtime(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
 def preflight(
     name: str, checkpoint: str | Path, request: EditRequest, size: tuple[int, int]
 ) -> None:
-    """Check a request against a checkpoint's configs and tokenizer, before weights are loaded.
+    """Checks a request against a checkpoint's configs and tokenizer, before weights are loaded.
 
-    Raises `InputError` for a foreign checkpoint, a frame size that its VAE does not divide, and
-    prompts or words that do not fit its tokenizer.
+    size: of the frames, `(H, W)` pixels.
+
+    Raises `InputError` for a checkpoint of another architecture, a frame size that is not a
+    multiple of the VAE's factor, and prompts or words that do not fit the tokenizer.
     """
-    folder = checkpoints.resolve(_located(name, checkpoint))
+    folder = checkpoints.resolve(_locate(name, checkpoint))
     editor_class(name).check(folder)
     vae = checkpoints.read_config(folder / "vae")
     check_size(size, 2 ** (len(vae["block_out_channels"]) - 1))
@@ -100,18 +96,19 @@ def preflight(
         request.words or ("", ""),
         strict=True,
     ):
-        prompts.check_prompt(tokenizer, prompt, role=role)
+        check_prompt(tokenizer, prompt, role=role)
         if word:
-            prompts.word_tokens(tokenizer, prompt, word, role=role)
+            word_tokens(tokenizer, prompt, word, role=role)
 
 
-def _located(name: str, checkpoint: str | Path) -> str | Path:
-    """The checkpoint, with "demo" replaced by the folder that is shipped for an editor."""
+def _locate(name: str, checkpoint: str | Path) -> str | Path:
+    """Returns the folder of the demo checkpoint for "demo", and any other checkpoint as it is."""
     if checkpoint != "demo":
         return checkpoint
-    if name not in DEMO:
+    demo = editor_class(name).demo
+    if demo is None:
         raise InputError(f"editor {name!r} has no demo checkpoint; give a folder")
-    return DEMO[name]
+    return ASSETS / demo
 
 
 def load_editor(
@@ -122,17 +119,18 @@ def load_editor(
     dtype: str = "auto",
     options: Mapping[str, Any] | None = None,
 ) -> Editor:
-    """Load a base editor.
+    """Loads a base editor.
 
-    name: in the registry. checkpoint: a folder in diffusers' layout, a hub id, or "demo" for the
-        checkpoint that is shipped. device: "auto" is the GPU if there is one. dtype: "auto" is
-        float16 on a GPU and float32 elsewhere; or "float32", "float16", "bfloat16". options: what
-        the editor's `Options` leave to choose.
+    name: a name in the registry.
+    checkpoint: a folder in diffusers' layout, a hub id, or "demo" for the shipped checkpoint.
+    device: a torch device; "auto" is the GPU if there is one.
+    dtype: "float32", "float16", "bfloat16"; "auto" is float16 on a GPU and float32 elsewhere.
+    options: options of the editor by name (its class's `Options`).
 
-    Raises `InputError` for an unknown name, device, dtype or option, and for a folder that is not a
-    checkpoint of this editor's architecture, before weights are read.
+    Raises `InputError` for an unknown name, device, dtype or option, and, before weights are read,
+    for a checkpoint of another architecture.
     """
     found = editor_class(name)
     chosen, precision = runtime(device, dtype)
     wanted: Any = merge(found.Options, OmegaConf.create(dict(options or {})), {})
-    return found.load(_located(name, checkpoint), device=chosen, dtype=precision, options=wanted)
+    return found.load(_locate(name, checkpoint), device=chosen, dtype=precision, options=wanted)

@@ -1,4 +1,4 @@
-"""freemask.editors.scheduler: docstring to be written."""
+"""Makes the deterministic sampler (DDIM) of a checkpoint for a number of steps."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from freemask.types import InputError
 
 
 def make_scheduler(config: object, steps: int) -> DDIMScheduler:
-    """The deterministic sampler of a checkpoint, set to `steps` steps.
+    """Returns the sampler of a scheduler configuration, set to `steps` steps.
 
-    Raises `InputError` unless 1 <= steps <= the number of training timesteps.
+    config: a checkpoint's configuration, as diffusers reads it from `scheduler_config.json`.
+
+    Raises `InputError` unless 1 <= steps <= the number of training timesteps, and for steps that
+    the configuration's timestep spacing cannot make.
     """
     scheduler = DDIMScheduler.from_config(config, clip_sample=False)
     total = scheduler.config.num_train_timesteps

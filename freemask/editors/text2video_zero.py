@@ -1,8 +1,8 @@
-"""Text2Video-Zero (Khachatryan et al. 2023, arXiv 2303.13439): Stable Diffusion as it is.
+"""Edits with Text2Video-Zero (Khachatryan et al. 2023, arXiv 2303.13439): Stable Diffusion as is.
 
 Self-attention sees the keys and values of one anchor frame. Generation denoises the first frame for
-a while, moves its latents along for the other frames, noises those anew, and denoises them all;
-editing inverts with the same attention.
+some steps, shifts its latents for the other frames, adds fresh noise to those, and denoises them
+all. Editing inverts the clip with the same attention.
 """
 
 from __future__ import annotations
@@ -24,17 +24,22 @@ from freemask.types import InputError
 
 @dataclass
 class Text2VideoZeroOptions:
-    """anchor: the frame that self-attention sees, from 0. motion: of generated clips, how far each
-    frame moves right and down, in pixels of a frame of 512. motion_window: fractions of the run;
-    the latents are moved as they are at its end, and noised up to its start.
+    """Options of `Text2VideoZero`.
+
+    anchor: the frame that self-attention sees, from 0.
+    motion: how far each frame of a generated clip moves right and down, in pixels of a frame of
+        512x512.
+    motion_window: two fractions of the run. Latents are shifted as they are at its end, and noised
+        up to its start.
+
+    Raises `InputError` for a motion or a window of another form.
     """
 
     anchor: int = 0
     motion: list[float] = field(default_factory=lambda: [12.0, 12.0])
     motion_window: list[float] = field(default_factory=lambda: [0.04, 0.1])
 
-    def check(self) -> None:
-        """Raises `InputError` for a motion that is none."""
+    def __post_init__(self) -> None:
         if len(self.motion) != 2:
             raise InputError(f"motion is {self.motion}; it must be two numbers, right and down")
         window = self.motion_window
@@ -43,24 +48,23 @@ class Text2VideoZeroOptions:
 
 
 class Text2VideoZero(InflatedEditor):
-    """Any Stable Diffusion folder."""
+    """An editor for any Stable Diffusion folder."""
 
     name: ClassVar[str] = "text2video_zero"
     architectures: ClassVar[tuple[str, ...]] = (SPATIAL,)
+    demo: ClassVar[str | None] = "sprites-sd"
     Options: ClassVar[type] = Text2VideoZeroOptions
-    frames = ("first",)
 
-    def load_unet(self, checkpoint: Checkpoint) -> nn.Module:
+    @classmethod
+    def load_unet(cls, checkpoint: Checkpoint, options: Any) -> nn.Module:
         """See `Editor.load_unet`."""
         from diffusers import UNet2DConditionModel
 
-        self.options.check()
         unet: nn.Module = checkpoint.model(UNet2DConditionModel)
-        self.inflate(unet)
         return unet
 
-    def table(self, frames: int) -> Tensor:
-        """See `InflatedEditor.table`. Raises `InputError` for an anchor beyond the clip."""
+    def frames_seen(self, frames: int) -> Tensor:
+        """See `InflatedEditor.frames_seen`. Raises `InputError` for an anchor beyond the clip."""
         anchor = self.options.anchor if frames > 1 else 0
         if not 0 <= anchor < frames:
             raise InputError(f"anchor is {anchor}; the clip's frames are 0 to {frames - 1}")
@@ -75,21 +79,24 @@ class Text2VideoZero(InflatedEditor):
         if frames == 1 or end <= start:
             return 0, noise
         first = denoise(noise[:, :, :1], 0, start)
-        moved = translated(denoise(first, start, end), self.options.motion, frames)[:, :, 1:]
+        moved = shifted(denoise(first, start, end), self.options.motion, frames)[:, :, 1:]
         late, early = scheduler.timesteps[end], scheduler.timesteps[start]
         kept = torch.prod(scheduler.alphas[late:early]).to(moved)
         fresh = torch.randn(moved.shape, generator=generator).to(moved)
         return start, torch.cat([first, kept.sqrt() * moved + (1 - kept).sqrt() * fresh], dim=2)
 
 
-def translated(first: Tensor, motion: Sequence[float], frames: int) -> Tensor:
-    """The latents `(1, C, 1, h, w)` of a frame, moved on from frame to frame, `(1, C, F, h, w)`.
+def shifted(first: Tensor, motion: Sequence[float], frames: int) -> Tensor:
+    """Returns latents `(1, C, F, h, w)` that move the latents of one frame on from frame to frame.
 
-    motion: right and down per frame, in 512ths of the frame; what comes in is mirrored at the edge.
-    Nearest latents are taken, which keeps their statistics.
+    first: `(1, C, 1, h, w)`.
+    motion: right and down per frame, in 512ths of the frame. What enters at an edge is mirrored.
+    frames: F.
+
+    Takes the nearest latent, which keeps the statistics of the latents.
     """
     h, w = first.shape[-2:]
-    # where each latent comes from, in [-1, 1]; half a pixel of 512 less, as the release rounds
+    # source coordinates in [-1, 1], half a pixel of 512 less, as the authors' release rounds
     y, x = (2 * (torch.arange(n) + 0.5) / n - 1 - 1 / 512 for n in (h, w))
     shift = torch.arange(frames)[:, None] * torch.tensor(motion) / 256
     grid = torch.stack(

@@ -1,18 +1,25 @@
-"""Tune-A-Video (Wu et al. 2023, arXiv 2212.11565): Stable Diffusion, tuned on one clip or not.
+"""Edits with Tune-A-Video (Wu et al. 2023, arXiv 2212.11565): Stable Diffusion tuned on one clip.
 
-Self-attention sees the first and the previous frame; every block ends with temporal attention. A
-Stable Diffusion folder runs untuned: its temporal attention adds nothing then.
+Self-attention sees the first and the previous frame; temporal attention ends every block. A Stable
+Diffusion folder runs untuned: its temporal attention adds nothing.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from freemask.editors.inflated import FrameChoice, TunedEditor
+from torch import Tensor
+
+from freemask.editors.inflated import frame_table
+from freemask.editors.tuned import TunedEditor
 
 
 class TuneAVideo(TunedEditor):
-    """A Stable Diffusion 1.x / 2.x folder, or a checkpoint in Tune-A-Video's original layout."""
+    """An editor for Stable Diffusion 1.x / 2.x, or a checkpoint in Tune-A-Video's layout."""
 
     name: ClassVar[str] = "tune_a_video"
-    frames: tuple[FrameChoice, ...] = ("first", -1)
+    demo: ClassVar[str | None] = "sprites-sd"
+
+    def frames_seen(self, frames: int) -> Tensor:
+        """See `InflatedEditor.frames_seen`."""
+        return frame_table(("first", -1), frames)

@@ -1,12 +1,12 @@
-"""Zeroscope and ModelScope: text-to-video checkpoints around diffusers' `UNet3DConditionModel`.
+"""Edits with Zeroscope and ModelScope: checkpoints of diffusers' `UNet3DConditionModel`.
 
-Spatial transformers hold self and cross sites; temporal transformers (`temp_attentions`, and the
-`transformer_in` that sees the input first) hold two temporal sites each. Nothing is remapped.
+Spatial transformers hold self and cross sites. Temporal transformers (`temp_attentions` and
+`transformer_in`, which sees the input first) hold two temporal sites each.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -15,12 +15,14 @@ from freemask.editors.editor import Editor
 
 
 class Zeroscope(Editor):
-    """Any `UNet3DConditionModel` folder."""
+    """An editor for any `UNet3DConditionModel` folder."""
 
     name: ClassVar[str] = "zeroscope"
     architectures: ClassVar[tuple[str, ...]] = ("UNet3DConditionModel",)
+    demo: ClassVar[str | None] = "sprites-t2v"
 
-    def load_unet(self, checkpoint: Checkpoint) -> nn.Module:
+    @classmethod
+    def load_unet(cls, checkpoint: Checkpoint, options: Any) -> nn.Module:
         """See `Editor.load_unet`."""
         from diffusers import UNet3DConditionModel
 

@@ -23,8 +23,9 @@ from torch.utils.data import DataLoader
 
 from freemask.editors import checkpoints
 from freemask.editors.editor import CODEBOOK
-from freemask.editors.inflated import INFLATED, InflatedEditor
+from freemask.editors.inflated import InflatedEditor
 from freemask.editors.registry import load_editor
+from freemask.editors.tuned import TUNED
 from freemask.io.atomic import check_writable
 from freemask.io.resumable import ResumableFolder
 from freemask.io.video import write_video
@@ -209,7 +210,7 @@ def save_tuned(editor: InflatedEditor, source: Path, out: Path, parts: Resumable
     if (source / CODEBOOK).exists():  # of the untuned backbone, whose cross-attention sites it has
         shutil.copy(source / CODEBOOK, aside / CODEBOOK)
     config = json.loads((source / "unet" / "config.json").read_text())
-    config["_class_name"] = INFLATED[0]
+    config["_class_name"] = TUNED[0]
     for key in ("down_block_types", "up_block_types"):
         config[key] = [block.replace("2D", "3D") for block in config[key]]
     if config.get("mid_block_type"):

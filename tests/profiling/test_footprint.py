@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from freemask.cli.commands import main
-from freemask.editors.registry import DEMO, available, editor_class, load_editor
+from freemask.editors.registry import ASSETS, available, editor_class, load_editor
 from freemask.kernels.dev.benchmark import peak_bytes
 from freemask.profiling import footprint
 from freemask.profiling.footprint import BACKBONES, FusedAttention, LiveBytes
@@ -33,7 +33,7 @@ def test_live_bytes_are_what_is_held_at_once() -> None:
 def test_the_meta_device_counts_what_a_real_run_allocates() -> None:
     """Of a UNet forward pass, the profiler's own account of the CPU allocator is the witness."""
     real = load_editor("zeroscope", device="cpu")
-    sketch = editor_class("zeroscope").blueprint(DEMO["zeroscope"], torch.float32)
+    sketch = editor_class("zeroscope").blueprint(ASSETS / "sprites-t2v", torch.float32)
     inputs = footprint._inputs(real, 3, 8, (64, 96))
     with torch.inference_mode():
         measured = peak_bytes(lambda: real.predict(*inputs), "cpu")
@@ -52,7 +52,10 @@ def test_fused_attention_makes_no_map() -> None:
 
 @pytest.mark.parametrize(
     ("name", "options", "gib"),
-    [("text2video_zero", {}, 36.2), ("fatezero", {"frames": ["first", -1]}, 69.4)],
+    [
+        ("text2video_zero", {}, 36.2),
+        ("fatezero", {"frames": ["first", -1], "least_sc_channel": 0}, 69.4),
+    ],
 )
 def test_the_maps_of_the_releases_are_the_published_sum(
     name: str, options: dict[str, object], gib: float
@@ -60,8 +63,6 @@ def test_the_maps_of_the_releases_are_the_published_sum(
     """FateZero's maps on SD 1.5, 8 frames, 50 steps, one and two key frames; no temporal ones."""
     loaded, _ = footprint.editors_of(SD, [name], torch.float16, options)
     editor = loaded[name]
-    if name == "fatezero":
-        editor.least_channels = 0  # type: ignore[attr-defined]
     _, maps = footprint._attention_sizes(editor, 8, (512, 512))
     assert maps["self"] + maps["cross"] == pytest.approx(gib * 2**30 / 50, rel=0.002)
 
@@ -86,7 +87,7 @@ def test_sites_of_the_shipped_configs() -> None:
 
 
 def test_a_footprint_grows_with_what_it_should() -> None:
-    editor = editor_class("zeroscope").blueprint(DEMO["zeroscope"], torch.float16)
+    editor = editor_class("zeroscope").blueprint(ASSETS / "sprites-t2v", torch.float16)
     small = footprint.footprint(editor, frames=4, size=(64, 64), steps=10)
     large = footprint.footprint(editor, frames=8, size=(64, 64), steps=20)
     assert small.weights == large.weights

@@ -62,7 +62,7 @@ def half_mask(video: Video) -> Tensor:
 def edited_latents(
     editor: Editor, video: Video, request: EditRequest, mask: Tensor | None = None
 ) -> tuple[Tensor, Inversion]:
-    plan = prepare(editor, video, request, mask)
+    plan = prepare(editor, video, request, mask=mask)
     inversion = invert_for(editor, video, plan)
     return denoise(editor, plan, inversion, find_masks(video, plan, inversion)), inversion
 

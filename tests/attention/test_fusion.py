@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +10,18 @@ import torch
 from torch import Tensor
 
 from freemask.attention.features import FeatureStore
-from freemask.attention.fusion import Fusion, in_window, site_mask
+from freemask.attention.fusion import (
+    FUSION_RULES,
+    Fusion,
+    in_range,
+    needs_mask,
+    site_mask,
+    steps_reading_source,
+)
 from freemask.attention.hooks import AttentionCall, plain
 from freemask.kernels.token_edit import TokenEdit
-from freemask.settings import FusionSettings
-from freemask.types import InputError, Masks, Site, SiteKind
+from freemask.settings import FusionSettings, Settings, load_settings
+from freemask.types import Masks, Site, SiteKind
 
 FRAMES, SIZE, HEADS, TOKENS, DIM, STEPS = 3, (3, 5), 2, 7, 4, 4
 CELLS = SIZE[0] * SIZE[1]
@@ -62,8 +67,8 @@ def same_tokens() -> TokenEdit:
 def make_fusion(
     mask: Tensor | None = None, tokens: TokenEdit | None = None, **options: Any
 ) -> Fusion:
-    """Every window open, unless `options` say else."""
-    always = {"self_replace": ALWAYS, "temporal_replace": ALWAYS}
+    """Every step range is the whole run, unless `options` differ."""
+    always = dict.fromkeys(("self_replace", "cross_replace", "temporal_replace"), ALWAYS)
     guided, store = options.pop("guided", True), options.pop("store", None)
     settings = FusionSettings(**{**always, **options})
     mask = soft_mask() if mask is None else mask
@@ -191,7 +196,7 @@ def test_an_all_one_mask_is_plain_attention(kind: SiteKind) -> None:
     torch.testing.assert_close(edited(make_fusion(mask), call), plain(parts(call)[2]))
 
 
-def test_words_are_weighed_outside_their_windows_too() -> None:
+def test_words_are_weighted_outside_their_step_ranges_too() -> None:
     call = make_call("cross", 2)
     tokens = make_tokens().windowed(torch.zeros(2))
     fusion = make_fusion(tokens=tokens, self_replace=[0, 0], temporal_replace=[0, 0])
@@ -214,14 +219,14 @@ def test_the_batches_hold_the_branches_that_a_step_needs_and_never_three() -> No
     assert make_fusion(store=FeatureStore(lambda *_: True)).passes == without
 
 
-def test_windows_are_half_open_and_meet_without_a_gap() -> None:
-    assert [in_window([0.25, 0.5], step, 4) for step in range(4)] == [False, True, False, False]
+def test_step_ranges_are_half_open_and_meet_without_a_gap() -> None:
+    assert [in_range([0.25, 0.5], step, 4) for step in range(4)] == [False, True, False, False]
     for steps in (1, 7, 50):
-        assert all(in_window(ALWAYS, step, steps) for step in range(steps))
-        assert not any(in_window([0.3, 0.3], step, steps) for step in range(steps))
+        assert all(in_range(ALWAYS, step, steps) for step in range(steps))
+        assert not any(in_range([0.3, 0.3], step, steps) for step in range(steps))
         for cut in (0.1, 0.3, 0.7):
             before, after = (
-                [in_window(w, step, steps) for step in range(steps)]
+                [in_range(w, step, steps) for step in range(steps)]
                 for w in ([0.0, cut], [cut, 1.0])
             )
             assert all(a != b for a, b in zip(before, after, strict=True))
@@ -234,13 +239,6 @@ def test_every_step_has_the_mask_of_its_own() -> None:
     for step in (0, 2, 3, 1):
         fusion.at(step)
         torch.testing.assert_close(edited(fusion, call), explicit(call, masks[step], same_tokens()))
-
-
-def test_a_resolution_with_masks_of_its_own_uses_them() -> None:
-    call, other = make_call("self", 3), soft_mask(5)
-    fusion = make_fusion()
-    fusion.masks = Masks(fusion.masks.values, "the test's", {SIZE: other[None]})
-    torch.testing.assert_close(edited(fusion, call), explicit(call, other, same_tokens()))
 
 
 def test_a_cell_is_edited_by_its_share_of_masked_pixels() -> None:
@@ -256,39 +254,38 @@ def test_a_cell_is_edited_by_its_share_of_masked_pixels() -> None:
     torch.testing.assert_close(odd, torch.ones(2, 35))
 
 
-@pytest.mark.parametrize("on_disk", [False, True])
-def test_stored_features_serve_as_the_replayed_source(on_disk: bool, tmp_path: Path) -> None:
-    store = FeatureStore(lambda *_: True, tmp_path if on_disk else None)
-    calls = {entry: make_call("self", 3, seed=10 * entry) for entry in range(STEPS)}
-    for entry, call in calls.items():
-        store.at(entry)
-        store.capture(call.rows(0, FRAMES))
-    store.flush()
-    assert bool(list(tmp_path.rglob("*.safetensors"))) == on_disk
-    stored, replayed = make_fusion(store=store), make_fusion()
-    for step in (0, 3, 1):
-        call = calls[STEPS - 1 - step]
-        stored.at(step)
-        replayed.at(step)
-        found = edited(stored, call.rows(FRAMES, None))
-        torch.testing.assert_close(found, edited(replayed, call), rtol=0, atol=0)
+@pytest.mark.parametrize("kind", list(FUSION_RULES))
+def test_the_steps_that_read_the_source_are_those_of_the_run(kind: SiteKind) -> None:
+    site = Site("x", kind, 0, SIZE)
+    key = {"self": "self_replace", "cross": "cross_replace", "temporal": "temporal_replace"}[kind]
+    fusion = FusionSettings(**{key: [0.2, 0.8]})
+    assert steps_reading_source(site, Settings(fusion=fusion), 10) == [2, 3, 4, 5, 6, 7]
+    later = Settings(fusion=fusion, strength=0.5)  # the first five steps stay the source's
+    assert steps_reading_source(site, later, 10) == [5, 6, 7]
 
 
-def test_the_store_keeps_what_is_wanted_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    store = FeatureStore(lambda site, entry: site.kind == "self" and entry == 1, tmp_path / "new")
-    for entry in range(2):
-        store.at(entry)
-        for kind in ("self", "cross"):
-            store.capture(make_call(kind, 1))  # type: ignore[arg-type]
-    store.flush()
-    assert store.open(0) == {}
-    assert set(store.open(1)) == {"blocks.self.q", "blocks.self.k"}
-    del store
-    gc.collect()
-    assert list((tmp_path / "new").iterdir()) == []
+def test_sites_with_too_many_rows_read_nothing() -> None:
+    settings = Settings(fusion=FusionSettings(max_rows=CELLS - 1, self_replace=ALWAYS))
+    assert steps_reading_source(Site("x", "self", 0, SIZE), settings, 4) == []
+    assert steps_reading_source(Site("x", "temporal", 0, SIZE), settings, 4) == [0, 1, 2, 3]
 
 
-def test_a_folder_that_cannot_hold_features_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="store_folder"):
-        FeatureStore(lambda *_: True, tmp_path / "file" / "folder")
+def test_a_mask_is_needed_when_a_gated_kind_is_active_in_the_run() -> None:
+    assert needs_mask(load_settings("shape"))
+    assert not needs_mask(load_settings("style"))
+    early = FusionSettings([0, 0], [0, 0.3], [0, 0], masked=["self"], latent_blend=[0, 0])
+    assert needs_mask(Settings(fusion=early))
+    assert not needs_mask(Settings(fusion=early, strength=0.6))
+
+
+def test_a_new_word_alone_in_its_step_range_reads_nothing() -> None:
+    mapper = torch.eye(TOKENS)
+    mapper[:, 2] = 0
+    ranges = torch.zeros(TOKENS, 2)
+    ranges[2] = torch.tensor(ALWAYS)
+    fusion = make_fusion(
+        tokens=TokenEdit.replacement(mapper).windowed(ranges),
+        self_replace=[0, 0],
+        temporal_replace=[0, 0],
+    )
+    assert fusion.passes == (("unconditional", "edit"),)

@@ -15,7 +15,7 @@ from freemask.data import sprites
 from freemask.editors.editor import Editor
 from freemask.editors.registry import load_editor
 from freemask.pipeline import edit
-from freemask.sampling.context_windows import Window, WindowBlender, own_frames, ramp, split
+from freemask.sampling.context_windows import Window, WindowBlender, ramp, split, with_final_frames
 from freemask.settings import WindowSettings, load_settings
 from freemask.types import EditRequest, InputError, Masks, Video
 
@@ -32,7 +32,7 @@ def test_windows_cover_a_clip_once_and_overlap(frames: int, settings: WindowSett
     windows = split(frames, settings)
     final = []
     clip = torch.arange(frames)
-    for window, own in own_frames(windows):
+    for window, own in with_final_frames(windows):
         seen = window.take(clip)
         assert len(seen) <= settings.frames
         final += seen[own].tolist()

@@ -136,12 +136,12 @@ def test_the_backbone_sees_every_latent_at_the_timestep_of_its_noise(
         seen.append((timestep, z.clone()))
         return predict(z, timestep)
 
-    trajectory = ddim_invert(spy, noise(), sampler, before_look=entries.append)
+    trajectory = ddim_invert(spy, noise(), sampler, before_call=entries.append)
     assert trajectory.steps == steps
     assert trajectory.latents.shape == (steps + 1, *SHAPE[1:])
     assert [entry for entry in entries if entry is not None] == list(range(steps))
     assert list(trajectory.timesteps) == sorted(trajectory.timesteps)
-    kept = [looked for looked, entry in zip(seen, entries, strict=True) if entry is not None]
+    kept = [call for call, entry in zip(seen, entries, strict=True) if entry is not None]
     assert len(seen) == steps + min(steps + 1, 3)
     for step, timestep in enumerate(sampler.timesteps.tolist()):
         at, z = kept[steps - 1 - step]

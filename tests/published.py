@@ -1,7 +1,7 @@
-"""Tune-A-Video's and FateZero's UNet, eagerly and from a state dict alone: the layout as published.
+"""A reference implementation of Tune-A-Video's and FateZero's UNet, from a state dict alone.
 
-Independent of `freemask` and of diffusers' modules: every tensor is five-dimensional `(b, c, f, h,
-w)` as in the releases, attention maps are made, and norms are those of the releases' layers.
+It uses neither freemask nor diffusers' modules. Every tensor is `(b, c, f, h, w)`, attention maps
+are materialised, and norms are those of the authors' releases.
 """
 
 from __future__ import annotations
@@ -17,9 +17,13 @@ from torch import Tensor
 
 
 class PublishedUNet:
-    """state: by the release's names. config: of Stable Diffusion's UNet. sees: frames -> for each
-    frame the list of frames whose keys its self-attention has; layers narrower than `least` see
-    their own. temporal: "attn_temp" and "norm_temp", or FateZero's names.
+    """The published UNet.
+
+    state: weights under the release's names.
+    config: of Stable Diffusion's UNet.
+    sees: takes the number of frames; returns for each frame those that its self-attention sees.
+    temporal: names of temporal attention and its norm.
+    least: layers with fewer channels see their own frame only.
     """
 
     def __init__(
@@ -71,8 +75,6 @@ class PublishedUNet:
     def conv(self, x: Tensor, name: str, **options: Any) -> Tensor:
         b, frames = x.shape[0], x.shape[2]
         weight = self.state[f"{name}.weight"]
-        if f"{name}.weight" not in self.state:
-            raise KeyError(name)
         flat = rearrange(x, "b c f h w -> (b f) c h w")
         flat = F.conv2d(flat, weight, self.state[f"{name}.bias"], **options)
         h, w = flat.shape[-2:]

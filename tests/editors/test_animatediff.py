@@ -1,4 +1,4 @@
-"""AnimateDiff: Stable Diffusion and a motion adapter, as diffusers puts them together."""
+"""AnimateDiff: the network equals the one that diffusers makes of the same two parts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from freemask.editors.registry import load_editor
 from freemask.types import InputError
 
 
-def test_it_is_the_motion_model_of_diffusers(sd_checkpoint: Path, adapter: Path) -> None:
+def test_the_network_equals_the_motion_model_of_diffusers(
+    sd_checkpoint: Path, adapter: Path
+) -> None:
     editor = load_editor(
         "animatediff",
         checkpoint=sd_checkpoint,
@@ -36,7 +38,7 @@ def test_it_is_the_motion_model_of_diffusers(sd_checkpoint: Path, adapter: Path)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_stable_diffusion_alone_is_not_enough(sd_checkpoint: Path) -> None:
+def test_stable_diffusion_without_an_adapter_is_refused(sd_checkpoint: Path) -> None:
     with pytest.raises(InputError, match="without a motion adapter"):
         load_editor("animatediff", checkpoint=sd_checkpoint, device="cpu")
     nowhere = {"motion_adapter": "./nowhere"}

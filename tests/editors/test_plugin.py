@@ -1,4 +1,4 @@
-"""A package of somebody else's that brings an editor: installed by pip, found, and edited with."""
+"""Plugins: a package that pip installs brings an editor, and an edit runs with it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ class Somebodys(Editor):
     architectures = ("UNet3DConditionModel",)
     Options = SomebodysOptions
 
-    def load_unet(self, checkpoint):
+    @classmethod
+    def load_unet(cls, checkpoint, options):
         return checkpoint.model(UNet3DConditionModel)
 
     def predict(self, latents, timestep, text):
@@ -54,7 +55,7 @@ class Somebodys(Editor):
 
 @pytest.fixture
 def plugins(tmp_path: Path) -> Path:
-    """The folder that the package was installed into."""
+    """Installs the package into a folder and returns the folder."""
     source, target = tmp_path / "source", tmp_path / "installed"
     source.mkdir()
     (source / "pyproject.toml").write_text(PROJECT)

@@ -1,6 +1,6 @@
-"""The checkpoints that people have, at their real widths and with random weights.
+"""Public checkpoints at their real widths, with random weights.
 
-What stands between this and the downloads is the values of the weights alone.
+The folders differ from the downloads in the values of the weights alone.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.slow
 
 
 def save_random(loader: Any, config: Path, folder: Path) -> None:
-    """Half-precision random weights for a config, never held in float32."""
+    """Writes bfloat16 random weights for a config."""
     model: nn.Module = Blueprint(config.parent, torch.bfloat16).model(loader, config.name)
     generator = torch.Generator().manual_seed(0)
     state = {}
@@ -61,7 +61,7 @@ LOADERS = {
 
 
 def write(name: str, folder: Path) -> Path:
-    """A checkpoint folder of a shipped config, with random weights."""
+    """Writes a checkpoint folder of a shipped config with random weights."""
     tokenizer = make_tokenizer()
     tokenizer.model_max_length = 77
     tokenizer.save_pretrained(folder / "tokenizer")
@@ -91,7 +91,7 @@ CASES = [  # editor, checkpoint, self, cross and temporal sites
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Checkpoint folders, each written when it is first asked for."""
+    """Returns the checkpoint folder of a name; writes each at its first use."""
     root = tmp_path_factory.mktemp("real")
 
     def folder(name: str) -> Path:
@@ -107,7 +107,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     CASES,
     ids=[f"{case[0]} on {case[1]}" for case in CASES],
 )
-def test_a_real_configuration_loads_has_its_sites_and_runs_a_fused_step(
+def test_a_public_configuration_loads_and_runs_a_fused_edit(
     name: str,
     checkpoint: str,
     own: int,

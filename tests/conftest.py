@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
+import numpy as np
 import pytest
 import torch
 from diffusers import (
@@ -164,3 +165,9 @@ def clip() -> sprites.Clip:
 @pytest.fixture(scope="session")
 def video(clip: sprites.Clip) -> Video:
     return clip.video
+
+
+@pytest.fixture(scope="session")
+def small(video: Video) -> Video:
+    """Three frames whose latents are 5x7."""
+    return Video(np.ascontiguousarray(video.frames[:3, 6:26, 10:38]))

@@ -1,9 +1,9 @@
-"""The result of an edit, and how it becomes files.
+"""The result of an edit and its files.
 
     OUT/edited.mp4  edited.gif  comparison.gif  masks.npz  result.json
 
 `comparison.gif` shows source | mask | edited; `masks.npz` holds `mask (S, F, H, W)`, 1 = edit.
-A folder is complete or absent: it is written aside and then renamed.
+A folder is complete or absent: it is written under another name, then renamed.
 """
 
 from __future__ import annotations
@@ -34,12 +34,19 @@ PICTURE_HEIGHT = 192  # small clips are enlarged to about this height in compari
 
 @dataclass(frozen=True, eq=False)
 class EditResult:
-    """What `freemask.edit` returns.
+    """The result of `freemask.edit`.
 
-    video, source: the edited clip and the clip it was made from. masks: where it was edited.
-    trajectory: of the source; None for a clip that was edited in windows.
-    timings: seconds by stage. peak_memory: bytes. editor: name, checkpoint, device and dtype.
-    metrics: whatever was measured, by name. details: what a caller adds to result.json.
+    video: the edited clip.
+    source: the clip that was edited.
+    masks: where it was edited, 1 = edit.
+    trajectory: the source's latents; None for a clip that was edited in windows.
+    request: the request, with the words that were guessed.
+    settings: the settings of the run.
+    timings: seconds by stage.
+    peak_memory: bytes.
+    editor: name, checkpoint, device and dtype.
+    metrics: measurements by name.
+    details: further entries of result.json.
     """
 
     video: Video
@@ -56,12 +63,12 @@ class EditResult:
 
     @property
     def masks_used(self) -> np.ndarray:
-        """The masks `(S, F, H, W)` of the steps that the edit ran; S is 1 where one served all."""
+        """Masks `(S, F, H, W)` of the steps that the edit ran; S is 1 if one mask served them all."""
         values = self.masks.values.cpu().numpy()
         return values if len(values) == 1 else values[self.settings.first_step(len(values)) :]
 
     def describe(self) -> dict[str, Any]:
-        """All that is needed to repeat the run, and what it cost; the content of result.json."""
+        """Returns the content of result.json: what repeats the run, and what it cost."""
         return {
             "request": asdict(self.request),
             "editor": dict(self.editor),
@@ -81,9 +88,9 @@ class EditResult:
         }
 
     def save(self, folder: str | Path) -> Path:
-        """Write all files into `folder`, which must not exist or be an earlier result.
+        """Writes all files into `folder`, which must be absent or an earlier result.
 
-        Raises `InputError` when the folder holds something else or cannot be written.
+        Raises `InputError` if the folder holds other files or cannot be written.
         """
         with whole_folder(Path(folder), REPLACEABLE) as aside:
             write_files(self, aside)
@@ -91,7 +98,7 @@ class EditResult:
 
 
 def write_files(result: EditResult, folder: Path) -> None:
-    """All files of a result, into an existing folder."""
+    """Writes all files of a result into an existing folder."""
     write_video(result.video, folder / "edited.mp4")
     write_video(result.video, folder / "edited.gif")
     write_video(comparison(result), folder / "comparison.gif")
@@ -101,7 +108,7 @@ def write_files(result: EditResult, folder: Path) -> None:
 
 
 def comparison(result: EditResult) -> Video:
-    """Source | mask of the last step | edited, side by side."""
+    """Returns source | mask of the last step | edited, side by side."""
     mask = mask_video(result.masks_used[-1], fps=result.source.fps)
     upscale = max(1, PICTURE_HEIGHT // result.source.size[0])
     return side_by_side([result.source, mask, result.video], upscale=upscale)

@@ -1,7 +1,6 @@
-"""Attention sites of a diffusers UNet, and context managers that hook them and put them back.
+"""Routes the attention of a UNet's sites through one function, and restores it afterwards.
 
-A site is found by its module's path and type, never by call order. While a hook is in place every
-site hands its projected queries, keys and values to one function,
+Inside `hooked`, every site hands its projected queries, keys and values to
 
     attend(call: AttentionCall) -> (B, H, Nq, D)
 
@@ -28,9 +27,13 @@ from freemask.types import InputError, Site
 class AttentionCall:
     """One forward pass of one site.
 
-    q `(B, H, Nq, D)`, k and v `(B, H, Nk, D)`. B counts frames of all branches for self and cross
-    sites, pixels of all branches for temporal ones, branch by branch. frame_table: `(B, R)`, the
-    entries of k and v that a sequence sees, end to end; None for its own.
+    site: the site.
+    layer: its attention module.
+    q: queries `(B, H, Nq, D)`. B counts the frames of all branches for self and cross sites, and
+        the pixels of all branches for temporal ones, branch by branch.
+    k, v: keys and values `(B, H, Nk, D)`.
+    frame_table: `(B, R)`, the entries of k and v that a sequence sees, end to end; None for its
+        own entry.
     """
 
     site: Site
@@ -41,7 +44,7 @@ class AttentionCall:
     frame_table: Tensor | None = None
 
     def rows(self, start: int, end: int | None) -> AttentionCall:
-        """The same call for a part of the batch, whole branches of it."""
+        """Returns the call for a part of the batch that holds whole branches."""
         part = slice(start, end)
         table = self.frame_table
         if table is not None:
@@ -54,7 +57,7 @@ Wiring = Callable[[Site, int], Tensor | None]  # a site and its batch -> `Attent
 
 
 def plain(call: AttentionCall) -> Tensor:
-    """Attention as the backbone was trained."""
+    """Returns plain attention, as the backbone was trained."""
     k, v = call.k, call.v
     if call.frame_table is not None:
         table = call.frame_table.to(k.device)
@@ -63,7 +66,7 @@ def plain(call: AttentionCall) -> Tensor:
 
 
 class HookedProcessor:
-    """A diffusers attention processor that projects, asks `attend`, and projects back."""
+    """A diffusers attention processor that projects, calls `attend`, and projects back."""
 
     def __init__(self, site: Site, attend: Attend, wiring: Wiring | None = None) -> None:
         self.site, self.attend, self.wiring = site, attend, wiring
@@ -89,11 +92,12 @@ class HookedProcessor:
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
+    """Returns `(B, N, H * D)` as `(B, H, N, D)`."""
     return rearrange(x, "b n (heads d) -> b heads n d", heads=heads)
 
 
 def project_context(attn: Attention, context: Tensor) -> tuple[Tensor, Tensor]:
-    """Keys and values `(B, H, Nk, D)` of a context `(B, Nk, E)`."""
+    """Returns the keys and values `(B, H, Nk, D)` of a context `(B, Nk, E)`."""
     return split_heads(attn.to_k(context), attn.heads), split_heads(attn.to_v(context), attn.heads)
 
 
@@ -109,7 +113,10 @@ def _check(name: str, layer: Any) -> None:
 
 
 def wire(unet: nn.Module, wiring: Wiring) -> None:
-    """Let self-attention see the frames that `wiring` says, for good."""
+    """Makes self-attention see the frames that `wiring` says, permanently.
+
+    Raises `InputError` for a layer with an option that is not supported.
+    """
     for site in find_sites(unet, (1, 1)):
         if site.kind != "self":
             continue
@@ -122,7 +129,10 @@ def wire(unet: nn.Module, wiring: Wiring) -> None:
 def hooked(
     unet: nn.Module, sites: Sequence[Site], attend: Attend, wiring: Wiring | None = None
 ) -> Iterator[None]:
-    """Route the sites through `attend`; what was there before comes back, whatever happens."""
+    """Routes the sites through `attend`; the former processors return at the end, even on errors.
+
+    Raises `InputError` for a layer with an option that is not supported.
+    """
     layers = {site: unet.get_submodule(site.name) for site in sites}
     for site, layer in layers.items():
         _check(site.name, layer)

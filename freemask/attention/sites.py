@@ -1,4 +1,7 @@
-"""freemask.attention.sites: docstring to be written."""
+"""Finds the attention sites of a diffusers UNet, by module path and type.
+
+A site never depends on the order in which layers run.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,14 @@ from torch import nn
 from freemask.types import InputError, Site, SiteKind
 
 TEMPORAL = (TransformerTemporalModel, AnimateDiffTransformer3D)
-TEMPORAL_LAYER = "attn_temp"  # of an inflated 2D block, by Tune-A-Video's name
+TEMPORAL_LAYER = "attn_temp"  # temporal attention of an inflated 2D block (Tune-A-Video)
 
 
 def find_sites(unet: nn.Module, latent_size: tuple[int, int]) -> tuple[Site, ...]:
-    """All attention sites of a UNet at a latent size `(h, w)`, in the order of its modules.
+    """Returns all attention sites of a UNet at a latent size `(h, w)`, in module order.
 
-    Raises `InputError` when an attention layer is of a kind that the fusion does not know, or when
-    self or cross sites are missing altogether.
+    Raises `InputError` for an attention layer of unknown kind, and for a UNet without self or
+    without cross sites.
     """
     sites = tuple(
         Site(name, kind, level, _halved(latent_size, level))
@@ -58,7 +61,7 @@ def _ancestors(name: str) -> list[str]:
 
 
 def _level(name: str, levels: int) -> int:
-    """How often the latents are halved before this module, from its path."""
+    """Returns how many times the latents are halved before a module."""
     block, *rest = name.split(".")
     if block == "down_blocks":
         return int(rest[0])
@@ -68,7 +71,7 @@ def _level(name: str, levels: int) -> int:
 
 
 def _halved(size: tuple[int, int], times: int) -> tuple[int, int]:
-    """The size after strided convolutions, which round up."""
+    """Returns a size after strided convolutions, which round up."""
     h, w = size
     for _ in range(times):
         h, w = (h + 1) // 2, (w + 1) // 2

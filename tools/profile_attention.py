@@ -1,11 +1,13 @@
-"""Measure the kernels against their baselines: a table, `attention.json` and `attention.png`.
+"""Measures the kernels against their baselines: `freemask profile --attention`.
 
 python tools/profile_attention.py --size "self 1024" --coverage 0.1 0.3 --out out/profile
 """
 
 from __future__ import annotations
 
-from freemask.kernels.dev.benchmark import main
+import sys
+
+from freemask.cli.commands import main
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(["profile", "--attention", *sys.argv[1:]]))

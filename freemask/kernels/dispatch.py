@@ -7,7 +7,6 @@ CUDA and ROCm where it can run, and the torch path everywhere else.
 from __future__ import annotations
 
 import importlib.util
-import os
 
 import torch
 from torch import Tensor
@@ -15,6 +14,8 @@ from torch import Tensor
 from freemask.kernels import reference, validate
 from freemask.kernels import torch_backend as torch_path
 
+TRITON_DEVICES = ("cuda",)  # names ROCm too; `kernels.dev.interpreter` adds the CPU for a while
+INTERPRETER = "on a CPU it runs only inside `with freemask.kernels.dev.interpreter.interpreted():`"
 TRITON_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 TRITON_HEAD_DIMS = range(8, 257, 8)
 FORWARD_ONLY = (
@@ -26,11 +27,10 @@ FORWARD_ONLY = (
 
 def why_not_triton(q: Tensor) -> str | None:
     """The reason why the Triton kernels cannot run on tensors like `q`, or None if they can."""
-    interpreted = os.environ.get("TRITON_INTERPRET", "0") == "1"
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed"
-    if q.device.type != "cuda" and not (interpreted and q.device.type == "cpu"):
-        return f"it needs a CUDA or ROCm device and q is on {q.device}"
+    if q.device.type not in TRITON_DEVICES:
+        return f"it needs a CUDA or ROCm device and q is on {q.device} ({INTERPRETER})"
     if q.dtype not in TRITON_DTYPES:
         return f"it takes {', '.join(map(str, TRITON_DTYPES))} and q is {q.dtype}"
     if q.shape[3] not in TRITON_HEAD_DIMS:

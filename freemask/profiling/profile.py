@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +27,17 @@ from torch.profiler import ProfilerActivity
 
 from freemask.attention.fusion import Fusion
 from freemask.attention.hooks import AttentionCall
-from freemask.data import sprites
 from freemask.editors.editor import Editor
-from freemask.editors.registry import load_editor
 from freemask.kernels import dispatch
-from freemask.kernels.dev import benchmark, cost
+from freemask.kernels.dev import benchmark, cost, timing
 from freemask.pipeline import edit, find_masks
 from freemask.prepare import prepare
 from freemask.profiling.footprint import footprint
+from freemask.profiling.request import ProfileRequest
 from freemask.sampling.denoising import make_fusion, predict_guided
 from freemask.sampling.generation import generate
 from freemask.sampling.inversion import invert_for
-from freemask.types import EditRequest, Site, Video
+from freemask.types import Site, Video
 
 ATTENTION = ("freemask::", "aten::_scaled_dot_product", "aten::scaled_dot_product")
 KINDS_OF_WORK = {  # by how an operator's name begins; attention counts with all that it calls
@@ -50,50 +49,6 @@ KINDS_OF_WORK = {  # by how an operator's name begins; attention counts with all
 WORK = ("attention", *KINDS_OF_WORK, "other")
 STAGES = ("freemask.vae", "freemask.inversion", "freemask.mask", "freemask.denoise")
 ROUNDS = 3  # timed runs of a site under a backend
-
-
-@dataclass(frozen=True)
-class ProfileRequest:
-    """What to profile: an editor, and the clip's size and length. steps: of inversion and edit."""
-
-    editor: str = "zeroscope"
-    checkpoint: str = "demo"
-    device: str = "auto"
-    dtype: str = "auto"
-    size: tuple[int, int] = (64, 64)
-    frames: int = 8
-    steps: int = 4
-    task: str = "shape"
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def load(self) -> Editor:
-        """The editor."""
-        return load_editor(
-            self.editor,
-            checkpoint=self.checkpoint,
-            device=self.device,
-            dtype=self.dtype,
-            options=self.options,
-        )
-
-    def clip(self) -> Video:
-        """A bear on grass."""
-        scene = sprites.sample_scene(
-            0, "heldout", frames=self.frames, size=self.size, object="bear", colour=None,
-            ground="grass", motion="left", style=None,
-        )  # fmt: skip
-        return scene.render().video
-
-    def ask(self, **overrides: Any) -> EditRequest:
-        """Its edit, which needs no codebook."""
-        return EditRequest(
-            "a bear moving left on the grass",
-            "a panda moving left on the grass",
-            words=("bear", "panda"),
-            task=self.task,
-            steps=self.steps,
-            overrides={"mask.policy": "naive", "strength": 1.0, **overrides},
-        )
 
 
 def memory_of(request: ProfileRequest, editor: Editor) -> dict[str, int]:
@@ -108,10 +63,10 @@ def memory_of(request: ProfileRequest, editor: Editor) -> dict[str, int]:
         )  # fmt: skip
 
     device = editor.device.type
-    found = {"plain": benchmark.peak_bytes(plain, device)}
+    found = {"plain": timing.peak_bytes(plain, device)}
     for features in ("replay", "store"):
         asked = request.ask(features=features)
-        found[features] = benchmark.peak_bytes(lambda r=asked: edit(editor, clip, r), device)  # type: ignore[misc]
+        found[features] = timing.peak_bytes(lambda r=asked: edit(editor, clip, r), device)  # type: ignore[misc]
     sizes = footprint(editor, frames=request.frames, size=request.size, steps=request.steps)
     return found | {"released maps": sizes.maps}
 
@@ -187,8 +142,8 @@ class SiteProbe:
     def _measure(self, call: AttentionCall, backend: str) -> tuple[float, int]:
         fusion = replace(self.fusion, backend=backend)
         calls = {backend: lambda: fusion(call)}
-        times = benchmark.interleave(calls, ROUNDS, self.device)[backend]
-        return sorted(times)[len(times) // 2], benchmark.peak_bytes(calls[backend], self.device)
+        times = timing.interleave(calls, ROUNDS, self.device)[backend]
+        return sorted(times)[len(times) // 2], timing.peak_bytes(calls[backend], self.device)
 
     def _floor(self, call: AttentionCall) -> float | None:
         """Seconds that the GPU at hand needs at least for the edit's share, if it is known."""

@@ -9,7 +9,7 @@ import torch
 
 from freemask.cli.commands import main
 from freemask.editors.registry import ASSETS, available, editor_class, load_editor
-from freemask.kernels.dev.benchmark import peak_bytes
+from freemask.kernels.dev.timing import peak_bytes
 from freemask.profiling import footprint
 from freemask.profiling.footprint import BACKBONES, FusedAttention, LiveBytes
 from freemask.types import InputError

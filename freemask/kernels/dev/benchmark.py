@@ -1,18 +1,15 @@
-"""Blended and word attention against their baselines, in ratios to one plain attention.
+"""Compares blended and word attention with their baselines, in ratios to one plain attention.
 
-All variants of a size run in turn, round after round, and the medians are compared: machines are
-shared and noisy, ratios inside one interleaved run are not. Memory is the peak of what a call
-allocates, its output included. `python tools/profile_attention.py --help` for the choices.
+All variants of a size run in turn, round after round. The ratios of their medians are stable where
+absolute times on a shared machine are not. Memory is the peak of the bytes that a call allocates,
+its output included. `freemask profile --attention --help` lists the options.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
-import math
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +21,8 @@ from torch.nn.functional import scaled_dot_product_attention as sdpa
 from freemask.kernels import blended_attention, word_attention
 from freemask.kernels.dev import cost
 from freemask.kernels.dev.cost import Size
+from freemask.kernels.dev.tables import chart, floors_table, table
+from freemask.kernels.dev.timing import Calls, interleave, peak_bytes, settle_allocator
 from freemask.kernels.mask_plan import MaskPlan
 from freemask.kernels.token_edit import TokenEdit
 
@@ -44,16 +43,15 @@ SIZES = {
 }
 DEFAULT_SIZES = ("self 4096", "self 1024", "self 256", "temporal 8", "cross 4096", "cross 1024")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-TICKS = (0.5, 0.75, 1, 1.25, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 100, 200)  # of the chart
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt
-MAP_LIMIT = 2 << 30  # bytes of one map beyond which the eager baseline is left out
-Calls = dict[str, Callable[[], Any]]
+MAP_LIMIT = 2 << 30  # bytes of one map; the eager baseline is left out beyond it
 
 
 def blob_mask(size: Size, coverage: float, soft: float) -> Tensor:
-    """`(B, Nq)`: one disc that drifts from frame to frame, with a linear rim of soft rows.
+    """Returns a mask `(B, Nq)` of a disc that drifts from frame to frame, with a linear soft rim.
 
-    Temporal sequences run over frames at each pixel, so their disc moves along the rows.
+    coverage: mean of the mask, in [0, 1]. soft: fraction of soft rows, in [0, 1].
+
+    Temporal sequences run over the frames of a pixel, so their disc moves along the rows.
     """
     temporal = size.batch > size.queries
     frames, pixels = (size.queries, size.batch) if temporal else (size.batch, size.queries)
@@ -68,7 +66,7 @@ def blob_mask(size: Size, coverage: float, soft: float) -> Tensor:
 
 
 def inputs(size: Size, dtype: torch.dtype, device: str) -> dict[str, Tensor]:
-    """Random queries, keys and values of edit and source, laid out `(B, N, H, D)`."""
+    """Returns random tensors `(B, H, N, D)` of edit and source, in memory `(B, N, H, D)`."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(rows: int) -> Tensor:
@@ -83,7 +81,7 @@ def inputs(size: Size, dtype: torch.dtype, device: str) -> dict[str, Tensor]:
 def variants(
     size: Size, dtype: torch.dtype, device: str, coverage: float, soft: float, backend: str
 ) -> Calls:
-    """What runs for one size; the first, plain attention, is the unit."""
+    """Returns the calls to compare for one size; the first, plain attention, is the unit."""
     x = inputs(size, dtype, device)
     q, k, v, sources = x["q"], x["k"], x["v"], {n: x[n] for n in ("q_source", "k_source")}
     mask = blob_mask(size, coverage, soft).to(device)
@@ -116,7 +114,10 @@ def variants(
 def flex_attention_call(
     size: Size, dtype: torch.dtype, device: str, coverage: float
 ) -> Callable[[], Any]:
-    """The binary blend as one `flex_attention`: both keys packed, rows see their half."""
+    """Returns the binary blend as one `flex_attention` over the keys of both branches.
+
+    A block mask lets each row see the keys of its own branch.
+    """
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
     x = inputs(size, dtype, device)
@@ -132,63 +133,11 @@ def flex_attention_call(
     return lambda: compiled(q, k, v, block_mask=blocks)
 
 
-def interleave(calls: Calls, rounds: int, device: str) -> dict[str, list[float]]:
-    """Seconds of every call in every round.
-
-    Each call runs once untimed before its turn, for another variant leaves caches and allocator in
-    a state that is its own: one that frees large maps makes the next one fault its pages in anew.
-    """
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
-            call()
-            _wait(device)
-            start = time.perf_counter()
-            call()
-            _wait(device)
-            times[name].append(time.perf_counter() - start)
-    return times
-
-
-def settle_allocator() -> None:
-    """Have glibc keep what is freed, as PyTorch's allocator does on a GPU.
-
-    Otherwise it returns large chunks to the system, which ones depends on what was freed before,
-    and a call pays for the page faults of its temporaries or not: up to 15% at the small sizes.
-    """
-    adjust = getattr(ctypes.CDLL(None), "mallopt", None)
-    if adjust:
-        adjust(M_TRIM_THRESHOLD, 2**31 - 1)
-        adjust(M_MMAP_MAX, 0)
-
-
-def _wait(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
-def peak_bytes(call: Callable[[], Any], device: str) -> int:
-    """The most that a call holds at once beyond what was there before, its output included."""
-    if device == "cuda":
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        call()
-        return torch.cuda.max_memory_allocated() - before
-    with torch.profiler.profile(profile_memory=True) as profiler:
-        call()
-    events = profiler.profiler.kineto_results.events()  # type: ignore[union-attr]
-    held = peak = 0
-    for event in sorted((e for e in events if e.name() == "[memory]"), key=lambda e: e.start_ns()):
-        held += event.nbytes()
-        peak = max(peak, held)
-    return peak
-
-
 def profile(
     name: str, dtype: str, coverage: float, soft: float, *, rounds: int, backend: str,
     device: str, flex: bool = False,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """One record per variant of one size: median seconds, ratio to plain, peak bytes."""
+    """Returns one record per variant of a size: median seconds, ratio to plain, peak bytes."""
     size, kind = SIZES[name], DTYPES[dtype]
     with torch.inference_mode():
         calls = variants(size, kind, device, coverage, soft, backend)
@@ -214,68 +163,8 @@ def profile(
     ]  # fmt: skip
 
 
-def table(records: list[dict[str, Any]]) -> str:
-    """The records as text, one line each; `/ floor` where the cost model knows the GPU."""
-    head = f"{'size':20}{'dtype':6}{'mask':>6}{'soft':>6}  {'variant':15}"
-    lines = [f"{head}{'ms':>10}{'ratio':>8}{'mem/out':>9}{'/ floor':>9}"]
-    lines += [
-        f"{r['size']:20}{r['dtype']:6}{r['coverage']:6.0%}{r['soft']:6.0%}  {r['variant']:15}"
-        f"{r['seconds'] * 1e3:10.2f}{r['ratio']:8.2f}{r['peak_over_output']:9.2f}"
-        f"{r['over_floor'] or math.nan:9.2f}"
-        for r in records
-    ]
-    return "\n".join(lines)
-
-
-def floors_table(dtype: str) -> str:
-    """The cost model of every size: work, floors, and what eager maps would move."""
-    head = f"{'size':20}{'GFLOP':>10}{'MB':>9}{'eager MB':>10}"
-    lines = [head + "".join(f"{gpu + ' ms':>10}{'bound':>14}{'eager ms':>10}" for gpu in cost.GPUS)]
-    for name, size in SIZES.items():
-        work = cost.blend(size, DTYPES[dtype])
-        line = f"{name:20}{work.flop / 1e9:10.1f}"
-        line += f"{work.memory / 1e6:9.1f}{work.eager_memory / 1e6:10.0f}"
-        for gpu in cost.GPUS.values():
-            floors = work.floors(gpu)
-            eager = floors.pop("eager") * 1e3
-            bound = max(floors, key=floors.__getitem__)
-            line += f"{work.floor(gpu) * 1e3:10.4f}{bound:>14}{eager:10.3f}"
-        lines.append(line)
-    return "\n".join(lines)
-
-
-def chart(records: list[dict[str, Any]], path: Path) -> None:
-    """A PNG of the ratios to one plain attention, on a logarithmic axis."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    groups = list(dict.fromkeys(f"{r['size']}\n{r['dtype']} {r['coverage']:.0%}" for r in records))
-    names = list(dict.fromkeys(r["variant"] for r in records if r["variant"] != "plain"))
-    figure, axes = plt.subplots(figsize=(max(6, 1.3 * len(groups)), 4), layout="constrained")
-    width = 0.8 / len(names)
-    for i, name in enumerate(names):
-        chosen = [r for r in records if r["variant"] == name]
-        at = [groups.index(f"{r['size']}\n{r['dtype']} {r['coverage']:.0%}") for r in chosen]
-        axes.bar([x + i * width for x in at], [r["ratio"] for r in chosen], width, label=name)
-    axes.axhline(1, color="black", linewidth=0.8)
-    most = max((r["ratio"] for r in records), default=1)
-    ticks = [tick for tick in TICKS if tick <= most * 1.5]
-    axes.set(yscale="log", ylabel="time / plain attention", xticks=range(len(groups)))
-    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.minorticks_off()
-    axes.set_xticklabels(groups, fontsize=7)
-    axes.grid(axis="y", linewidth=0.4)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(fontsize=7, loc="outside upper center", ncols=len(names), frameon=False)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-
-
 def main(arguments: list[str] | None = None, program: str | None = None) -> int:
-    """Measure, print the table, write `attention.json` and `attention.png` into --out."""
+    """Measures, prints the table, and writes `attention.json` and `attention.png` into --out."""
     parser = argparse.ArgumentParser(prog=program, description=__doc__)
     parser.add_argument("--size", nargs="+", choices=SIZES, default=DEFAULT_SIZES)
     parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=("fp32", "bf16"))
@@ -290,7 +179,8 @@ def main(arguments: list[str] | None = None, program: str | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("out/profile"))
     given = parser.parse_args(arguments)
     if given.floors:
-        print("\n\n".join(f"{dtype}\n{floors_table(dtype)}" for dtype in given.dtype))  # noqa: T201
+        tables = [f"{dtype}\n{floors_table(SIZES, DTYPES[dtype])}" for dtype in given.dtype]
+        print("\n\n".join(tables))  # noqa: T201
         return 0
     if given.threads:
         torch.set_num_threads(given.threads)

@@ -1,15 +1,16 @@
-"""What a blend must do at least, and the time floor that this implies on a GPU.
+"""Computes the least work of a blend, and from it a lower bound of its time on a GPU.
 
-With a fraction `soft` of rows that need both branches, over `n` row-key pairs of one branch:
+With a fraction `soft` of rows that need both branches:
 
     pairs      = (1 + soft) B H Nq Nk
     arithmetic = 4 D pairs FLOP (two matrix products), and one exponential per pair
     memory     = queries (1 + soft), keys and values of both branches, the output; each once
-    eager      = ten passes over a map: two maps are written, read and written by the softmax, then
-                 both read and one written by the blend, which the product with V reads
+    eager      = ten passes over a map: the scores write two maps, the softmax reads and writes
+                 both, the blend reads both and writes one, which the product with V reads
 
-The floor is the slowest of arithmetic, exponentials and memory. Peaks are the vendors' (dense
-tensor cores; exponentials: 16 per clock and multiprocessor); float32 is three TF32 products.
+The floor is the slowest of arithmetic, exponentials and memory. The peaks are the vendors' figures
+for dense tensor cores, and 16 exponentials per clock and multiprocessor. A float32 product counts
+as three TF32 products.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import torch
 
 @dataclass(frozen=True)
 class Gpu:
-    """Peaks per second: FLOP in half precision and TF32, exponentials, bytes."""
+    """Peak rates of a GPU per second: FLOP in half precision and TF32, exponentials, bytes."""
 
     half: float
     tf32: float
@@ -37,7 +38,7 @@ GPUS = {
 
 @dataclass(frozen=True)
 class Size:
-    """One attention: sequences, heads, queries, keys, head dimension."""
+    """The sizes of one attention: sequences, heads, queries, keys, head dimension."""
 
     batch: int
     heads: int
@@ -47,13 +48,13 @@ class Size:
 
     @property
     def map_entries(self) -> int:
-        """Entries of the map that is never built."""
+        """Entries of the attention map, which the kernels never build."""
         return self.batch * self.heads * self.queries * self.keys
 
 
 @dataclass(frozen=True)
 class Cost:
-    """JobGroup of one blend, and of eager maps; bytes and counts."""
+    """The work of one blend: FLOP, exponentials, bytes moved, and bytes moved by eager maps."""
 
     flop: float
     exponentials: float
@@ -62,7 +63,7 @@ class Cost:
     dtype: torch.dtype
 
     def floors(self, gpu: Gpu) -> dict[str, float]:
-        """Seconds at least: arithmetic, exponentials, memory, and the memory of eager maps."""
+        """Returns the least seconds of arithmetic, exponentials, memory and eager maps."""
         peak = gpu.tf32 / 3 if self.dtype == torch.float32 else gpu.half
         return {
             "arithmetic": self.flop / peak,
@@ -72,13 +73,13 @@ class Cost:
         }
 
     def floor(self, gpu: Gpu) -> float:
-        """Seconds that no implementation of the blend can beat."""
+        """Returns the least seconds of any implementation of the blend."""
         floors = self.floors(gpu)
         return max(floors["arithmetic"], floors["exponentials"], floors["memory"])
 
 
 def blend(size: Size, dtype: torch.dtype, *, soft: float = 0.0) -> Cost:
-    """The cost of `blended_attention` when a fraction `soft` of the rows is neither 0 nor 1."""
+    """Returns the cost of `blended_attention` with a fraction `soft` of soft rows, in [0, 1]."""
     if not 0 <= soft <= 1:
         raise ValueError(f"soft is the fraction of soft rows, in [0, 1]; got {soft}")
     pairs = (1 + soft) * size.map_entries

@@ -1,10 +1,12 @@
-"""What the compiler makes of the kernels, without a GPU: `python -m freemask.kernels.inspect`.
+"""Compiles the Triton kernels ahead of time and inspects their machine code; needs no GPU.
 
-Every configuration of the tile table is compiled ahead of time and its machine code read: registers
-per thread, spills, shared memory, matrix instructions, asynchronous copies, and whether the skip of
-a branch is a real one: all matrix instructions lie inside a loop over branches, which a backward
-jump closes and whose trip count the row classes decide; none is merely predicated away. The column
-`loops` counts the backward jumps around the outermost and the innermost matrix instruction.
+    python -m freemask.kernels.dev.inspect --dim 40 160
+
+The table shows, for every configuration of the tile table, the registers per thread, spills, shared
+memory, matrix instructions and asynchronous copies. It also shows whether a block really skips the
+branch that it does not need: all matrix instructions must lie inside the loop over branches, and
+none may be predicated. The column `loops` counts the backward jumps around the outermost and around
+the innermost matrix instruction.
 """
 
 from __future__ import annotations
@@ -41,7 +43,17 @@ ASYNC_COPY = r"LDGSTS|UTMALDG"
 
 @dataclass(frozen=True)
 class Config:
-    """One compilation. `columns` is the width of the frame table, 0 for none."""
+    """One compilation.
+
+    kernel: "blended" or "word".
+    arch: target architecture.
+    dim: head dimension.
+    dtype: key of `DTYPES`.
+    queries: rows of a sequence.
+    even: whether the keys fill their blocks.
+    kept: whether `v_kept` is given.
+    columns: width of the frame table, 0 for none.
+    """
 
     kernel: str
     arch: str
@@ -55,7 +67,7 @@ class Config:
 
 @dataclass(frozen=True)
 class Report:
-    """What the machine code of one configuration holds."""
+    """The contents of one configuration's machine code."""
 
     config: Config
     tile: tiles.Tile
@@ -69,8 +81,10 @@ class Report:
     predicated_matrix: int
 
     def faults(self) -> list[str]:
-        """Why this configuration must not ship; empty if it may."""
-        branches = int(self.config.kernel == "blended")  # a loop over branches around all the rest
+        """Returns the reasons why this configuration must not ship; empty if it may."""
+        branches = int(
+            self.config.kernel == "blended"
+        )  # the loop over branches encloses all others
         checks = {
             f"{self.spills} spills": self.spills == 0,
             f"{self.shared} bytes of shared memory": self.shared <= SHARED_LIMIT[self.config.arch],
@@ -83,17 +97,17 @@ class Report:
         return [fault for fault, passed in checks.items() if not passed]
 
     def expects_async(self) -> bool:
-        """Asynchronous copies pipeline loops of more than one stage on NVIDIA hardware."""
+        """Returns whether the loop is pipelined: more than one stage on NVIDIA hardware."""
         return self.config.arch.startswith("sm") and self.tile.stages > 1
 
 
 def configurations(
     archs: Iterable[str], dims: Iterable[int], dtypes: Iterable[str], *, variants: bool
 ) -> Iterator[Config]:
-    """Both kernels for every combination: long self attention, and 77 keys for the word map.
+    """Yields both kernels for every combination.
 
-    `variants` adds the most demanding blend (uneven keys, kept values, two key frames) and the
-    short sequences of temporal attention.
+    variants: adds the most demanding blend (uneven keys, kept values, two key frames) and the short
+        sequences of temporal attention.
     """
     for arch in archs:
         for dim in dims:
@@ -106,7 +120,7 @@ def configurations(
 
 
 def inspect(config: Config) -> Report:
-    """Compile one configuration and read its machine code."""
+    """Compiles one configuration and returns the report of its machine code."""
     compiled, tile = compile_ahead(config)
     read = _read_amd if config.arch.startswith("gfx") else _read_nvidia
     code, registers, spills = read(compiled)
@@ -130,14 +144,19 @@ def inspect(config: Config) -> Report:
 
 
 def compile_ahead(config: Config) -> tuple[Any, tiles.Tile]:
-    """Compile for an architecture that need not be present."""
+    """Compiles for an architecture that need not be present; returns the code and its tile.
+
+    Raises RuntimeError if TRITON_INTERPRET is set, for Triton then compiles nothing.
+    """
     if os.environ.get("TRITON_INTERPRET", "0") == "1":
-        raise RuntimeError("the interpreter compiles nothing: unset TRITON_INTERPRET to inspect")
+        raise RuntimeError(
+            "Triton compiles nothing while it interprets: unset TRITON_INTERPRET to inspect"
+        )
     import triton
     from triton.backends.compiler import GPUTarget
 
     dtype = DTYPES[config.dtype]
-    tile = getattr(tiles, config.kernel)(config.arch, config.dim, dtype, config.queries)
+    tile = tiles.choose_tile(config.arch, config.dim, dtype, config.queries)
     constants = tile.arguments(config.dim, dtype) | {"EVEN": config.even, "UNIT": 8}
     options = {name: constants.pop(name) for name in tiles.LAUNCH_OPTIONS}
     target = GPUTarget("hip", config.arch, 64)
@@ -148,20 +167,20 @@ def compile_ahead(config: Config) -> tuple[Any, tiles.Tile]:
 
 
 def _source(config: Config, constants: dict[str, Any]) -> Any:
-    """The kernel with the types of its arguments: every pointer aligned, every stride unknown."""
+    """Returns the kernel with its argument types: pointers aligned, strides unknown."""
     import triton
 
-    from freemask.kernels.triton import blended as blended_triton
-    from freemask.kernels.triton import word as word_triton
+    from freemask.kernels.triton.blended import blended_kernel
+    from freemask.kernels.triton.word import word_kernel
 
     views = ["q", "k", "v", "out"]
     if config.kernel == "blended":
         constants |= {"KEPT": int(config.kept), "COLUMNS": config.columns}
-        kernel = blended_triton.blended_kernel
+        kernel = blended_kernel
         pointers = {"weight": "*fp32", "order": "*i32", "table": "*i32"}
         views += ["q_source", "k_source", "v_source", "v_kept"]
     else:
-        kernel = word_triton.word_kernel
+        kernel = word_kernel
         pointers = {"words": "*fp32", "partial": "*fp32"}
     types: dict[str, Any] = {**pointers, "scale_log2": "fp32"}
     types |= dict.fromkeys(views, (f"*{config.dtype}", "i32", "i32", "i32"))
@@ -177,7 +196,7 @@ Line = tuple[int, int | None, str]  # address, target of a jump, instruction
 
 
 def _read_nvidia(compiled: Any) -> tuple[list[Line], int, int]:
-    """SASS of the kernel, registers, and spilled bytes."""
+    """Returns the lines of SASS, the registers per thread, and the spilled bytes."""
     from triton import knobs
 
     tool = knobs.nvidia.cuobjdump.path
@@ -206,7 +225,7 @@ def _jump(op: str) -> int | None:
 
 
 def _read_amd(compiled: Any) -> tuple[list[Line], int, int]:
-    """Assembly of the kernel, vector registers, and spilled registers plus scratch bytes."""
+    """Returns the lines of assembly, the vector registers, and spills plus scratch bytes."""
     text = compiled.asm["amdgcn"]
     labels = {
         m[1]: i for i, line in enumerate(text.splitlines()) if (m := re.match(r"(\.\w+):", line))
@@ -227,7 +246,7 @@ HEADER += f"{'shared':>8}{'matrix':>7}{'async':>6}{'loops':>6}  verdict"
 
 
 def row(report: Report) -> str:
-    """One line of the table."""
+    """Returns a report as one line of the table."""
     c, t = report.config, report.tile
     tile = f"{t.block_m}/{t.block_n}/{t.warps}/{t.stages}"
     name = c.kernel + "+" * c.kept
@@ -239,8 +258,10 @@ def row(report: Report) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the table; the exit status is 1 if a configuration is at fault."""
-    parser = argparse.ArgumentParser(prog="python -m freemask.kernels.inspect", description=__doc__)
+    """Prints the table; returns the exit status, 1 if a configuration has a fault."""
+    parser = argparse.ArgumentParser(
+        prog="python -m freemask.kernels.dev.inspect", description=__doc__
+    )
     parser.add_argument("--arch", nargs="+", default=ARCHITECTURES, choices=ARCHITECTURES)
     parser.add_argument("--dim", nargs="+", type=int)
     parser.add_argument("--dtype", nargs="+", choices=DTYPES)

@@ -1,7 +1,7 @@
-"""Inputs and the error budget that tests, benchmarks and the GPU self-check share.
+"""Defines the samples and the error budget that the tests of the kernels share.
 
-A fast path may err, against float64, at most twice as much as the eager path does in the same
-dtype, plus a rounding band: FlashAttention's criterion, with the reference as the eager path.
+The error of a fast path against float64 is at most twice the error of the eager path in the same
+dtype, plus a rounding band. This is FlashAttention's criterion; the eager path is the reference.
 """
 
 from __future__ import annotations
@@ -48,14 +48,18 @@ class Sample:
     v_kept: Tensor | None = None
     frame_table: Tensor | None = None
 
-    def to(self, dtype: torch.dtype) -> Sample:
-        """The same case with its queries, keys and values in another dtype."""
+    def to(self, device: str) -> Sample:
+        """Returns the sample on another device."""
+        return replace(self, **{n: x.to(device) for n, x in vars(self).items() if x is not None})
+
+    def cast(self, dtype: torch.dtype) -> Sample:
+        """Returns the sample with its queries, keys and values in another dtype."""
         names = ("q", "k", "v", "q_source", "k_source", "v_source", "v_kept")
         cast = {name: x.to(dtype) for name in names if (x := getattr(self, name)) is not None}
         return replace(self, **cast)
 
     def run(self, backend: str) -> Tensor:
-        """`blended_attention` of this case."""
+        """Returns `blended_attention` of the sample."""
         arguments = dict(vars(self))
         q, k, v = (arguments.pop(name) for name in ("q", "k", "v"))
         return kernels.blended_attention(q, k, v, **arguments, backend=backend)
@@ -64,7 +68,7 @@ class Sample:
 def blend_case(
     shape: Shape, dtype: torch.dtype = torch.float32, *, mask: str = "mixed", seed: int = 0
 ) -> Sample:
-    """A random case; `mask` is one of `MASKS`."""
+    """Returns a random sample; `mask` is a key of `MASKS`."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(rows: int) -> Tensor:
@@ -93,13 +97,16 @@ MASKS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def assert_within_budget(case: Sample, backend: str) -> None:
-    """The backend errs at most twice as much as the eager path of the same dtype, plus the band."""
-    exact = case.to(torch.float64).run("reference")
+    """Asserts that a backend keeps the error budget of the sample's dtype."""
+    exact = case.cast(torch.float64).run("reference")
     assert_close(case.run(backend), case.run("reference"), exact)
 
 
 def assert_close(fast: Tensor, eager: Tensor, exact: Tensor) -> None:
-    """`|fast - exact| <= 2 |eager - exact| + band`, both as maxima; AssertionError with figures."""
+    """Asserts `max |fast - exact| <= 2 max |eager - exact| + band`, finite values and one dtype.
+
+    fast, eager: results of one dtype. exact: the same result in float64.
+    """
     assert fast.dtype == eager.dtype, f"{fast.dtype} instead of {eager.dtype}"
     assert torch.isfinite(fast).all(), "the result has elements that are not finite"
     error = (fast.double() - exact).abs().max().item()

@@ -1,10 +1,10 @@
-"""Measure tiles on the GPU at hand and write the rows that replace its part of the table.
+"""Times tiles on the GPU of this machine and writes rows that replace its rows of the tile table.
 
-    python -m freemask.kernels.tune --out tiles.json
+    python -m freemask.kernels.dev.tune --out tiles.json
 
-For every head dimension the candidates are timed one after the other, in rounds, on a long self
-attention with a binary mask at 30% coverage; the fastest median wins. The output has the form of
-`tiles.HALF` and `tiles.FULL`; `python -m freemask.kernels.inspect` then checks it for spills.
+Each candidate runs a long self-attention with a binary mask of 30% coverage; the fastest median of
+a head dimension wins. The output has the form of `tiles.HALF` and `tiles.FULL`. Enter the rows
+there and check them for spills with `python -m freemask.kernels.dev.inspect`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import torch
 
 from freemask.kernels.dev import benchmark
 from freemask.kernels.dev.cost import Size
+from freemask.kernels.dev.timing import interleave
 from freemask.kernels.triton import tiles
 
 DIMS = (48, 64, 80, 128, 160, 256)
@@ -28,7 +29,10 @@ Timer = Callable[[tiles.Row, torch.dtype], float]
 
 
 def best_rows(dtype: torch.dtype, seconds: Timer) -> tuple[tiles.Row, ...]:
-    """One row per head dimension: the fastest candidate that compiles and fits the device."""
+    """Returns one row per head dimension: the fastest candidate that fits the device.
+
+    seconds: the time of a row and dtype, infinite where it does not fit.
+    """
     rows = []
     for dim in DIMS:
         times = {(dim, *tile): seconds((dim, *tile), dtype) for tile in CANDIDATES}
@@ -37,7 +41,7 @@ def best_rows(dtype: torch.dtype, seconds: Timer) -> tuple[tiles.Row, ...]:
 
 
 def time_on_gpu(row: tiles.Row, dtype: torch.dtype) -> float:
-    """Median seconds of a blend under one row, infinite where it does not fit the device."""
+    """Returns the median seconds of a blend with one row, infinity if it does not fit."""
     from triton.runtime.errors import OutOfResources
 
     table = tiles.FULL if dtype == torch.float32 else tiles.HALF
@@ -47,7 +51,7 @@ def time_on_gpu(row: tiles.Row, dtype: torch.dtype) -> float:
     try:
         calls = benchmark.variants(size, dtype, "cuda", 0.3, 0.0, "triton")
         only = {"blended": calls["blended"]}
-        return statistics.median(benchmark.interleave(only, 7, "cuda")["blended"])
+        return statistics.median(interleave(only, 7, "cuda")["blended"])
     except OutOfResources:
         return float("inf")
     finally:
@@ -55,12 +59,14 @@ def time_on_gpu(row: tiles.Row, dtype: torch.dtype) -> float:
 
 
 def main(arguments: list[str] | None = None, seconds: Timer = time_on_gpu) -> int:
-    """Time every candidate and write the replacement rows as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m freemask.kernels.tune", description=__doc__)
+    """Times every candidate and writes the fastest rows as JSON; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m freemask.kernels.dev.tune", description=__doc__
+    )
     parser.add_argument("--out", type=Path, default=Path("tiles.json"))
     given = parser.parse_args(arguments)
     if seconds is time_on_gpu and not torch.cuda.is_available():
-        parser.error("tuning measures a GPU and none is available here")
+        parser.error("tuning measures a GPU, and none is available here")
     rows = {"HALF": best_rows(torch.float16, seconds), "FULL": best_rows(torch.float32, seconds)}
     given.out.write_text(json.dumps(rows, indent=1))
     return 0

@@ -1,11 +1,12 @@
-"""The loop that both Triton kernels run: one block of queries over all keys, softmax online.
+"""Computes attention of one block of queries over all keys: the inner loop of both Triton kernels.
 
-A tensor comes as a view `(pointer, batch, head, row)`: strides in units of UNIT elements, the last
-axis dense. UNIT is 8 where every stride allows it, which tells the compiler that rows start on a
-16-byte boundary even when the head stride is 40; loads are then wide and asynchronous.
+A tensor is a view `(pointer, batch, head, row)` of strides in units of UNIT elements; its last axis
+is dense. UNIT is 8 where every stride allows it. The compiler then knows that rows start on a
+16-byte boundary, even for a head stride of 40, and loads them wide and asynchronously.
 
-A head dimension D is two power-of-two slices, D0 + D1 >= D: 40 = 32 + 16, 160 = 128 + 32. Columns
-beyond D are zeros. For keys in blocks of BN, with everything in base 2 and float32:
+A head dimension D is split into two power-of-two slices, D0 + D1 >= D: 40 uses 32 + 16.
+Columns beyond D are zero. The softmax is online (Milakov and Gimelshein 2018, arXiv 1805.02867):
+for keys in blocks of BN, scores `s`, values `v` and word weights `u`, in base 2 and float32,
 
     m' = max(m, rowmax(s))   p = exp2(s - m')   c = exp2(m - m')
     l  = c l + rowsum(p)     o = c o + p v      looked = c looked + rowsum(p u)
@@ -22,14 +23,14 @@ import triton.language as tl
 
 @triton.jit
 def place(view, sequence, head, UNIT: tl.constexpr):
-    """Where one head of one sequence begins, and the distance of its rows."""
+    """Returns the start of one head of one sequence and the distance of its rows."""
     start = view[0] + (sequence.to(tl.int64) * view[1] + head.to(tl.int64) * view[2]) * UNIT
     return start, view[3] * UNIT
 
 
 @triton.jit
 def load_rows(start, stride, rows, first: tl.constexpr, WIDTH: tl.constexpr, DIM: tl.constexpr):
-    """Columns `first` to `first + WIDTH` of some rows, `(rows, WIDTH)`, zero beyond DIM."""
+    """Loads columns `first` to `first + WIDTH` of rows, `(rows, WIDTH)`, zero beyond DIM."""
     columns = first + tl.arange(0, WIDTH)
     at = start + rows[:, None] * stride + columns[None, :]
     if first + WIDTH <= DIM:
@@ -42,7 +43,7 @@ def load_keys(
     start, stride, rows, in_range, first: tl.constexpr, WIDTH: tl.constexpr, DIM: tl.constexpr,
     EVEN: tl.constexpr, TRANSPOSED: tl.constexpr,
 ):  # fmt: skip
-    """Like `load_rows`, zero also for rows out of range; `(WIDTH, rows)` if TRANSPOSED."""
+    """Loads as `load_rows` does, zero for rows out of range; `(WIDTH, rows)` if TRANSPOSED."""
     columns = first + tl.arange(0, WIDTH)
     if TRANSPOSED:
         at = start + rows[None, :] * stride + columns[:, None]
@@ -66,10 +67,11 @@ def attend(
     DIM: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Attention of the query slices `q0 (BM, D0)`, `q1 (BM, D1)` over every key they see.
+    """Attends with the query slices `q0 (BM, D0)` and `q1 (BM, D1)` to all keys of a sequence.
 
-    COLUMNS frames of `table` are read one after the other, or the sequence itself if it is 0.
-    Returns the unnormalised outputs, the sum of weights `l`, and `looked` (zeros unless WORDS).
+    The keys are those of the COLUMNS frames in `table`, or of the sequence itself if COLUMNS is 0.
+    Returns the unnormalised outputs of both slices, the sum of weights `l`, and `looked`, the sum
+    of word weights (zeros unless WORDS).
     """
     m = tl.full((BM,), float("-inf"), tl.float32)
     total = tl.zeros((BM,), tl.float32)
@@ -115,7 +117,7 @@ def merge(
     start, stride, rows, valid, acc, scale, used, again,
     first: tl.constexpr, WIDTH: tl.constexpr, DIM: tl.constexpr,
 ):  # fmt: skip
-    """Store `acc * scale` of the used rows, zero for the others; `again` adds to what is there."""
+    """Stores `acc * scale` for used rows and zero for others; `again` adds to the stored values."""
     columns = first + tl.arange(0, WIDTH)
     at = start + rows[:, None] * stride + columns[None, :]
     mask = valid[:, None] & (columns[None, :] < DIM)

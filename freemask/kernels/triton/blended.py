@@ -1,9 +1,9 @@
-"""Blended attention in one launch: each block of queries runs only the branches that it needs.
+"""Computes blended attention in one launch; a block of queries runs only the branches it needs.
 
-Branch 0 is the edit (row weight `M`), 1 the source (`1 - M`), 2 the edit's attention to the kept
-values (`1 - M`). Rows come sorted by mask class, so nearly every block needs one of 0 and 1: the
-loop over branches then makes one trip, and what it skips it neither loads nor computes. A mixed
-block adds its branches up through the output, so one accumulator serves all of them.
+Branch 0 is the edit (row weight `M`), branch 1 the source (`1 - M`), branch 2 the edit's attention
+over the kept values (`1 - M`). Rows are sorted by mask class, so nearly every block needs only one
+of branches 0 and 1. The loop over branches then makes one trip and neither loads nor computes the
+other branch. A mixed block sums its branches through the output, which needs only one accumulator.
 """
 
 # Kernel arguments have no Python types.
@@ -13,19 +13,20 @@ from __future__ import annotations
 
 import math
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from freemask.kernels.torch_backend import empty_output
-from freemask.kernels.triton import launch as launching
-from freemask.kernels.triton import tiles
 from freemask.kernels.triton.attend import attend, load_rows, merge, place
+from freemask.kernels.triton.launch import grid, views
+from freemask.kernels.triton.tiles import architecture, choose_tile
 
 
 @triton.jit
 def pick(flag, a, b):
-    """View `a` where the flag is set, else `b`."""
+    """Returns view `a` where the flag is set, else `b`."""
     return (
         tl.where(flag, a[0], b[0]),
         tl.where(flag, a[1], b[1]),
@@ -88,19 +89,19 @@ def launch(
     frame_table: Tensor | None,
     scale: float,
 ) -> Tensor:
-    """The blend of `reference.blended_attention`, rows in the `order` of a `MaskPlan`."""
+    """Returns the blend `(B, H, Nq, D)`; arguments as in `torch_backend.blended_attention`."""
     batch, heads, queries, dim = q.shape
-    tile = tiles.blended(tiles.architecture(q.device), dim, q.dtype, queries)
+    tile = choose_tile(architecture(q.device), dim, q.dtype, queries)
     out = empty_output(q)
     kept = v if v_kept is None else v_kept
-    views, unit = launching.views(q, k, v, q_source, k_source, v_source, kept, out)
+    strided, unit = views(q, k, v, q_source, k_source, v_source, kept, out)
     keys, source_keys = k.shape[2], k_source.shape[2]
     columns = 0 if frame_table is None else frame_table.shape[1]
     table = order if frame_table is None else frame_table
-    grid = launching.grid(batch * heads * math.ceil(queries / tile.block_m))
-    with launching.on(q.device):
-        launching.runnable(blended_kernel, q.device)[grid](
-            *views, mask, order, table, heads, queries, keys, source_keys,
+    blocks = grid(batch * heads * math.ceil(queries / tile.block_m))
+    with torch.cuda.device_of(q):  # does nothing for a CPU
+        blended_kernel[blocks](
+            *strided, mask, order, table, heads, queries, keys, source_keys,
             scale * math.log2(math.e),
             KEPT=int(v_kept is not None), COLUMNS=columns, UNIT=unit,
             EVEN=keys % tile.block_n == 0 and source_keys % tile.block_n == 0,

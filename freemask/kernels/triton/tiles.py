@@ -1,8 +1,9 @@
-"""The tile table: how many queries and keys a program holds, by architecture and head dimension.
+"""Lists the tiles: the queries and keys of one program, by architecture and head dimension.
 
-Each row is `(largest head dimension, block_m, block_n, warps, stages)`; the first row that is large
-enough applies. `python -m freemask.kernels.inspect` shows what the machine code of every row costs;
-`python -m freemask.kernels.tune` measures candidates on a GPU and writes replacements.
+A row of the table is `(largest head dimension, block_m, block_n, warps, stages)`; the first row
+that is large enough applies. `python -m freemask.kernels.dev.inspect` prints the registers, spills
+and shared memory of every row. `python -m freemask.kernels.dev.tune` times candidates on a GPU and
+writes rows that replace these.
 """
 
 from __future__ import annotations
@@ -66,12 +67,17 @@ FULL: dict[str, tuple[Row, ...]] = {  # float32, as three TF32 products on NVIDI
     "gfx942": ((64, 32, 32, 4, 1), (256, 16, 16, 4, 1)),
 }
 WIDEST_SLICE = 128
-SMALL_ROWS = 16  # queries of the block for sequences this short (temporal attention)
+SMALL_ROWS = 16  # sequences of at most so many queries (temporal attention) use this block_m
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One compiled configuration."""
+    """The launch configuration of a kernel.
+
+    block_m, block_n: queries and keys of a block.
+    warps, stages: warps of a program, and stages of its software pipeline.
+    precision: `input_precision` of `tl.dot`: "ieee" or "tf32x3".
+    """
 
     block_m: int
     block_n: int
@@ -80,7 +86,7 @@ class Tile:
     precision: str
 
     def arguments(self, dim: int, dtype: torch.dtype) -> dict[str, Any]:
-        """The compile-time arguments of a kernel for this head dimension."""
+        """Returns the compile-time arguments of a kernel for head dimension `dim`."""
         d0, d1 = slices(dim)
         return {
             "DIM": dim,
@@ -91,15 +97,15 @@ class Tile:
             "PRECISION": self.precision,
             "num_warps": self.warps,
             "num_stages": self.stages,
-            "enable_fp_fusion": True,  # named, since the default depends on the version of Triton
+            "enable_fp_fusion": True,  # explicit: the default depends on the version of Triton
         }
 
 
 def slices(dim: int) -> tuple[int, int]:
-    """Two power-of-two widths (the second 0 or >= 16, what a matrix product takes) covering `dim`.
+    """Returns two power-of-two widths that cover a head dimension: 40 gives (32, 16).
 
-    40 is (32, 16), 80 (64, 16), 160 (128, 32), 256 (128, 128); 120 is (128, 0), where two slices
-    would be no narrower than one. None is wider than 128: a wider one would not fit registers.
+    A width is at least 16, which a matrix product requires, and at most 128, which fits registers.
+    The second is 0 where two slices would be no narrower than one: 120 gives (128, 0).
     """
     first = min(1 << (dim.bit_length() - 1), WIDEST_SLICE)
     rest = dim - first
@@ -109,17 +115,11 @@ def slices(dim: int) -> tuple[int, int]:
     return (first, second) if second < first or first == WIDEST_SLICE else (2 * first, 0)
 
 
-def blended(arch: str, dim: int, dtype: torch.dtype, queries: int) -> Tile:
-    """The tile of `blended_attention`."""
-    return _look_up(arch, dim, dtype, queries)
+def choose_tile(arch: str, dim: int, dtype: torch.dtype, queries: int) -> Tile:
+    """Returns the tile of both kernels, which share their inner loop.
 
-
-def word(arch: str, dim: int, dtype: torch.dtype, queries: int) -> Tile:
-    """The tile of `word_attention`: the same loop, hence the same tile."""
-    return _look_up(arch, dim, dtype, queries)
-
-
-def _look_up(arch: str, dim: int, dtype: torch.dtype, queries: int) -> Tile:
+    arch: key of `HALF` and `FULL`. dim: head dimension, at most 256. queries: per sequence.
+    """
     table = FULL if dtype == torch.float32 else HALF
     _, block_m, block_n, warps, stages = next(row for row in table[arch] if dim <= row[0])
     precision = "tf32x3" if dtype == torch.float32 and arch.startswith("sm") else "ieee"
@@ -132,10 +132,11 @@ def _look_up(arch: str, dim: int, dtype: torch.dtype, queries: int) -> Tile:
 
 @functools.cache
 def architecture(device: torch.device) -> str:
-    """The row of the table for a device; the interpreter's (a CPU) is that of sm_80.
+    """Returns the architecture whose tiles a device uses.
 
-    Consumer cards have the shared memory of none of the data-centre parts and run the smallest
-    tiles, those of sm_80; so do older cards, and other AMD parts those of gfx942.
+    Consumer cards have less shared memory than the data-centre parts and use the smallest tiles,
+    those of sm_80; so do older cards and the CPU of the interpreter. Every AMD part uses those of
+    gfx942.
     """
     if device.type != "cuda":
         return "sm_80"

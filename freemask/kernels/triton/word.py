@@ -1,8 +1,8 @@
-"""Word attention in one launch: the output, and each head's look at the weighted tokens.
+"""Computes word attention in one launch: the output, and the attention on the weighted tokens.
 
-Every program writes its rows of one head, float32 partials `(B, H, N)` of the word map among them;
-their mean over heads is a second, fixed-order sum, so two runs agree bit by bit. The partials are
-`D` times smaller than the output; no map is written.
+Every program writes the output rows of one head and float32 partial word maps `(B, H, N)`. A second
+sum takes their mean over heads in a fixed order, so two runs agree bit by bit. The partial maps are
+`D` times smaller than the output; no attention map is written.
 """
 
 # Kernel arguments have no Python types.
@@ -18,9 +18,9 @@ import triton.language as tl
 from torch import Tensor
 
 from freemask.kernels.torch_backend import empty_output
-from freemask.kernels.triton import launch as launching
-from freemask.kernels.triton import tiles
 from freemask.kernels.triton.attend import attend, load_rows, merge, place
+from freemask.kernels.triton.launch import grid, views
+from freemask.kernels.triton.tiles import architecture, choose_tile
 
 
 @triton.jit
@@ -57,17 +57,17 @@ def word_kernel(
 def launch(
     q: Tensor, k: Tensor, v: Tensor, word_weights: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """Attention `(B, H, Nq, D)` and the float32 word map `(B, Nq)`."""
+    """Returns the attention output `(B, H, Nq, D)` and the float32 word map `(B, Nq)`."""
     batch, heads, queries, dim = q.shape
-    tile = tiles.word(tiles.architecture(q.device), dim, q.dtype, queries)
+    tile = choose_tile(architecture(q.device), dim, q.dtype, queries)
     out = empty_output(q)
     partial = torch.empty(batch, heads, queries, dtype=torch.float32, device=q.device)
-    views, unit = launching.views(q, k, v, out)
+    strided, unit = views(q, k, v, out)
     keys = k.shape[2]
-    grid = launching.grid(batch * heads * math.ceil(queries / tile.block_m))
-    with launching.on(q.device):
-        launching.runnable(word_kernel, q.device)[grid](
-            *views, word_weights, partial, heads, queries, keys, scale * math.log2(math.e),
+    blocks = grid(batch * heads * math.ceil(queries / tile.block_m))
+    with torch.cuda.device_of(q):  # does nothing for a CPU
+        word_kernel[blocks](
+            *strided, word_weights, partial, heads, queries, keys, scale * math.log2(math.e),
             EVEN=keys % tile.block_n == 0, UNIT=unit, **tile.arguments(dim, q.dtype),
         )  # fmt: skip
     return out, partial.mean(1)

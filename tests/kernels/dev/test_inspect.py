@@ -1,4 +1,4 @@
-"""The machine code of the kernels, compiled ahead of time; no GPU is needed."""
+"""The machine code of the Triton kernels, compiled ahead of time without a GPU."""
 
 import json
 import os
@@ -7,7 +7,6 @@ import sys
 from dataclasses import replace
 
 import pytest
-import torch
 
 from freemask.kernels.dev.inspect import ALL_DIMS, ARCHITECTURES, DTYPES, Config, Report, row
 from freemask.kernels.triton import tiles
@@ -16,9 +15,9 @@ pytest.importorskip("triton")
 
 
 def reports(folder, *arguments):
-    """Run the command in its own process: the interpreter leaves Triton patched in this one."""
+    """Runs the command in a process of its own, which no interpreter has patched."""
     out = folder / "reports.json"
-    command = [sys.executable, "-m", "freemask.kernels.inspect", "--json", str(out), *arguments]
+    command = [sys.executable, "-m", "freemask.kernels.dev.inspect", "--json", str(out), *arguments]
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     run = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert run.returncode == 0, run.stdout + run.stderr[-2000:]
@@ -71,17 +70,6 @@ def test_a_fault_of_each_kind_is_named(change, fault):
     bad = replace(GOOD, **change)
     assert len(bad.faults()) == 1
     assert fault in row(bad)
-
-
-@pytest.mark.parametrize("arch", ARCHITECTURES)
-@pytest.mark.parametrize("dtype", DTYPES.values(), ids=str)
-def test_the_tile_table_covers_every_head_dimension(arch, dtype):
-    for dim in range(8, 257, 8):
-        for queries in (1, 8, 4096):
-            tile = tiles.blended(arch, dim, dtype, queries)
-            assert tile.block_m >= 16
-            assert sum(tiles.slices(dim)) >= dim
-    assert (tile.precision == "tf32x3") == (dtype == torch.float32 and arch.startswith("sm"))
 
 
 def test_the_interpreter_cannot_be_inspected(monkeypatch):

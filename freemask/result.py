@@ -63,7 +63,7 @@ class EditResult:
 
     @property
     def masks_used(self) -> np.ndarray:
-        """Masks `(S, F, H, W)` of the steps that the edit ran; S is 1 if one mask served them all."""
+        """Masks `(S, F, H, W)` of the steps that the edit ran; S is 1 if one served them all."""
         values = self.masks.values.cpu().numpy()
         return values if len(values) == 1 else values[self.settings.first_step(len(values)) :]
 

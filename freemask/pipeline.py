@@ -20,12 +20,12 @@ from freemask.masks.build import make_masks, whole_frame
 from freemask.masks.morphology import blend_pixels, faded
 from freemask.prepare import PreparedEdit, check_inversion, prepare
 from freemask.result import EditResult
-from freemask.sampling.context_windows import WindowBlender, split, with_final_frames
+from freemask.sampling.context_windows import Window, WindowBlender, split, with_final_frames
 from freemask.sampling.denoising import StepCallback, denoise
 from freemask.sampling.inversion import invert_for
 from freemask.settings import Settings
 from freemask.telemetry import PeakMemory, StageTimer
-from freemask.types import EditRequest, InputError, Inversion, Masks, Progress, Trajectory, Video
+from freemask.types import EditRequest, Inversion, Masks, Progress, Trajectory, Video
 
 GivenInversion = Inversion | Callable[[Video, PreparedEdit], Inversion]
 
@@ -61,34 +61,21 @@ def edit(
     prepared = prepare(editor, video, request, mask=mask, settings=settings)
     windows = split(video.num_frames, prepared.settings.window)
     if isinstance(inversion, Inversion):
-        check_inversion(inversion, prepared)
-        if len(windows) > 1:
-            raise InputError(
-                f"an inversion serves one window, {video.num_frames} frames make {len(windows)}; "
-                "give none, or let window.frames hold the clip"
-            )
+        check_inversion(inversion, prepared, windows=len(windows))
     timer = StageTimer(progress, len(windows))
-    blender = WindowBlender(prepared.settings.window) if len(windows) > 1 else None
-    edited, masked = FrameBuffer(), FrameBuffer()  # masks as (F, S, H, W), to append along frames
-    trajectory: Trajectory | None = None
+
+    def edit_window(
+        clip: Video, part: PreparedEdit, blender: WindowBlender | None
+    ) -> tuple[Video, Masks, Inversion]:
+        timer.next_window()
+        return _edit_window(editor, clip, part, inversion, blender, callback_on_step_end, timer)
+
     with PeakMemory(editor.device) as memory:
-        for window, final in with_final_frames(windows):
-            timer.next_window()
-            part = prepared
-            clip = video
-            if blender:
-                blender.enter(window)
-                part, clip = window.slice(prepared), window.clip(video)
-            result, masks, inverted = _edit_window(
-                editor, clip, part, inversion, blender, callback_on_step_end, timer
-            )
-            edited.add(result.frames[final])
-            masked.add(masks.values[:, final].cpu().transpose(0, 1).numpy())
-            trajectory = None if blender else inverted.trajectory
+        edited, masks, trajectory = _edit_windows(edit_window, video, prepared, windows)
     return EditResult(
-        video=Video(edited.array(), video.fps),
+        video=edited,
         source=video,
-        masks=replace(masks, values=torch.from_numpy(masked.array()).transpose(0, 1)),
+        masks=masks,
         trajectory=trajectory,
         request=prepared.request,
         settings=prepared.settings,
@@ -96,6 +83,29 @@ def edit(
         peak_memory=memory.bytes,
         editor=_describe(editor),
     )
+
+
+def _edit_windows(
+    edit_window: Callable[
+        [Video, PreparedEdit, WindowBlender | None], tuple[Video, Masks, Inversion]
+    ],
+    video: Video,
+    prepared: PreparedEdit,
+    windows: list[Window],
+) -> tuple[Video, Masks, Trajectory | None]:
+    """Edits a clip window by window and joins the frames and masks."""
+    if len(windows) == 1:
+        edited, masks, inverted = edit_window(video, prepared, None)
+        return edited, masks.to("cpu"), inverted.trajectory
+    blender = WindowBlender(prepared.settings.window)
+    frames, values = FrameBuffer(), FrameBuffer()  # masks as (F, S, H, W), to append along frames
+    for window, final in with_final_frames(windows):
+        blender.enter(window)
+        edited, masks, _ = edit_window(window.clip(video), window.slice(prepared), blender)
+        frames.add(edited.frames[final])
+        values.add(masks.values[:, final].cpu().transpose(0, 1).numpy())
+    joined = torch.from_numpy(values.array()).transpose(0, 1)
+    return Video(frames.array(), video.fps), replace(masks, values=joined), None
 
 
 def _edit_window(
@@ -107,9 +117,9 @@ def _edit_window(
     callback: StepCallback | None,
     timer: StageTimer,
 ) -> tuple[Video, Masks, Inversion]:
-    """FreeMask on the frames that the backbone sees at once."""
+    """FreeMask, on the frames that the backbone sees at once."""
     with timer("inversion"):
-        inverted = inversion or invert_for(editor, clip, prepared, progress=timer.tell)
+        inverted = inversion or invert_for(editor, clip, prepared, progress=timer.progress)
         if not isinstance(inverted, Inversion):
             inverted = inverted(clip, prepared)
     with timer("mask"):
@@ -123,7 +133,7 @@ def _edit_window(
             masks,
             blender=blender,
             callback_on_step_end=callback,
-            progress=timer.tell,
+            progress=timer.progress,
         )
     with timer("decode"):
         edited = decode(editor, clip, prepared, masks, latents)

@@ -43,7 +43,9 @@ class EditResult:
     request: the request, with the words that were guessed.
     settings: the settings of the run.
     timings: seconds by stage.
-    peak_memory: bytes.
+    peak_memory: bytes in use at the peak, model included (`telemetry.PeakMemory.peak`).
+    memory_above_entry: bytes allocated at the peak beyond those allocated before the edit
+        (`telemetry.PeakMemory.above_entry`); not in result.json.
     editor: name, checkpoint, device and dtype.
     metrics: measurements by name.
     details: further entries of result.json.
@@ -57,6 +59,7 @@ class EditResult:
     settings: Settings
     timings: Mapping[str, float]
     peak_memory: int
+    memory_above_entry: int
     editor: Mapping[str, str]
     metrics: Mapping[str, float] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)

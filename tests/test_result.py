@@ -35,6 +35,7 @@ def result() -> EditResult:
         settings=load_settings("shape", overrides),
         timings={"inversion": 1.23456},
         peak_memory=12,
+        memory_above_entry=3,
         editor={"name": "tiny", "checkpoint": "demo", "device": "cpu", "dtype": "float32"},
         metrics={"psnr": 30.0, "psnr_background": float("inf")},
     )

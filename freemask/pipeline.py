@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -63,13 +64,7 @@ def edit(
     if isinstance(inversion, Inversion):
         check_inversion(inversion, prepared, windows=len(windows))
     timer = StageTimer(progress, len(windows))
-
-    def edit_window(
-        clip: Video, part: PreparedEdit, blender: WindowBlender | None
-    ) -> tuple[Video, Masks, Inversion]:
-        timer.next_window()
-        return _edit_window(editor, clip, part, inversion, blender, callback_on_step_end, timer)
-
+    edit_window = partial(_edit_window, editor, inversion, callback_on_step_end, timer)
     with PeakMemory(editor.device) as memory:
         edited, masks, trajectory = _edit_windows(edit_window, video, prepared, windows)
     return EditResult(
@@ -80,15 +75,14 @@ def edit(
         request=prepared.request,
         settings=prepared.settings,
         timings=timer.seconds,
-        peak_memory=memory.bytes,
+        peak_memory=memory.peak,
+        memory_above_entry=memory.above_entry,
         editor=_describe(editor),
     )
 
 
 def _edit_windows(
-    edit_window: Callable[
-        [Video, PreparedEdit, WindowBlender | None], tuple[Video, Masks, Inversion]
-    ],
+    edit_window: Callable[..., tuple[Video, Masks, Inversion]],
     video: Video,
     prepared: PreparedEdit,
     windows: list[Window],
@@ -110,14 +104,15 @@ def _edit_windows(
 
 def _edit_window(
     editor: Editor,
-    clip: Video,
-    prepared: PreparedEdit,
     inversion: GivenInversion | None,
-    blender: WindowBlender | None,
     callback: StepCallback | None,
     timer: StageTimer,
+    clip: Video,
+    prepared: PreparedEdit,
+    blender: WindowBlender | None,
 ) -> tuple[Video, Masks, Inversion]:
     """FreeMask, on the frames that the backbone sees at once."""
+    timer.next_window()
     with timer("inversion"):
         inverted = inversion or invert_for(editor, clip, prepared, progress=timer.progress)
         if not isinstance(inverted, Inversion):

@@ -125,8 +125,11 @@ def _word_queries(
     return queries
 
 
-def check_inversion(inversion: Inversion, prepared: PreparedEdit) -> None:
-    """Raises `InputError` for an inversion that lacks what this edit reads from it."""
+def check_inversion(inversion: Inversion, prepared: PreparedEdit, *, windows: int = 1) -> None:
+    """Raises `InputError` for an inversion that lacks what this edit reads from it.
+
+    windows: number of context windows of the clip; a given inversion serves one.
+    """
     timesteps = prepared.scheduler.timesteps.flip(0).tolist()
     lacks = {
         "prompt": inversion.prompt != prepared.request.source,
@@ -137,3 +140,8 @@ def check_inversion(inversion: Inversion, prepared: PreparedEdit) -> None:
     if any(lacks.values()):
         wrong = ", ".join(name for name, lacking in lacks.items() if lacking)
         raise InputError(f"the inversion is of another edit: its {wrong} differ; invert again")
+    if windows > 1:
+        raise InputError(
+            f"an inversion serves one window, and the clip makes {windows}; give none, or let "
+            "window.frames hold the clip"
+        )

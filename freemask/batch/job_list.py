@@ -1,21 +1,43 @@
-"""freemask.batch.job_list: docstring to be written."""
+"""Reads job lists: `.jsonl` files, or lists in `.yaml` and `.json` files.
+
+    {"id": "bear-panda", "video": "bear.mp4", "source": "a bear ...", "target": "a panda ..."}
+
+The keys of a job are `id`, `mask` and the fields of `ClipRequest` and `EditRequest`.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any
 
-from freemask.batch.jobs import Job
+from freemask.batch.jobs import ClipRequest, Job
 from freemask.config import nearest
-from freemask.types import InputError
+from freemask.types import EditRequest, InputError
+
+NESTED = ("clip", "request")  # fields of `Job` whose own fields are keys of the list
+KEYS: dict[str, Field[Any]] = {
+    field.name: field
+    for kind in (Job, ClipRequest, EditRequest)
+    for field in fields(kind)
+    if field.name not in NESTED
+}
+KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {  # by the annotation's first word
+    "str": (str, "text"),
+    "int": (int, "a whole number"),
+    "float": ((int, float), "a number"),
+    "Mapping": (dict, "keys and values"),
+    "tuple": ((list, tuple), "a pair"),
+}
 
 
 def load_jobs(path: str | Path) -> list[Job]:
-    """Jobs from a `.jsonl` file, or a list in a `.yaml` / `.json` one.
+    """Reads the jobs of a list.
 
-    Raises `InputError` that names the line or entry which is wrong, and for ids that repeat.
+    Raises `InputError` for a file that is unreadable or empty, for an entry that is not a job (it
+    names the line or the entry), and for ids that repeat.
     """
     path = Path(path)
     if not path.is_file():
@@ -59,36 +81,43 @@ def _parse_json(line: str, where: str) -> Any:
 
 
 def make_job(entry: Any, where: str) -> Job:
-    """A job from parsed YAML or JSON. Raises `InputError` that names the key which is wrong."""
+    """Returns the job of a parsed entry.
+
+    where: the place of the entry, for errors.
+
+    Raises `InputError` for keys that are unknown or missing, and for values of the wrong type.
+    """
     if not isinstance(entry, dict):
         raise InputError(f"{where} is a {type(entry).__name__}, not a job with keys and values")
-    known = {f.name: f for f in fields(Job)}
     for key in entry:
-        if key not in known:
-            raise InputError(f"{where}: unknown key {key!r}{nearest(str(key), known)}")
-    missing = [key for key in ("id", "video", "source", "target") if key not in entry]
+        if key not in KEYS:
+            raise InputError(f"{where}: unknown key {key!r}{nearest(str(key), KEYS)}")
+    required = [
+        name for name, field in KEYS.items() if field.default is field.default_factory is MISSING
+    ]
+    missing = [key for key in required if key not in entry]
     if missing:
         raise InputError(f"{where} lacks {', '.join(missing)}")
-    values = dict(entry)
-    for key in ("id", "video", "source", "target", "task", "method"):
-        if key in values and not isinstance(values[key], str):
-            raise InputError(f"{where}: {key} is {values[key]!r}, it must be text")
-    for key in ("frames", "start", "stride", "steps", "seed"):
-        if not isinstance(values.get(key, 0), int | None):
-            raise InputError(f"{where}: {key} is {values[key]!r}, it must be a whole number")
-    if not isinstance(values.get("guidance", 0), int | float):
-        raise InputError(f"{where}: guidance is {values['guidance']!r}, it must be a number")
-    if not isinstance(values.get("overrides", {}), dict):
-        raise InputError(
-            f"{where}: overrides is {values['overrides']!r}, it must be keys and values"
-        )
-    for key in ("words", "size"):
-        if values.get(key) is not None:
-            values[key] = _pair(values[key], f"{where}: {key}")
-    return Job(**values)
+    values = {key: _check(KEYS[key], value, where) for key, value in entry.items()}
+    try:
+        clip, request = (_make(kind, values) for kind in (ClipRequest, EditRequest))
+        return Job(values["id"], clip, request, values.get("mask"))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
 
 
-def _pair(value: Any, where: str) -> tuple[Any, ...]:
-    if not isinstance(value, list | tuple) or len(value) not in (0, 2):
-        raise InputError(f"{where} is {value!r}, it must be a pair")
-    return tuple(value)
+def _check(field: Field[Any], value: Any, where: str) -> Any:
+    """Returns the value of a key, a list as a tuple. Raises `InputError` for another type."""
+    annotation = str(field.type)
+    if value is None and "None" in annotation:
+        return None
+    if value is None and annotation.startswith("tuple"):
+        return ()
+    kind, name = next(kind for start, kind in KINDS.items() if annotation.startswith(start))
+    if not isinstance(value, kind) or (name == "a pair" and len(value) not in (0, 2)):
+        raise InputError(f"{where}: {field.name} is {value!r}, it must be {name}")
+    return tuple(value) if name == "a pair" else value
+
+
+def _make(kind: Any, values: Mapping[str, Any]) -> Any:
+    return kind(**{f.name: values[f.name] for f in fields(kind) if f.name in values})

@@ -1,15 +1,15 @@
-"""A job: one edit between files. The command line runs one, `tools/predict.py` many.
+"""Defines a job: one edit between files. `freemask edit` runs one, `tools/predict.py` runs many.
 
-{"id": "bear-panda", "video": "bear.mp4", "source": "a bear ...", "target": "a panda ..."}
+job.read() -> JobInputs (the decoded clip and mask) -> run_job -> EditResult
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from freemask.io.atomic import check_writable
 from freemask.io.masks import read_mask
@@ -19,6 +19,8 @@ from freemask.settings import load_settings
 from freemask.types import EditRequest, InputError, Inversion, Progress, Video
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from freemask.editors.editor import Editor
     from freemask.prepare import PreparedEdit
 
@@ -26,30 +28,57 @@ SAFE_ID = re.compile(r"[\w][\w.-]*")
 
 
 @dataclass(frozen=True)
-class Job:
-    """One edit.
+class ClipRequest:
+    """A clip in a file.
 
-    id: names the output folder. video: a file or a folder of images. frames, start, stride: which
-    frames of it. size: (height, width), or None for the file's own. words, task, method, steps,
-    guidance, seed, overrides: as in `EditRequest`. mask: a file to use instead of the word maps.
+    video: a video file (mp4, gif), or a folder of images.
+    frames: number of frames, >= 1; None (on the command line "all") reads all.
+    start: index of the first frame, >= 0.
+    stride: every `stride`-th frame is read, >= 1.
+    size: height and width of the frames in pixels; None keeps the file's own.
     """
 
-    id: str
     video: str
-    source: str
-    target: str
-    words: tuple[str, str] | tuple[()] = ()
-    task: str = "shape"
-    method: str = "freemask"
     frames: int | None = 8
     start: int = 0
     stride: int = 1
     size: tuple[int, int] | None = None
+
+    def read(self) -> Video:
+        """Decodes the clip. Raises `InputError` for a file that is unreadable or too short."""
+        return read_video(
+            self.video, frames=self.frames, size=self.size, start=self.start, stride=self.stride
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class JobInputs:
+    """The decoded files of a job.
+
+    video: the clip.
+    mask: float32 `(F, H, W)` in [0, 1], 1 = edit; None takes the mask from word maps.
+    """
+
+    video: Video
+    mask: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One edit between files.
+
+    id: name of the output folder.
+    clip: the clip to edit.
+    request: the edit.
+    mask: file of a mask that replaces the one from word maps, 1 = edit.
+
+    Raises `InputError` for an id that is not a plain name.
+    """
+
+    id: str
+    clip: ClipRequest
+    request: EditRequest
     mask: str | None = None
-    steps: int = 50
-    guidance: float = 7.5
-    seed: int = 0
-    overrides: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not SAFE_ID.fullmatch(self.id):
@@ -57,49 +86,55 @@ class Job:
                 f"job id {self.id!r} is not a plain name; use letters, digits, '.', '_' and '-'"
             )
 
-    def request(self) -> EditRequest:
-        """What to edit, without the files."""
-        return EditRequest(**{f.name: getattr(self, f.name) for f in fields(EditRequest)})
+    def read(self) -> JobInputs:
+        """Decodes the clip and the mask.
 
-    def read(self) -> Video:
-        """The clip. Raises `InputError` for a file that cannot be read or is too short."""
-        return read_video(
-            self.video, frames=self.frames, size=self.size, start=self.start, stride=self.stride
-        )
+        Raises `InputError` for a file that is unreadable, and for a mask that does not fit the
+        clip.
+        """
+        video = self.clip.read()
+        if self.mask is None:
+            return JobInputs(video)
+        return JobInputs(video, read_mask(self.mask, frames=video.num_frames, size=video.size))
 
 
-def check_job(job: Job, folder: Path) -> Video:
-    """All that can be checked without a model, cheapest first; returns the clip."""
-    for role, prompt in (("source", job.source), ("target", job.target)):
+def check_job(job: Job, folder: Path) -> JobInputs:
+    """Checks everything that can be checked without a model, and returns the decoded files.
+
+    folder: where the result goes.
+
+    Raises `InputError` for prompts, settings, files or a folder that cannot be used.
+    """
+    request = job.request
+    for role, prompt in (("source", request.source), ("target", request.target)):
         if not prompt.strip():
             raise InputError(f"the {role} prompt is empty; describe the clip in a few words")
-    load_settings(job.task, job.overrides, method=job.method)
-    if job.steps < 1:
-        raise InputError(f"steps is {job.steps}; it must be 1 or more")
+    load_settings(request.task, request.overrides, method=request.method)
+    if request.steps < 1:
+        raise InputError(f"steps is {request.steps}; it must be 1 or more")
     check_writable(folder, REPLACEABLE)
-    video = job.read()
-    if job.mask is not None:
-        read_mask(job.mask, frames=video.num_frames, size=video.size)
-    return video
+    return job.read()
 
 
-def run_edit(
+def run_job(
     editor: Editor,
     job: Job,
-    progress: Progress | None = None,
+    inputs: JobInputs,
     *,
-    video: Video | None = None,
     inversion: Callable[[Video, PreparedEdit], Inversion] | None = None,
+    progress: Progress | None = None,
 ) -> EditResult:
-    """Read the mask of a job, and its clip unless it is given, and edit.
+    """Runs the edit of a job.
 
-    inversion: what makes or finds the inversion, as in `pipeline.edit`.
+    inputs: the decoded files of the job.
+    inversion: returns the inversion of a window, as in `freemask.edit`.
+    progress: called with the stage, the steps done and the steps in all.
     """
     import torch
 
     from freemask.pipeline import edit
 
-    video, mask = video or job.read(), None
-    if job.mask is not None:
-        mask = torch.from_numpy(read_mask(job.mask, frames=video.num_frames, size=video.size))
-    return edit(editor, video, job.request(), mask=mask, inversion=inversion, progress=progress)
+    mask = None if inputs.mask is None else torch.from_numpy(inputs.mask)
+    return edit(
+        editor, inputs.video, job.request, mask=mask, inversion=inversion, progress=progress
+    )

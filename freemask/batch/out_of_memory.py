@@ -1,8 +1,8 @@
-"""Doing the same edit with less memory, when there was not enough of it.
+"""Repeats an edit with less memory after it ran out of memory.
 
-Measures are taken one by one, in the order of MEASURES, and stay taken for the rest of the process.
-The edit stays the same to rounding, but for the last measure: a VAE that works in tiles blends
-their borders.
+The steps of the fallback are applied one by one, in the order of STEPS, and stay applied for the
+rest of the process. The edit stays the same to rounding, except after the last step: a VAE that
+works in tiles blends their borders.
 """
 
 from __future__ import annotations
@@ -13,34 +13,36 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from freemask import kernels
 from freemask.batch.jobs import Job
 from freemask.editors.editor import Editor
 from freemask.settings import load_settings
 
-SMALL_PARTS = 1 << 20  # bytes of queries that attention handles at once, where it counts
+SMALL_PARTS = 1 << 20  # bytes of queries that attention handles at once
 SIGNS = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, of a GPU or of the machine."""
-    named = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return named or (
+    """Returns whether an error says that the GPU or the machine ran out of memory."""
+    typed = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return typed or (
         isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in SIGNS)
     )
 
 
 def _replay(editor: Editor, job: Job) -> bool:
-    return load_settings(job.task, job.overrides, method=job.method).features == "store"
+    request = job.request
+    settings = load_settings(request.task, request.overrides, method=request.method)
+    return settings.features == "store"
 
 
 def _single_frames(editor: Editor, job: Job) -> bool:
-    had, editor.frames_per_pass = editor.frames_per_pass, 1
-    return had > 1
+    before, editor.frames_per_pass = editor.frames_per_pass, 1
+    return before > 1
 
 
 def _small_parts(editor: Editor, job: Job) -> bool:
-    return kernels.set_part_bytes(SMALL_PARTS) > SMALL_PARTS
+    before, editor.attention_part_bytes = editor.attention_part_bytes, SMALL_PARTS
+    return before != SMALL_PARTS
 
 
 def _offload(editor: Editor, job: Job) -> bool:
@@ -58,7 +60,7 @@ def _tiles(editor: Editor, job: Job) -> bool:
 
 
 REPLAY = "features=replay"
-MEASURES: dict[str, Callable[[Editor, Job], bool]] = {  # name -> takes it; False where it is void
+STEPS: dict[str, Callable[[Editor, Job], bool]] = {  # each returns whether it changes anything
     REPLAY: _replay,
     "VAE one frame at a time": _single_frames,
     "attention in smaller parts": _small_parts,
@@ -69,23 +71,27 @@ MEASURES: dict[str, Callable[[Editor, Job], bool]] = {  # name -> takes it; Fals
 
 @dataclass
 class OutOfMemoryFallback:
-    """The measures that a process has taken so far."""
+    """The steps that a process has applied so far to save memory.
 
-    taken: list[str] = field(default_factory=list)
+    applied: names in STEPS, in the order of their application.
+    """
 
-    def step(self, editor: Editor, job: Job) -> bool:
-        """Take the next measure that changes anything for a job; False when none is left."""
+    applied: list[str] = field(default_factory=list)
+
+    def apply_next(self, editor: Editor, job: Job) -> bool:
+        """Applies the next step that changes anything for a job; returns whether there is one."""
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        for name, take in MEASURES.items():
-            if name not in self.taken and take(editor, job):
-                self.taken.append(name)
+        for name, apply in STEPS.items():
+            if name not in self.applied and apply(editor, job):
+                self.applied.append(name)
                 return True
         return False
 
-    def apply(self, job: Job) -> Job:
-        """The job as it is run now."""
-        if REPLAY not in self.taken:
+    def adapt(self, job: Job) -> Job:
+        """Returns the job with the overrides that the applied steps need."""
+        if REPLAY not in self.applied:
             return job
-        return replace(job, overrides={**job.overrides, "features": "replay"})
+        overrides = {**job.request.overrides, "features": "replay"}
+        return replace(job, request=replace(job.request, overrides=overrides))

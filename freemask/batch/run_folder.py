@@ -1,26 +1,25 @@
-"""A run over many jobs as files: who is at it, and what became of each job.
+"""Manages the folder of a batch run: its lock, the outcome of each job, and the failures.
 
-    OUT/<job id>/             a finished edit; its result.json holds the job's identity
-    OUT/<job id>.error.txt    why a job failed, its identity, and the traceback
-    OUT/report.html           all results, failures on top
-    OUT/run-error-RANK.txt    the traceback of an error that nobody foresaw
+    OUT/<job id>/             a finished edit; its result.json holds the fingerprint of the job
+    OUT/<job id>.error.txt    why a job failed, its fingerprint, and the traceback
+    OUT/report.html           all results, failures first
+    OUT/run-error-RANK.txt    the traceback of an unexpected error
     OUT/.run/                 the lock, the outcomes by rank, the inversion cache
 
-A job's identity is a hash of all that its edit depends on, so that an edit is made again when, and
-only when, it would come out differently.
+An edit is made again if the fingerprint of its job has changed, and only then. The files call the
+fingerprint "identity".
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -28,22 +27,27 @@ from filelock import FileLock, Timeout
 from freemask.batch.jobs import Job
 from freemask.editors.editor import Editor
 from freemask.io.atomic import check_writable, write_whole
+from freemask.io.fingerprint import fingerprint
 from freemask.masks.policies import codebook_for
 from freemask.result import FILES, REPLACEABLE
 from freemask.settings import load_settings
 from freemask.types import InputError
 
 DONE, SKIPPED, FAILED = "done", "skipped", "failed"
-IDENTITY = "identity: "
-FATAL = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG)  # no job could be saved
+FINGERPRINT_KEY = "identity"  # in result.json and in OUT/<job id>.error.txt
+FATAL = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG)  # no other job can be saved either
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job.
+    """The outcome of a job.
 
-    status: "done", "skipped" (it was done before) or "failed". reason: of a failure. seconds and
-    peak_memory (bytes): of an edit made now. measures: what was given up to save memory.
+    job: id of the job.
+    status: "done", "skipped" (done in an earlier run) or "failed".
+    reason: why the job failed.
+    seconds: duration of the edit, for "done".
+    peak_memory: bytes, for "done".
+    memory_steps: steps of the out-of-memory fallback that were applied.
     """
 
     job: str
@@ -51,52 +55,42 @@ class Outcome:
     reason: str = ""
     seconds: float = 0.0
     peak_memory: int = 0
-    measures: list[str] = field(default_factory=list)
+    memory_steps: list[str] = field(default_factory=list)
 
 
-def identity(job: Job, editor: Editor) -> str:
-    """A hash of everything that the edit of a job depends on: the files' content, not their names.
+def job_fingerprint(job: Job, editor: Editor) -> str:
+    """Returns the fingerprint of everything that the edit of a job depends on.
 
-    Raises `InputError` for settings that are wrong, and for files that are not there.
+    The content of files counts, not their names. Raises `InputError` for settings that do not fit
+    and for files that cannot be read.
     """
-    settings = load_settings(job.task, job.overrides, method=job.method)
-    codebook = codebook_for(editor, settings)
-    described = asdict(job) | {
-        "id": None,
-        "overrides": asdict(settings),
-        "video": content_hash(Path(job.video)),
-        "mask": job.mask and content_hash(Path(job.mask)),
-        "editor": editor.dependencies,
-        "codebook": codebook and asdict(codebook),
-    }
-    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def content_hash(path: Path) -> str:
-    """A hash of a file, or of the files in a folder. Raises `InputError` if it cannot be read."""
-    digest = hashlib.sha256()
-    try:
-        folder = path.is_dir()
-        for file in sorted(f for f in path.iterdir() if f.is_file()) if folder else [path]:
-            digest.update(file.name.encode() if folder else b"")
-            with file.open("rb") as opened:
-                digest.update(hashlib.file_digest(opened, "sha256").digest())
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    return digest.hexdigest()
+    request = job.request
+    settings = load_settings(request.task, request.overrides, method=request.method)
+    return fingerprint(
+        replace(request, overrides={}),
+        settings,
+        replace(job.clip, video=""),
+        Path(job.clip.video),
+        Path(job.mask) if job.mask else None,
+        editor.dependencies,
+        codebook_for(editor, settings),
+    )
 
 
 class RunFolder:
-    """The folder of a run; every process of it has its own object of this."""
+    """The folder of a batch run; every process of the run has an object of its own.
+
+    out: the folder.
+    """
 
     def __init__(self, out: Path) -> None:
         self.out, self.private = out, out / ".run"
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other runs out, remove what a killed one left half-made, forget its outcomes.
+        """Locks the folder, and removes outcomes and half-written results of an earlier run.
 
-        Raises `InputError` when another run is at work here or the folder cannot be written.
+        Raises `InputError` if another run holds the folder or it cannot be written.
         """
         lock, holder = FileLock(self.private / "lock"), self.private / "holder"
         try:
@@ -130,45 +124,46 @@ class RunFolder:
         return InputError(f"cannot write to {self.out}: {error.strerror}")
 
     def result(self, job: Job) -> Path:
+        """Returns the folder of a job's result."""
         return self.out / job.id
 
-    def finished(self, job: Job, mark: str) -> bool:
-        """Whether a job was done before, and would come out the same."""
+    def finished(self, job: Job, fingerprint: str) -> bool:
+        """Returns whether the folder holds the result of a job with this fingerprint."""
         try:
             described = json.loads((self.result(job) / "result.json").read_text())
         except (OSError, ValueError):
             return False
-        return isinstance(described, dict) and described.get("identity") == mark
+        return isinstance(described, dict) and described.get(FINGERPRINT_KEY) == fingerprint
 
-    def failure(self, job: Job, mark: str) -> str | None:
-        """Why a job failed before, if it did and would be the same again."""
+    def failure(self, job: Job, fingerprint: str) -> str | None:
+        """Returns why a job with this fingerprint failed in an earlier run; None if it did not."""
         try:
             reason, line, *_ = self._error_file(job).read_text().splitlines()
         except (OSError, ValueError):
             return None
-        return reason if line == f"{IDENTITY}{mark}" else None
+        return reason if line == f"{FINGERPRINT_KEY}: {fingerprint}" else None
 
-    def write_failure(self, job: Job, mark: str, reason: str, trace: str) -> None:
-        """Keep why a job failed."""
+    def write_failure(self, job: Job, fingerprint: str, reason: str, traceback: str) -> None:
+        """Writes why a job failed."""
         first = " ".join(reason.splitlines()) or "no reason given"
-        text = f"{first}\n{IDENTITY}{mark}\n\n{trace}"
+        text = f"{first}\n{FINGERPRINT_KEY}: {fingerprint}\n\n{traceback}"
         write_whole(self._error_file(job), text.encode())
 
-    def forget_failure(self, job: Job) -> None:
-        """The job was done after all."""
+    def remove_failure(self, job: Job) -> None:
+        """Removes the failure of an earlier run."""
         self._error_file(job).unlink(missing_ok=True)
 
     def check(self, job: Job) -> None:
-        """Raises `InputError` when a result could not be written, before it is made."""
+        """Raises `InputError` if the result of a job cannot be written."""
         check_writable(self.result(job), REPLACEABLE)
 
     def record(self, outcome: Outcome, rank: int) -> None:
-        """Add what became of a job to those of a rank."""
+        """Appends an outcome to those of a rank."""
         with (self.private / f"rank-{rank:05d}.jsonl").open("a") as file:
             file.write(json.dumps(asdict(outcome)) + "\n")
 
     def outcomes(self) -> list[Outcome]:
-        """What became of jobs so far, on all ranks, by job."""
+        """Returns the outcomes of all ranks so far, sorted by job."""
         found = []
         for records in self.private.glob("rank-*.jsonl"):
             whole, _, _ = records.read_text().rpartition("\n")
@@ -180,14 +175,14 @@ class RunFolder:
 
 
 def table(outcomes: list[Outcome]) -> str:
-    """What became of every job, a line each, failures last."""
+    """Formats the outcomes as a table, one job a line, failures last."""
     width = max((len(outcome.job) for outcome in outcomes), default=3)
     lines = [f"{'job':{width}}  {'status':8}{'seconds':>9}{'peak GiB':>10}  remarks"]
     for outcome in sorted(outcomes, key=lambda o: (o.status == FAILED, o.job)):
         made = outcome.status == DONE
         seconds = f"{outcome.seconds:.1f}" if made else ""
         memory = f"{outcome.peak_memory / 2**30:.2f}" if made else ""
-        remark = outcome.reason or ", ".join(outcome.measures)
+        remark = outcome.reason or ", ".join(outcome.memory_steps)
         lines.append(
             f"{outcome.job:{width}}  {outcome.status:8}{seconds:>9}{memory:>10}  {remark}".rstrip()
         )

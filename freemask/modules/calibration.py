@@ -1,7 +1,7 @@
-"""Calibration with Lightning: `predict_step` measures one clip, every rank another.
+"""Calibrates with Lightning: `predict_step` measures one clip, and every rank measures others.
 
-What is measured goes to files (`ResumableFolder`); when all ranks are done the first one sums them up in
-the order of the clips, so that the codebook is the same on any number of devices.
+Costs of finished clips are files in a `ResumableFolder`. When all ranks are done, the first one
+sums them up in the order of the clips, so that any number of devices gives the same codebook.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 import lightning as L
 from torch.utils.data import DataLoader, Dataset
 
-from freemask.calibration.calibrate import CalibrationRequest, calibrate, measure_clip
+from freemask.calibration.calibrate import calibrate, measure_clip
+from freemask.calibration.request import CalibrationRequest
 from freemask.data.clips import ClipSource
 from freemask.editors.editor import Editor
 from freemask.editors.registry import load_editor
@@ -19,7 +20,7 @@ from freemask.io.resumable import ResumableFolder
 
 
 class Numbers(Dataset[int]):
-    """0, 1, ...: which clip."""
+    """The numbers 0, 1, ..., count - 1."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -32,7 +33,15 @@ class Numbers(Dataset[int]):
 
 
 class CalibrationModule(L.LightningModule):
-    """Measures clips with a base editor, which every rank loads onto its own device."""
+    """Measures clips with a base editor, which every rank loads onto its own device.
+
+    request: the calibration.
+    sources: its clips.
+    editor, checkpoint, dtype: as in `freemask.load_editor`.
+    echo: called with a line for every clip that is left out.
+
+    `summary` says what the codebook shows, on the first rank after the run.
+    """
 
     def __init__(
         self,
@@ -42,38 +51,39 @@ class CalibrationModule(L.LightningModule):
         editor: str,
         checkpoint: str,
         dtype: str = "auto",
-        report: Callable[[str], None] = lambda line: None,
+        echo: Callable[[str], None] = lambda line: None,
     ) -> None:
         super().__init__()
-        self.request, self.sources, self.report = request, sources, report
+        self.request, self.sources, self.echo = request, sources, echo
         self.arguments = (editor, checkpoint, dtype)
         self.editor: Editor | None = None
         self.parts: ResumableFolder | None = None
         self.summary = ""
 
     def predict_dataloader(self) -> DataLoader[int]:
+        """Returns the numbers of the clips."""
         return DataLoader(Numbers(len(self.sources)), batch_size=None)
 
     def setup(self, stage: str) -> None:
-        """Load the editor onto this rank's device."""
+        """Loads the editor onto this rank's device and opens the folder of finished clips."""
         name, checkpoint, dtype = self.arguments
         device = str(self.trainer.strategy.root_device)
         self.editor = load_editor(name, checkpoint=checkpoint, device=device, dtype=dtype)
         self.parts = self.request.open_parts(self.editor)
 
     def predict_step(self, batch: int, batch_idx: int) -> None:
-        """Measure one clip, unless it has been."""
+        """Measures one clip, unless it is finished."""
         assert self.editor is not None
         measure_clip(
             self.editor,
             self.sources[int(batch)],
             steps=self.request.steps,
             parts=self.parts,
-            report=self.report,
+            report=self.echo,
         )
 
     def on_predict_end(self) -> None:
-        """When every rank is done, the first one writes the codebook."""
+        """Waits for all ranks; the first one writes the codebook."""
         assert self.editor is not None
         assert self.parts is not None
         self.trainer.strategy.barrier()

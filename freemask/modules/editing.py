@@ -1,10 +1,11 @@
-"""Editing many clips with Lightning: `predict_step` is one job.
+"""Edits many clips with Lightning: `predict_step` runs one job.
 
     EditDataModule (jobs) -> FreeMaskModule.predict_step (one edit) -> ResultWriter (one folder)
 
-Lightning's own strategies start the ranks, and its own sampler deals the jobs out, none twice. Jobs
-that share a clip are neighbours and share one inversion. Nothing waits for another rank until the
-end: what became of a job is a file (`runs`), and so a run that was killed goes on where it stopped.
+Lightning's strategies start the ranks, and its sampler gives each rank its shard of the jobs. Jobs
+with the same clip and source prompt are neighbours and share an inversion. Ranks never wait for
+each other before the end: they share outcomes as files (`batch.run_folder`), and a run that was
+killed resumes from them.
 """
 
 from __future__ import annotations
@@ -20,10 +21,18 @@ import lightning as L
 from torch.utils.data import DataLoader, Dataset
 
 from freemask.attention.word_maps import WordQuery
-from freemask.batch.inversion_cache import LIMIT, InversionCache, WordQueries, query_key
-from freemask.batch.jobs import Job, run_edit
+from freemask.batch.inversion_cache import LIMIT, InversionCache, WordQueries, queries_of
+from freemask.batch.jobs import Job, run_job
 from freemask.batch.out_of_memory import OutOfMemoryFallback, is_out_of_memory
-from freemask.batch.run_folder import DONE, FAILED, SKIPPED, Outcome, RunFolder, identity
+from freemask.batch.run_folder import (
+    DONE,
+    FAILED,
+    FINGERPRINT_KEY,
+    SKIPPED,
+    Outcome,
+    RunFolder,
+    job_fingerprint,
+)
 from freemask.editors.editor import Editor
 from freemask.editors.registry import load_editor
 from freemask.prepare import PreparedEdit, prepare
@@ -33,86 +42,101 @@ from freemask.types import InputError, Inversion, Progress, Video
 
 @dataclass(frozen=True)
 class JobGroup:
-    """A job, and all jobs that share its clip and source prompt, itself among them."""
+    """A job and the jobs that share its inversion.
+
+    job: the job to run.
+    members: all jobs with its clip and source prompt, itself included.
+    """
 
     job: Job
-    group: tuple[Job, ...]
+    members: tuple[Job, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What `predict_step` returns: an outcome, its job's identity, and what is to be saved."""
+    """What `predict_step` returns.
+
+    job: the job.
+    fingerprint: its fingerprint; empty if it could not be computed.
+    outcome: its outcome.
+    result: the edit, if one was made now.
+    traceback: the traceback of an error, else empty.
+    """
 
     job: Job
-    mark: str
+    fingerprint: str
     outcome: Outcome
     result: EditResult | None = None
-    trace: str = ""
+    traceback: str = ""
 
 
-def deal(jobs: Sequence[Job], ranks: int) -> list[JobGroup | None]:
-    """Jobs in an order that gives every rank neighbours.
+def shard(jobs: Sequence[Job], ranks: int) -> list[JobGroup | None]:
+    """Orders jobs so that Lightning's sampler gives every rank a contiguous shard.
 
-    Jobs of one clip and source prompt come together. Lightning's sampler gives rank r the entries
-    r, r + ranks, r + 2 ranks, ...: they are laid out so that these are a stretch of the jobs. None
-    fills up when there are fewer jobs than ranks.
+    Jobs with the same clip and source prompt become neighbours. The sampler gives rank r the
+    entries r, r + ranks, r + 2 ranks, ... of the list; together they are rank r's shard. None pads
+    the list if there are fewer jobs than ranks.
     """
-    groups: dict[tuple[object, ...], list[Job]] = {}
+    by_inversion: dict[tuple[object, ...], list[Job]] = {}
     for job in jobs:
-        clip = (job.video, job.frames, job.start, job.stride, job.size)
-        groups.setdefault((*clip, job.source, job.steps), []).append(job)
-    works = [JobGroup(job, tuple(group)) for group in groups.values() for job in group]
-    dealt: list[JobGroup | None] = [None] * max(len(works), ranks)
+        shared = (job.clip, job.request.source, job.request.steps)
+        by_inversion.setdefault(shared, []).append(job)
+    groups = [JobGroup(job, tuple(same)) for same in by_inversion.values() for job in same]
+    ordered: list[JobGroup | None] = [None] * max(len(groups), ranks)
     start = 0
     for rank in range(ranks):
-        places = range(rank, len(works), ranks)
-        for place, work in zip(places, works[start : start + len(places)], strict=True):
-            dealt[place] = work
+        places = range(rank, len(groups), ranks)
+        for place, group in zip(places, groups[start : start + len(places)], strict=True):
+            ordered[place] = group
         start += len(places)
-    return dealt
+    return ordered
 
 
 class JobGroups(Dataset[JobGroup | None]):
-    """JobGroup by index."""
+    """Job groups by index."""
 
-    def __init__(self, works: Sequence[JobGroup | None]) -> None:
-        self.works = works
+    def __init__(self, groups: Sequence[JobGroup | None]) -> None:
+        self.groups = groups
 
     def __len__(self) -> int:
-        return len(self.works)
+        return len(self.groups)
 
     def __getitem__(self, index: int) -> JobGroup | None:
-        return self.works[index]
+        return self.groups[index]
 
 
-def _as_it_is(batch: Any) -> Any:
+def _identity(batch: Any) -> Any:
     return batch
 
 
 class EditDataModule(L.LightningDataModule):
-    """One job a batch."""
+    """Jobs as batches of one."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         super().__init__()
         self.jobs = jobs
 
     def predict_dataloader(self) -> DataLoader[JobGroup | None]:
+        """Returns the jobs in the order of `shard`."""
         ranks = self.trainer.world_size if self.trainer else 1
-        works = JobGroups(deal(self.jobs, ranks))
-        return DataLoader(works, batch_size=None, collate_fn=_as_it_is)
+        groups = JobGroups(shard(self.jobs, ranks))
+        return DataLoader(groups, batch_size=None, collate_fn=_identity)
 
     def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
-        """A job is words and paths: there is nothing to move."""
+        """Returns the batch as it is: a job holds text and paths."""
         return batch
 
 
 class FreeMaskModule(L.LightningModule):
     """Edits clips with a base editor, which every rank loads onto its own device.
 
-    editor, checkpoint, dtype, options: as in `freemask.load_editor`. run: where results go; jobs
-    that are finished there are skipped, and those that failed are not tried again unless
-    `retry_failed`. cache, cache_limit: folder and bytes of the inversion cache. progress: is told
-    of the stages of every job; `StageBar` sets it.
+    editor, checkpoint, dtype, options: as in `freemask.load_editor`.
+    run: folder of the results; jobs that are finished there are skipped.
+    retry_failed: whether jobs that failed in an earlier run are tried again.
+    cache: folder of the inversion cache; None keeps it in the run folder.
+    cache_limit: size of the inversion cache in bytes.
+
+    `progress` is called with the stages of every job; `StageBar` sets it.
     """
 
     def __init__(
@@ -131,79 +155,84 @@ class FreeMaskModule(L.LightningModule):
         self.name, self.run, self.retry_failed = editor, run, retry_failed
         self.arguments = {"checkpoint": checkpoint, "dtype": dtype, "options": options}
         self.cache = InversionCache(cache or run.private / "inversions", limit=cache_limit)
-        self.economy = OutOfMemoryFallback()
+        self.fallback = OutOfMemoryFallback()
         self.editor: Editor | None = None
         self.progress: Progress | None = None
-        self._probes: tuple[tuple[Job, ...], WordQueries] = ((), {})
+        self._queries: tuple[tuple[Job, ...], WordQueries] = ((), {})
 
     def setup(self, stage: str) -> None:
-        """Load the editor onto this rank's device."""
+        """Loads the editor onto this rank's device."""
         device = str(self.trainer.strategy.root_device)
         self.editor = load_editor(self.name, device=device, **self.arguments)  # type: ignore[arg-type]
 
     def predict_step(self, batch: JobGroup | None, batch_idx: int) -> Prediction | None:
-        """Edit one clip. Errors become part of the outcome, so that one clip never ends a run."""
+        """Runs one job. An error becomes its outcome, so that one clip never ends a run."""
         if batch is None:
             return None
         assert self.editor is not None
-        job, mark = batch.job, ""
+        job, fingerprint = batch.job, ""
         try:
-            mark = identity(job, self.editor)
-            if self.run.finished(job, mark):
-                return Prediction(job, mark, Outcome(job.id, SKIPPED))
-            before = self.run.failure(job, mark)
+            fingerprint = job_fingerprint(job, self.editor)
+            if self.run.finished(job, fingerprint):
+                return Prediction(job, fingerprint, Outcome(job.id, SKIPPED))
+            before = self.run.failure(job, fingerprint)
             if before is not None and not self.retry_failed:
                 again = f"{before} (in an earlier run; --retry-failed tries again)"
-                return Prediction(job, mark, Outcome(job.id, FAILED, again))
+                return Prediction(job, fingerprint, Outcome(job.id, FAILED, again))
             self.run.check(job)
-            return self._edit(batch, mark)
+            return self._edit(batch, fingerprint)
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             failed = Outcome(job.id, FAILED, reason)
-            return Prediction(job, mark, failed, trace=traceback.format_exc())
+            return Prediction(job, fingerprint, failed, traceback=traceback.format_exc())
 
-    def _edit(self, work: JobGroup, mark: str) -> Prediction:
-        """Edit, with less memory if need be."""
-        started = time.perf_counter()
+    def _edit(self, group: JobGroup, fingerprint: str) -> Prediction:
+        """Runs the edit of a job, and repeats it with less memory after running out."""
+        assert self.editor is not None
+        started, job = time.perf_counter(), group.job
         while True:
             try:
-                result = self._try(work)
+                result = self._try(group)
                 break
             except Exception as error:
-                if not (is_out_of_memory(error) and self.economy.step(self.editor, work.job)):  # type: ignore[arg-type]
+                if not (is_out_of_memory(error) and self.fallback.apply_next(self.editor, job)):
                     raise
-        measures = list(self.economy.taken)
         outcome = Outcome(
-            work.job.id,
+            job.id,
             DONE,
             seconds=time.perf_counter() - started,
             peak_memory=result.peak_memory,
-            measures=measures,
+            memory_steps=list(self.fallback.applied),
         )
-        details = {"job": work.job.id, "identity": mark, "memory_measures": measures}
-        return Prediction(work.job, mark, outcome, replace(result, details=details))
+        details = {
+            "job": job.id,
+            FINGERPRINT_KEY: fingerprint,
+            "memory_measures": outcome.memory_steps,
+        }
+        return Prediction(job, fingerprint, outcome, replace(result, details=details))
 
-    def _try(self, work: JobGroup) -> EditResult:
+    def _try(self, group: JobGroup) -> EditResult:
         assert self.editor is not None
-        editor, job = self.editor, self.economy.apply(work.job)
-        video = job.read()
-        queries = self._probes_of(work.group, video)
+        editor, job = self.editor, self.fallback.adapt(group.job)
+        inputs = job.read()
+        queries = self._queries_of(group.members, inputs.video)
 
-        def invert(window: Video, plan: PreparedEdit) -> Inversion:
-            return self.cache.invert(editor, window, plan, queries=queries, progress=self.progress)
+        def invert(window: Video, prepared: PreparedEdit) -> Inversion:
+            return self.cache.invert(
+                editor, window, prepared, queries=queries, progress=self.progress
+            )
 
-        return run_edit(editor, job, self.progress, video=video, inversion=invert)
+        return run_job(editor, job, inputs, inversion=invert, progress=self.progress)
 
-    def _probes_of(self, group: tuple[Job, ...], video: Video) -> WordQueries:
-        """Every word that the jobs of a group will look for, as far as they are in order."""
+    def _queries_of(self, jobs: tuple[Job, ...], video: Video) -> WordQueries:
+        """Returns the queries of all jobs of a group; jobs that cannot be prepared have none."""
         assert self.editor is not None
-        if self._probes[0] != group:
+        if self._queries[0] != jobs:
             found: dict[str, WordQuery] = {}
-            for job in group:
+            for job in jobs:
                 try:
-                    plan = prepare(self.editor, video, job.request())
+                    found |= queries_of(prepare(self.editor, video, job.request))
                 except InputError:
-                    continue  # the job says so itself when its turn comes
-                found |= {query_key(query): query for query in plan.queries.values()}
-            self._probes = (group, found)
-        return self._probes[1]
+                    continue  # the job fails with this error when it runs
+            self._queries = (jobs, found)
+        return self._queries[1]

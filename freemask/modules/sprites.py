@@ -1,7 +1,7 @@
-"""LightningModules that train the demo checkpoints on sprites: VAE, CLIP, and the two UNets.
+"""Trains the demo checkpoints on sprites: the losses of the VAE, of CLIP and of the UNets.
 
-Each module receives its network and knows only its loss; stages, data and files belong to
-`tools/train_sprites.py`.
+Each module receives its network and knows only its loss. `tools/sprites` holds the stages, the data
+and the files.
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ Batch = dict[str, Tensor]
 
 
 class TrainingModule(L.LightningModule):
-    """AdamW with linear warm-up and cosine decay to zero over `total_steps`."""
+    """AdamW with linear warm-up and cosine decay to zero.
+
+    learning_rate: the highest learning rate.
+    total_steps: number of optimiser steps, warm-up included.
+    warmup: number of steps of the warm-up.
+    weight_decay: weight decay of AdamW.
+    """
 
     def __init__(
         self,
@@ -32,10 +38,11 @@ class TrainingModule(L.LightningModule):
         self.schedule = (learning_rate, total_steps, warmup, weight_decay)
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
-        """Clip to norm 1. (Lightning's own clipping refuses the fused AdamW.)"""
+        """Clips gradients to norm 1; Lightning's own clipping refuses the fused AdamW."""
         nn.utils.clip_grad_norm_(self.parameters(), 1.0)
 
     def configure_optimizers(self) -> Any:
+        """Returns the optimiser and its learning-rate schedule."""
         rate, total, warmup, decay = self.schedule
         trained = [p for p in self.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=decay, fused=True)
@@ -49,9 +56,12 @@ class TrainingModule(L.LightningModule):
 
 
 class AutoencoderTraining(TrainingModule):
-    """Mean squared reconstruction error and a faint KL term.
+    """Mean squared reconstruction error and a KL term.
 
-    batch: `pixels (B, 3, H, W)` in [-1, 1].
+    vae: the network.
+    kl_weight: weight of the KL term.
+
+    A batch holds `pixels (B, 3, H, W)` in [-1, 1].
     """
 
     def __init__(self, vae: AutoencoderKL, *, kl_weight: float = 1e-8, **schedule: Any) -> None:
@@ -59,6 +69,7 @@ class AutoencoderTraining(TrainingModule):
         self.vae, self.kl_weight = vae, kl_weight
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
+        """Returns the loss of a batch."""
         pixels = batch["pixels"]
         posterior = self.vae.encode(pixels).latent_dist
         error = self.vae.decode(posterior.sample()).sample.float() - pixels
@@ -68,9 +79,11 @@ class AutoencoderTraining(TrainingModule):
 
 
 class ClipTraining(TrainingModule):
-    """The contrastive loss of CLIP over the batch.
+    """The contrastive loss of CLIP over a batch (arXiv 2103.00020).
 
-    batch: `pixels (B, 3, H, W)` as the image processor makes them, `tokens (B, N)`.
+    clip: the network.
+
+    A batch holds `pixels (B, 3, H, W)`, normalised as by the image processor, and `tokens (B, N)`.
     """
 
     def __init__(self, clip: nn.Module, **schedule: Any) -> None:
@@ -78,6 +91,7 @@ class ClipTraining(TrainingModule):
         self.clip = clip
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
+        """Returns the loss of a batch."""
         logits = self.clip(
             input_ids=batch["tokens"], pixel_values=batch["pixels"]
         ).logits_per_text.float()
@@ -89,15 +103,21 @@ class ClipTraining(TrainingModule):
 
 
 class DenoiserTraining(TrainingModule):
-    """Noise or velocity prediction, at noise levels where shapes and textures are decided.
+    """The denoising loss, of noise or velocity prediction.
 
-    A share of `uniform` timesteps is drawn uniformly, the others as `sigmoid(N(centre, 1))` of the
-    schedule (arXiv 2403.03206 draws logit-normal times too): a little later than the middle, places
-    and motions are decided.
+    Most timesteps are drawn as `sigmoid(N(centre, 1))` of the schedule (logit-normal, as in arXiv
+    2403.03206), at the noise levels that decide shapes and textures. The centre lies a little above
+    the middle, towards the levels that decide places and motions.
 
-    batch: `latents (B, C, h, w)` or `(B, C, F, h, w)`, `text (B, N, E)` hidden states; captions are
-    dropped by the data set. compiled: by `torch.compile`, 1.7 times the speed of an image model on
-    a CPU; a `UNet3DConditionModel` compiled whole gives NaN in bfloat16 (torch 2.13).
+    unet: the network.
+    scheduler: the noise schedule.
+    uniform: fraction of the timesteps that is drawn uniformly instead, in [0, 1].
+    centre: centre of the others before the sigmoid.
+    compiled: whether `torch.compile` compiles the network, which makes an image model 1.7 times as
+        fast on a CPU. A compiled `UNet3DConditionModel` gives NaN in bfloat16 (torch 2.13).
+
+    A batch holds `latents (B, C, h, w)` or `(B, C, F, h, w)`, and hidden states `text (B, N, E)`;
+    the data set drops captions.
     """
 
     def __init__(
@@ -116,10 +136,12 @@ class DenoiserTraining(TrainingModule):
         self.compiled = compiled
 
     def on_fit_start(self) -> None:
+        """Compiles the network, if asked to."""
         if self.compiled:
             self.unet.compile(dynamic=False)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
+        """Returns the loss of a batch."""
         latents, noise = batch["latents"], torch.randn_like(batch["latents"])
         steps = self.draw_timesteps(len(latents)).to(latents.device)
         noisy = self.scheduler.add_noise(latents, noise, steps)
@@ -128,12 +150,14 @@ class DenoiserTraining(TrainingModule):
         target = self.scheduler.get_velocity(latents, noise, steps) if velocity else noise
         loss = F.mse_loss(predicted, target)
         if not bool(torch.isfinite(loss)):
-            raise FloatingPointError("the loss is not finite; train without compiling, or slower")
+            raise FloatingPointError(
+                "the loss is not finite; train without compiling, or lower the learning rate"
+            )
         self.log("loss", loss, prog_bar=True)
         return loss
 
     def draw_timesteps(self, count: int) -> Tensor:
-        """Timesteps `(count,)` of the scheduler."""
+        """Draws timesteps `(count,)` of the scheduler."""
         total = self.scheduler.config.num_train_timesteps
         times = torch.sigmoid(torch.randn(count) + self.centre)
         times = torch.where(torch.rand(count) < self.uniform, torch.rand(count), times)

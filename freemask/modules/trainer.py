@@ -1,4 +1,4 @@
-"""freemask.modules.trainer: docstring to be written."""
+"""Runs a batch: its configuration, its Lightning trainer, and how its process ends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 from yaml import YAMLError
 
 from freemask import editors
-from freemask.batch import report as wall
+from freemask.batch import report
 from freemask.batch.job_list import load_jobs
 from freemask.batch.run_folder import Outcome, RunFolder
 from freemask.config import merge, nearest, parse_overrides
@@ -32,11 +32,17 @@ from freemask.types import InputError
 LOGGERS = {"none": None, "csv": CSVLogger, "tensorboard": TensorBoardLogger}
 TRUE_PRECISIONS = {"32-true": "float32", "16-true": "float16", "bf16-true": "bfloat16"}
 STOPPED = 143  # 128 + SIGTERM
+INTERRUPTED = 130  # 128 + SIGINT
 
 
 @dataclass
 class TrainerConfig:
-    """What `lightning.Trainer` is given. precision: None computes as `dtype` says."""
+    """Arguments of `lightning.Trainer`.
+
+    accelerator, devices, num_nodes, strategy: as in Lightning.
+    precision: as in Lightning; None computes in the editor's `dtype`.
+    logger: a name in LOGGERS.
+    """
 
     accelerator: str = "auto"
     devices: Any = 1
@@ -48,9 +54,14 @@ class TrainerConfig:
 
 @dataclass
 class PredictConfig:
-    """A run: which editor with which of its options, which jobs, where to.
+    """A batch run.
 
-    cache: folder of the inversions, by default in `out`; cache_gib: how large it may grow.
+    editor, checkpoint, options, dtype: as in `freemask.load_editor`.
+    jobs: file of the job list.
+    out: the run folder.
+    cache: folder of the inversion cache; None keeps it in the run folder.
+    cache_gib: size limit of the inversion cache in GiB.
+    trainer: arguments of the trainer.
     """
 
     editor: str = "zeroscope"
@@ -64,14 +75,36 @@ class PredictConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
 
+def load_config(path: Path, overrides: list[str]) -> PredictConfig:
+    """Reads a YAML config and applies `key=value` overrides.
+
+    Raises `InputError` for a file that is missing or not YAML, and for unknown keys or values.
+    """
+    if not path.is_file():
+        raise InputError(f"config {path} does not exist")
+    try:
+        values = OmegaConf.load(path)
+    except (YAMLError, OSError, UnicodeDecodeError) as error:
+        raise InputError(f"config {path} is not YAML: {error}") from None
+    return merge(PredictConfig, values, parse_overrides(overrides))
+
+
 def run(config: PredictConfig, *, retry_failed: bool) -> list[Outcome]:
-    """Run all jobs; returns what became of each on rank 0, and nothing on the others."""
+    """Runs all jobs.
+
+    retry_failed: whether jobs that failed in an earlier run are tried again.
+
+    Returns the outcomes of all jobs on rank 0, and none on the other ranks.
+
+    Raises `InputError` for a config, a job list or a folder that cannot be used, and `Stopped` on
+    SIGTERM.
+    """
     jobs = load_jobs(config.jobs)
     editors.editor_class(config.editor)
     folder = RunFolder(Path(config.out))
     dtype = _dtype(config)
-    with folder.held() if _first() else nullcontext():
-        trainer = _trainer(config.trainer, folder, len(jobs))
+    with folder.held() if is_first_process() else nullcontext():
+        trainer = _make_trainer(config.trainer, folder, len(jobs))
         module = FreeMaskModule(
             editor=config.editor,
             checkpoint=config.checkpoint,
@@ -86,11 +119,11 @@ def run(config: PredictConfig, *, retry_failed: bool) -> list[Outcome]:
         if not trainer.is_global_zero:
             return []
         outcomes = folder.outcomes()
-        (folder.out / "report.html").write_text(wall.page(folder.out, outcomes))
+        (folder.out / "report.html").write_text(report.page(folder.out, outcomes))
         return outcomes
 
 
-def _trainer(config: TrainerConfig, folder: RunFolder, jobs: int) -> L.Trainer:
+def _make_trainer(config: TrainerConfig, folder: RunFolder, jobs: int) -> L.Trainer:
     if config.logger not in LOGGERS:
         raise InputError(
             f"unknown trainer.logger {config.logger!r}{nearest(config.logger, LOGGERS)}"
@@ -113,17 +146,17 @@ def _trainer(config: TrainerConfig, folder: RunFolder, jobs: int) -> L.Trainer:
             inference_mode=True,
         )
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
-        raise InputError(f"the trainer cannot be made so: {error}") from None
+        raise InputError(f"Lightning refuses these trainer settings: {error}") from None
     _check_processes(trainer)
     return trainer
 
 
 def _check_processes(trainer: L.Trainer) -> None:
-    """Raises `InputError` when more processes were started than the trainer counts on.
+    """Raises `InputError` if a launcher started more processes than the trainer expects.
 
-    Each of them would do all jobs: one device is one process to Lightning, however it was started.
+    Each of them would run all jobs, because Lightning takes one device for one process.
     """
-    known = (TorchElasticEnvironment, SLURMEnvironment)  # torchrun may run inside of SLURM
+    known = (TorchElasticEnvironment, SLURMEnvironment)  # torchrun may run within SLURM
     started = next((kind().world_size() for kind in known if kind.detect()), trainer.world_size)
     if started != trainer.world_size:
         raise InputError(
@@ -133,7 +166,7 @@ def _check_processes(trainer: L.Trainer) -> None:
 
 
 def _dtype(config: PredictConfig) -> str:
-    """The editor's dtype: Lightning's true precisions are another way to say it."""
+    """Returns the editor's dtype, which may also be given as one of Lightning's true precisions."""
     wanted = TRUE_PRECISIONS.get(config.trainer.precision or "")
     if wanted is None:
         return config.dtype
@@ -145,30 +178,23 @@ def _dtype(config: PredictConfig) -> str:
     return wanted
 
 
-def _first() -> bool:
-    """Whether this is the first process of the run, before there is a trainer to say so."""
+def is_first_process() -> bool:
+    """Returns whether this is the first process of the run, before a trainer exists."""
     return rank_zero_only.rank == 0 and os.environ.get("NODE_RANK", "0") == "0"
 
 
-def _keep_quiet() -> None:
-    """Lightning's advice and notes on its own code are not for those who edit clips."""
+def silence_lightning() -> None:
+    """Hides Lightning's advice on data loaders and its notes on its own code."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for message in ("Couldn't infer the batch indices", ".*LeafSpec.*", ".*num_workers.*"):
         warnings.filterwarnings("ignore", message)
 
 
-def _config(path: Path, overrides: list[str]) -> PredictConfig:
-    if not path.is_file():
-        raise InputError(f"config {path} does not exist")
-    try:
-        values = OmegaConf.load(path)
-    except (YAMLError, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"config {path} is not YAML: {error}") from None
-    return merge(PredictConfig, values, parse_overrides(overrides))
+def write_traceback(out: Path) -> str:
+    """Writes the traceback of the current error into a run folder.
 
-
-def _keep_trace(out: Path) -> str:
-    """Write the traceback at hand into a run's folder; says where it is, or that it is not."""
+    Returns a sentence that says where the traceback is, or why it could not be written.
+    """
     path = out / f"run-error-{rank_zero_only.rank}.txt"
     try:
         path.write_text(traceback.format_exc())
@@ -177,7 +203,7 @@ def _keep_trace(out: Path) -> str:
     return f"traceback in {path}"
 
 
-def _end(message: str, code: int) -> int:
-    where = "" if _first() else f" (rank {rank_zero_only.rank})"
+def echo_end(message: str) -> None:
+    """Prints why the process ends on standard error, with its rank unless it is the first."""
+    where = "" if is_first_process() else f" (rank {rank_zero_only.rank})"
     print(f"predict{where}: {message}", file=sys.stderr)  # noqa: T201
-    return code

@@ -1,15 +1,13 @@
-"""Tune-A-Video's one-shot tuning (Wu et al. 2023, arXiv 2212.11565): a UNet learns one clip.
+"""Tunes a UNet on one clip, as in Tune-A-Video (Wu et al. 2023, arXiv 2212.11565).
 
-Query projections of self and cross attention and all temporal attention are trained to predict the
-noise in the clip's latents under its prompt. The folder that comes out has the original layout.
+The query projections of self and cross attention and all temporal attention learn to predict the
+noise in the clip's latents under its prompt. The tuned checkpoint has the original layout.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,43 +25,29 @@ from freemask.editors.inflated import InflatedEditor
 from freemask.editors.registry import load_editor
 from freemask.editors.tuned import TUNED
 from freemask.io.atomic import check_writable
+from freemask.io.fingerprint import fingerprint
 from freemask.io.resumable import ResumableFolder
 from freemask.io.video import write_video
+from freemask.modules.interrupts import keyboard_interrupts
+from freemask.modules.tuning_request import TuningRequest
 from freemask.prompts.tokens import check_prompt
 from freemask.sampling.generation import generate
 from freemask.types import InputError, Video
 
 TRAINED = ("attn1.to_q", "attn2.to_q", "attn_temp")
-WEIGHTS = "diffusion_pytorch_model.bin"  # what the original layout's readers look for
-
-
-@dataclass(frozen=True)
-class TuningRequest:
-    """What to tune on, and where to write.
-
-    checkpoint: a Stable Diffusion folder, or "demo". steps, learning_rate: of AdamW, one clip a
-    step. precision: of Lightning's trainer. sample_every: steps between clips that are generated
-    from noise to see how it goes; 0 makes none. save_every: steps after which a killed run starts
-    again.
-    """
-
-    out: Path
-    prompt: str
-    checkpoint: str = "demo"
-    steps: int = 500
-    learning_rate: float = 3e-5
-    precision: str = "32-true"
-    accelerator: str = "auto"
-    sample_every: int = 100
-    save_every: int = 50
-    seed: int = 0
+WEIGHTS = "diffusion_pytorch_model.bin"  # the name in the original layout
 
 
 class OneShotTuning(L.LightningModule):
     """The denoising loss of one clip.
 
-    latents `(1, C, F, h, w)`, text `(1, N, E)`. Each step draws its timestep and noise by its own
-    number, so that a resumed run sees what an undisturbed one sees; a batch only counts.
+    editor: the editor whose UNet is trained.
+    latents: latents of the clip, `(1, C, F, h, w)`.
+    text: hidden states of its prompt, `(1, N, E)`.
+    request: the request, for the learning rate and the seed.
+
+    The number of a step seeds its timestep and noise, so a resumed run draws the same ones as an
+    uninterrupted run. A batch is nothing but a number.
     """
 
     def __init__(
@@ -78,24 +62,28 @@ class OneShotTuning(L.LightningModule):
             parameter.requires_grad_(any(f"{part}." in name for part in TRAINED))
 
     def configure_optimizers(self) -> Any:
+        """Returns AdamW for the trained parameters."""
         trained = [p for p in self.unet.parameters() if p.requires_grad]
         return torch.optim.AdamW(trained, lr=self.request.learning_rate, weight_decay=1e-2)
 
     def on_fit_start(self) -> None:
+        """Switches gradient checkpointing on, which saves memory."""
         self.unet.enable_gradient_checkpointing()  # type: ignore[operator]
         self.unet.train()
 
     def training_step(self, batch: int, index: int) -> Tensor:
+        """Returns the loss of a step. Raises `FloatingPointError` if it is not finite."""
         loss = self.loss(self.request.seed * 1_000_003 + self.global_step)
         if not bool(torch.isfinite(loss)):
             raise FloatingPointError(
-                f"the loss is not finite at step {self.global_step}; tune slower, or in 32-true"
+                f"the loss is not finite at step {self.global_step}; lower the learning rate, or "
+                "use precision 32-true"
             )
         self.log("loss", loss, prog_bar=True)
         return loss
 
     def loss(self, seed: int) -> Tensor:
-        """The denoising error at the timestep and with the noise of a seed."""
+        """Returns the mean squared error at the timestep and with the noise of a seed."""
         generator = torch.Generator().manual_seed(seed)
         latents: Tensor = self.latents  # type: ignore[assignment]
         noise = torch.randn(latents.shape, generator=generator).to(latents)
@@ -108,25 +96,32 @@ class OneShotTuning(L.LightningModule):
         return F.mse_loss(predicted, target)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Only what is trained is kept."""
+        """Keeps only the trained weights."""
         trained = {name for name, p in self.named_parameters() if p.requires_grad}
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: x for name, x in state.items() if name in trained}
 
     def load_state_dict(self, state: Any, strict: bool = True, assign: bool = False) -> Any:
-        """What is not in a checkpoint is as it was loaded."""
+        """Loads non-strictly; frozen weights are not saved."""
         return super().load_state_dict(state, strict=False, assign=assign)
 
 
 class Samples(Callback):
-    """Generates the prompt every so often, and hands the clip over."""
+    """Generates clips from noise during training, to show its progress.
 
-    def __init__(self, prompt: str, video: Video, every: int, keep: Callable[[str, Video], None]):
-        self.prompt, self.video, self.every, self.keep = prompt, video, every, keep
+    prompt: the prompt of the clips.
+    video: the clip that is learnt, for length, size and fps.
+    every: steps between two clips; 0 generates none.
+    folder: where the clips are written, as `step-NUMBER.gif`.
+    """
+
+    def __init__(self, prompt: str, video: Video, every: int, folder: Path) -> None:
+        self.prompt, self.video, self.every, self.folder = prompt, video, every, folder
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any, **__: Any
     ) -> None:
+        """Generates a clip if the step is due."""
         step = trainer.global_step
         if not self.every or step % self.every or not isinstance(pl_module, OneShotTuning):
             return
@@ -139,13 +134,18 @@ class Samples(Callback):
             fps=self.video.fps,
         )
         pl_module.unet.train()
-        self.keep(f"step-{step:05d}.gif", clip)
+        write_video(clip, self.folder / f"step-{step:05d}.gif")
 
 
 def tune(video: Video, request: TuningRequest) -> Path:
-    """Tune on a clip and write the folder; a run that was killed goes on from its last checkpoint.
+    """Tunes on a clip and writes the checkpoint folder.
 
-    Raises `InputError` for a prompt, a checkpoint or a folder that will not do, before training.
+    A run that was interrupted continues from its last checkpoint.
+
+    Returns the folder.
+
+    Raises `InputError` for a prompt, a checkpoint or a folder that cannot be used, before training;
+    `FloatingPointError` if the loss stops being finite.
     """
     if not request.prompt.strip():
         raise InputError("the prompt is empty; describe the clip in a few words")
@@ -156,16 +156,33 @@ def tune(video: Video, request: TuningRequest) -> Path:
     assert isinstance(editor, InflatedEditor)
     check_prompt(editor.tokenizer, request.prompt, role="source")
     latents, text = editor.encode(video), editor.encode_text([request.prompt])
-    identity = {
-        "clip": float(latents.double().sum()),
-        "prompt": request.prompt,
-        "checkpoint": editor.fingerprint(),
-        "schedule": [request.learning_rate, request.seed, request.precision],
-    }
-    parts = ResumableFolder(request.out.with_name(f"{request.out.name}.parts"), identity)
+    work = fingerprint(
+        video.frames,
+        request.prompt,
+        editor.fingerprint(),
+        [request.learning_rate, request.seed, request.precision],
+    )
+    parts = ResumableFolder(request.parts_folder, work)
     module = OneShotTuning(editor, latents, text, request)
     last = parts.path("last.ckpt")
-    trainer = L.Trainer(
+    steps: Any = DataLoader(range(request.steps), batch_size=None)  # type: ignore[arg-type]
+    trainer = _make_trainer(request, video, parts.folder)
+    with keyboard_interrupts():
+        trainer.fit(module, steps, ckpt_path=last if last.exists() else None)
+    save_tuned(editor, checkpoints.resolve(editor.checkpoint), request.out, parts)
+    parts.remove()
+    return request.out
+
+
+def _make_trainer(request: TuningRequest, video: Video, folder: Path) -> L.Trainer:
+    checkpoint = ModelCheckpoint(
+        folder,
+        filename="last",
+        every_n_train_steps=request.save_every,
+        enable_version_counter=False,
+    )
+    samples = Samples(request.prompt, video, request.sample_every, folder)
+    return L.Trainer(
         accelerator=request.accelerator,
         devices=1,
         precision=request.precision,  # type: ignore[arg-type]
@@ -173,33 +190,17 @@ def tune(video: Video, request: TuningRequest) -> Path:
         gradient_clip_val=1.0,
         logger=False,
         enable_model_summary=False,
-        callbacks=[
-            ModelCheckpoint(
-                parts.folder,
-                filename="last",
-                every_n_train_steps=request.save_every,
-                enable_version_counter=False,
-            ),
-            Samples(
-                request.prompt,
-                video,
-                request.sample_every,
-                lambda name, clip: write_video(clip, parts.path(name)),
-            ),
-            TQDMProgressBar(),
-        ],
+        callbacks=[checkpoint, samples, TQDMProgressBar()],
     )
-    steps: Any = DataLoader(range(request.steps), batch_size=None)  # type: ignore[arg-type]
-    trainer.fit(module, steps, ckpt_path=last if last.exists() else None)
-    save_tuned(editor, checkpoints.resolve(editor.checkpoint), request.out, parts)
-    parts.remove()
-    return request.out
 
 
 def save_tuned(editor: InflatedEditor, source: Path, out: Path, parts: ResumableFolder) -> None:
-    """Write a checkpoint folder in Tune-A-Video's layout, whole or not at all.
+    """Writes a checkpoint folder in Tune-A-Video's layout, complete or not at all.
 
-    source: the folder whose other parts are taken over.
+    editor: the editor with the tuned UNet.
+    source: the untuned checkpoint; everything except the UNet is copied from it.
+    out: the folder to write.
+    parts: the folder of the run; its samples are copied.
     """
     aside = parts.path("folder")
     shutil.rmtree(aside, ignore_errors=True)
@@ -207,7 +208,7 @@ def save_tuned(editor: InflatedEditor, source: Path, out: Path, parts: Resumable
     for part in checkpoints.PARTS:
         if part != "unet":
             shutil.copytree(source / part, aside / part)
-    if (source / CODEBOOK).exists():  # of the untuned backbone, whose cross-attention sites it has
+    if (source / CODEBOOK).exists():  # tuning keeps the cross-attention sites
         shutil.copy(source / CODEBOOK, aside / CODEBOOK)
     config = json.loads((source / "unet" / "config.json").read_text())
     config["_class_name"] = TUNED[0]

@@ -1,4 +1,4 @@
-"""A run's folder: who holds it, what is finished, and when an edit has to be made again."""
+"""The run folder: its lock, finished and failed jobs, and their fingerprints."""
 
 from __future__ import annotations
 
@@ -8,41 +8,68 @@ from pathlib import Path
 
 import pytest
 
-from freemask.batch import report as wall
-from freemask.batch.jobs import Job
-from freemask.batch.run_folder import DONE, FAILED, SKIPPED, Outcome, RunFolder, identity, table
+from freemask.batch.jobs import ClipRequest, Job
+from freemask.batch.run_folder import (
+    DONE,
+    FAILED,
+    SKIPPED,
+    Outcome,
+    RunFolder,
+    job_fingerprint,
+    table,
+)
 from freemask.editors.editor import Editor
 from freemask.io.video import write_video
-from freemask.types import InputError, Video
+from freemask.types import EditRequest, InputError, Video
 
 
 @pytest.fixture
 def job(tmp_path: Path, video: Video) -> Job:
     write_video(video, tmp_path / "clip.gif")
-    return Job("one", str(tmp_path / "clip.gif"), "a bear", "a panda", steps=3)
+    clip = ClipRequest(str(tmp_path / "clip.gif"))
+    return Job("one", clip, EditRequest("a bear", "a panda", steps=3))
 
 
-def test_an_identity_is_of_what_an_edit_depends_on(editor: Editor, job: Job, video: Video) -> None:
-    mark = identity(job, editor)
-    assert identity(replace(job, id="two"), editor) == mark
-    for changed in (
+def test_a_fingerprint_covers_everything_that_an_edit_depends_on(
+    editor: Editor, job: Job, video: Video, tmp_path: Path
+) -> None:
+    before = job_fingerprint(job, editor)
+    assert job_fingerprint(replace(job, id="two"), editor) == before
+    for changes in (
         {"target": "a red"},
         {"seed": 1},
         {"steps": 4},
         {"overrides": {"strength": 0.5}},
         {"task": "style"},
     ):
-        assert identity(replace(job, **changed), editor) != mark
-    same = Path(job.video).with_name("copy.gif")
-    same.write_bytes(Path(job.video).read_bytes())
-    assert identity(replace(job, video=str(same)), editor) == mark
-    write_video(Video(video.frames // 2), job.video)
-    assert identity(job, editor) != mark
+        changed = replace(job, request=replace(job.request, **changes))
+        assert job_fingerprint(changed, editor) != before
+    for changes in ({"start": 1}, {"stride": 2}, {"size": (16, 24)}):
+        changed = replace(job, clip=replace(job.clip, **changes))
+        assert job_fingerprint(changed, editor) != before
+    (tmp_path / "mask.png").write_bytes(b"1")
+    masked = replace(job, mask=str(tmp_path / "mask.png"))
+    with_mask = job_fingerprint(masked, editor)
+    assert with_mask != before
+    (tmp_path / "mask.png").write_bytes(b"2")
+    assert job_fingerprint(masked, editor) != with_mask
 
 
-def test_an_identity_needs_the_clip(editor: Editor, job: Job) -> None:
+def test_a_fingerprint_depends_on_the_content_of_files_not_on_their_names(
+    editor: Editor, job: Job, video: Video
+) -> None:
+    before, clip = job_fingerprint(job, editor), Path(job.clip.video)
+    copy = clip.with_name("copy.gif")
+    copy.write_bytes(clip.read_bytes())
+    renamed = replace(job, clip=replace(job.clip, video=str(copy)))
+    assert job_fingerprint(renamed, editor) == before
+    write_video(Video(video.frames // 2), clip)
+    assert job_fingerprint(job, editor) != before
+
+
+def test_a_fingerprint_needs_the_clip(editor: Editor, job: Job) -> None:
     with pytest.raises(InputError, match=r"cannot read .*nowhere"):
-        identity(replace(job, video="nowhere.mp4"), editor)
+        job_fingerprint(replace(job, clip=ClipRequest("nowhere.mp4")), editor)
 
 
 def test_only_one_run_holds_a_folder(tmp_path: Path) -> None:
@@ -56,7 +83,7 @@ def test_only_one_run_holds_a_folder(tmp_path: Path) -> None:
         assert run.outcomes() == []
 
 
-def test_a_run_removes_what_a_killed_one_left_half_made(tmp_path: Path) -> None:
+def test_a_run_removes_half_written_results_of_a_killed_run(tmp_path: Path) -> None:
     left = tmp_path / ".one-x7z"
     left.mkdir()
     (left / "edited.mp4").write_text("half")
@@ -77,20 +104,20 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
         pass
 
 
-def test_an_error_of_the_run_itself_is_not_taken_for_the_folders(tmp_path: Path) -> None:
+def test_an_error_within_the_run_keeps_its_type_and_frees_the_folder(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), RunFolder(tmp_path).held():
         raise FileNotFoundError(2, "weights are missing")
     with RunFolder(tmp_path).held():
-        pass  # and the folder is free again
+        pass
 
 
-def test_failures_and_results_are_known_by_identity(tmp_path: Path, job: Job) -> None:
+def test_failures_and_results_are_found_by_their_fingerprint(tmp_path: Path, job: Job) -> None:
     run = RunFolder(tmp_path)
     run.write_failure(job, "abc", "no room\nfor it", "Traceback: ...")
     assert run.failure(job, "abc") == "no room for it"
     assert run.failure(job, "other") is None
     assert "Traceback" in (tmp_path / "one.error.txt").read_text()
-    run.forget_failure(job)
+    run.remove_failure(job)
     assert run.failure(job, "abc") is None
     assert not run.finished(job, "abc")
     run.result(job).mkdir()
@@ -114,7 +141,7 @@ def test_outcomes_of_all_ranks_are_read_while_they_are_written(tmp_path: Path) -
 
 OUTCOMES = [
     Outcome("bad", FAILED, "word 'lion' is not in <it>"),
-    Outcome("new", DONE, seconds=12.34, peak_memory=3 << 29, measures=["features=replay"]),
+    Outcome("new", DONE, seconds=12.34, peak_memory=3 << 29, memory_steps=["features=replay"]),
     Outcome("old", SKIPPED),
 ]
 
@@ -124,21 +151,3 @@ def test_the_table_lists_failures_last() -> None:
     assert [line.split()[0] for line in lines] == ["job", "new", "old", "bad"]
     assert lines[1].split() == ["new", "done", "12.3", "1.50", "features=replay"]
     assert lines[3].endswith("word 'lion' is not in <it>")
-
-
-def test_the_wall_shows_failures_first_and_every_result(tmp_path: Path) -> None:
-    described = {
-        "request": {"source": "a bear", "target": "a <panda>"},
-        "timings": {"inversion": 1.0, "denoise": 2.5},
-        "peak_memory": 2**30,
-        "memory_measures": ["features=replay"],
-    }
-    for name in ("new", "old"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "result.json").write_text(json.dumps(described))
-    page = wall.page(tmp_path, OUTCOMES)
-    assert page.index("is not in &lt;it&gt;") < page.index("new/comparison.gif")
-    assert "old/comparison.gif" in page
-    assert "a &lt;panda&gt;" in page
-    assert "3.5 s, 1.00 GiB, features=replay" in page
-    assert "1 done, 1 skipped, 1 failed" in page

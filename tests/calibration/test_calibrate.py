@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from freemask.calibration.calibrate import CalibrationRequest, calibrate
+from freemask.calibration.calibrate import calibrate
+from freemask.calibration.request import CalibrationRequest
 from freemask.cli import commands as cli
 from freemask.data.clips import ClipSource, LabelledClip
 from freemask.editors.editor import Editor

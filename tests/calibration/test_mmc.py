@@ -15,7 +15,6 @@ from tiny_codebook import CODEBOOK, SITES
 from torch import Tensor
 
 from freemask.calibration.mmc import BINS, Calibration, ClipCost, clip_cost
-from freemask.io.resumable import ResumableFolder
 from freemask.masks.codebook import Codebook
 from freemask.masks.heat import heat
 from freemask.masks.morphology import dilate
@@ -139,20 +138,12 @@ def test_the_best_map_in_hindsight_is_that_of_the_clip_at_the_codebooks_threshol
     assert clip.best_iou(codebook) == 1.5
 
 
-def test_a_clips_cost_comes_back_from_its_file_and_parts_serve_one_run(tmp_path: Path) -> None:
-    parts = ResumableFolder(tmp_path / "parts", {"steps": 50})
+def test_a_clips_cost_comes_back_from_its_file(tmp_path: Path) -> None:
     cost = random_cost(0)
-    parts.write("clip.npz", cost.to_bytes())
-    again = ClipCost.load(ResumableFolder(tmp_path / "parts", {"steps": 50}).path("clip.npz"))
+    (tmp_path / "clip.npz").write_bytes(cost.to_bytes())
+    again = ClipCost.load(tmp_path / "clip.npz")
     np.testing.assert_array_equal(again.costs, cost.costs)
     assert (again.sites, again.levels, again.timesteps) == (cost.sites, cost.levels, cost.timesteps)
-    with pytest.raises(InputError, match="other arguments"):
-        ResumableFolder(tmp_path / "parts", {"steps": 20})
-    parts.remove()
-    assert not list(tmp_path.iterdir())
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot write"):
-        ResumableFolder(tmp_path / "file" / "parts", {})
 
 
 def test_the_threshold_is_the_cheapest_one() -> None:

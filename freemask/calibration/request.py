@@ -1,0 +1,102 @@
+"""Defines the request of a calibration: its clips, its folder of finished clips, its files.
+
+Nothing heavy is imported, because the command line makes its options from the request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from freemask.data.clips import SIZE, SPRITES, ClipSource, sprites_clips
+from freemask.data.davis import davis_clips
+from freemask.io.fingerprint import fingerprint
+from freemask.io.resumable import ResumableFolder
+from freemask.types import InputError
+
+if TYPE_CHECKING:
+    from freemask.editors.editor import Editor
+    from freemask.masks.codebook import Codebook
+
+
+@dataclass(frozen=True)
+class CalibrationRequest:
+    """A calibration.
+
+    out: file of the codebook; it ends in .json.
+    data: "sprites", or a folder in DAVIS layout.
+    clips: number of sprites clips, >= 1.
+    words: words of the clips that are measured, separated by commas; all if empty.
+    captions: the captions file of a folder; None takes its captions.yaml.
+    frames: number of frames of a clip, >= 1.
+    size: height and width of the frames in pixels; None is 64x64 for sprites and the pictures'
+        own size for a folder.
+    steps: number of steps T of the inversions, >= 1.
+    """
+
+    out: Path
+    data: str = SPRITES
+    clips: int = 64
+    words: tuple[str, ...] = ()
+    captions: Path | None = None
+    frames: int = 8
+    size: tuple[int, int] | None = None
+    steps: int = 50
+
+    @property
+    def parts_folder(self) -> Path:
+        """The folder that holds the costs of finished clips until the codebook is written."""
+        return self.out.with_suffix(".parts")
+
+    def sources(self) -> list[ClipSource]:
+        """Returns the clips.
+
+        Raises `InputError` if there are none, if the folder is not in DAVIS layout, and if `out`
+        does not end in .json.
+        """
+        if self.out.suffix != ".json":
+            raise InputError(f"--out is {str(self.out)!r}; a codebook's name must end in .json")
+        frames, words = self.frames, self.words
+        if self.data == SPRITES:
+            return sprites_clips(self.clips, size=self.size or SIZE, frames=frames, words=words)
+        found = davis_clips(
+            Path(self.data), captions=self.captions, size=self.size, frames=frames, words=words
+        )
+        if not found:
+            raise InputError(f"no clip of {self.data} has one of the words {', '.join(self.words)}")
+        return found
+
+    def describe(self) -> str:
+        """Returns the name of the data in the codebook."""
+        words = f" with {', '.join(self.words)}" if self.words else ""
+        shape = f", {self.frames} frames"
+        shape += f" of {self.size[0]}x{self.size[1]}" if self.size else ""
+        if self.data == SPRITES:
+            return f"sprites, held-out clips from seed 0{words}{shape}"
+        return f"{Path(self.data).resolve().name}{words}{shape}"
+
+    def open_parts(self, editor: Editor) -> ResumableFolder:
+        """Opens the folder of finished clips.
+
+        Raises `InputError` if it holds clips of a calibration with other arguments.
+        """
+        work = fingerprint(
+            editor.name, editor.fingerprint(), str(editor.dtype), self.describe(), self.steps
+        )
+        return ResumableFolder(self.parts_folder, work)
+
+    def finish(self, codebook: Codebook, parts: ResumableFolder) -> str:
+        """Writes the codebook and its figure; returns a summary."""
+        from freemask.calibration.figures import draw_codebook
+
+        codebook.save(self.out)
+        draw_codebook(codebook, self.out)
+        parts.remove()
+        site, cost = codebook.ranked_sites()[0], "LMMC {:.3f} to {:.3f}"
+        when, costs = codebook.best_timestep, "TMMC {:.3f} to {:.3f}"
+        return (
+            f"{self.out}: {codebook.clips} clips, threshold {codebook.threshold:g}\n"
+            f"best site {site}, {cost.format(codebook.lmmc.min(), codebook.lmmc.max())}\n"
+            f"best timestep {when}, {costs.format(codebook.tmmc.min(), codebook.tmmc.max())}"
+        )

@@ -1,0 +1,43 @@
+"""Defines the request of a one-shot tuning.
+
+Nothing heavy is imported, because the command line makes its options from the request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class TuningRequest:
+    """A one-shot tuning.
+
+    out: folder of the tuned checkpoint.
+    prompt: the prompt that describes the clip.
+    checkpoint: a Stable Diffusion folder in diffusers' layout, a hub id, or "demo".
+    steps: number of optimiser steps, >= 1; each sees the whole clip.
+    learning_rate: learning rate of AdamW.
+    precision: precision of Lightning's trainer, for example "16-mixed" or "bf16-mixed".
+    accelerator: accelerator of Lightning's trainer.
+    sample_every: steps between two clips that are generated from noise to show the progress; 0
+        generates none.
+    save_every: steps between two checkpoints, from which an interrupted run continues, >= 1.
+    seed: seed of timesteps and noise.
+    """
+
+    out: Path
+    prompt: str
+    checkpoint: str = "demo"
+    steps: int = 500
+    learning_rate: float = 3e-5
+    precision: str = "32-true"
+    accelerator: str = "auto"
+    sample_every: int = 100
+    save_every: int = 50
+    seed: int = 0
+
+    @property
+    def parts_folder(self) -> Path:
+        """The folder that holds checkpoints and samples until the tuned checkpoint is written."""
+        return self.out.with_name(f"{self.out.name}.parts")

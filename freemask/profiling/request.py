@@ -1,0 +1,73 @@
+"""Defines the request of a profile: the editor, the clip and the edit that are measured.
+
+Nothing heavy is imported, because the command line makes its options from the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from freemask.data import sprites
+from freemask.types import EditRequest, Video
+
+if TYPE_CHECKING:
+    from freemask.editors.editor import Editor
+
+
+@dataclass(frozen=True)
+class ProfileRequest:
+    """An edit to profile.
+
+    editor: name of the base editor.
+    checkpoint: a folder in diffusers' layout, a hub id, or "demo".
+    device: a torch device; "auto" is the GPU if there is one.
+    dtype: "float32", "float16", "bfloat16" or "auto".
+    size: height and width of the frames in pixels.
+    frames: number of frames of the clip, >= 1.
+    steps: number of steps T of the inversion and of the edit, >= 1.
+    task: the preset of the edit's settings.
+    options: options of the editor, by name.
+    """
+
+    editor: str = "zeroscope"
+    checkpoint: str = "demo"
+    device: str = "auto"
+    dtype: str = "auto"
+    size: tuple[int, int] = (64, 64)
+    frames: int = 8
+    steps: int = 4
+    task: str = "shape"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def load(self) -> Editor:
+        """Loads the editor."""
+        from freemask.editors.registry import load_editor
+
+        return load_editor(
+            self.editor,
+            checkpoint=self.checkpoint,
+            device=self.device,
+            dtype=self.dtype,
+            options=self.options,
+        )
+
+    def clip(self) -> Video:
+        """Draws the clip: a bear on grass."""
+        scene = sprites.sample_scene(
+            0, "heldout", frames=self.frames, size=self.size, object="bear", colour=None,
+            ground="grass", motion="left", style=None,
+        )  # fmt: skip
+        return scene.render().video
+
+    def ask(self, **overrides: Any) -> EditRequest:
+        """Returns the request of the clip's edit, which needs no codebook."""
+        return EditRequest(
+            "a bear moving left on the grass",
+            "a panda moving left on the grass",
+            words=("bear", "panda"),
+            task=self.task,
+            steps=self.steps,
+            overrides={"mask.policy": "naive", "strength": 1.0, **overrides},
+        )

@@ -140,6 +140,7 @@ class Fusion:
     store: the inversion's queries and keys; None replays the source with the edit.
     guided: whether an unconditional branch runs too.
     backend: backend of `freemask.kernels`.
+    part_bytes: bytes of queries that attention handles together, None for the kernels' default.
     """
 
     settings: FusionSettings
@@ -149,6 +150,7 @@ class Fusion:
     store: FeatureStore | None = None
     guided: bool = True
     backend: str = "auto"
+    part_bytes: int | None = None
     _step: int = 0
     _batch: tuple[Branch, ...] = ("edit",)
     _features: Features = field(default_factory=dict)
@@ -223,6 +225,7 @@ class Fusion:
             k_source=k_source,
             mask=plan,
             backend=self.backend,
+            part_bytes=self.part_bytes,
             **values,
         )
 

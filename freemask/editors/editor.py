@@ -48,6 +48,7 @@ class Editor(ABC):
     demo: the folder of its demo checkpoint in `freemask/assets`, or None.
     Options: a dataclass of the options that `load` takes; it checks itself.
     frames_per_pass: frames that the VAE encodes or decodes at once.
+    attention_part_bytes: `part_bytes` of fused attention; None for the kernels' default.
     """
 
     name: ClassVar[str]
@@ -55,6 +56,7 @@ class Editor(ABC):
     demo: ClassVar[str | None] = None
     Options: ClassVar[type] = NoOptions
     frames_per_pass: int = ENCODE_BATCH
+    attention_part_bytes: int | None = None
 
     def __init__(
         self,

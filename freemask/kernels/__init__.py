@@ -1,12 +1,19 @@
-"""Attention that edits: two kernels, three backends, and no attention map anywhere.
+"""Fused attention for edits: two kernels, three backends, and no attention map.
 
     blended_attention   M * A(q, k) v + (1 - M) * (A(q_source, k_source) v_source + A(q, k) v_kept)
-    word_attention      A(q, k) v, and mean over heads of sum_n u_n A(q, k)[:, n]
+    word_attention      A(q, k) v, and the mean over heads of sum_n u_n A(q, k)[:, n]
 
-with `A(q, k) = softmax(scale * q k^T)` and `M` 1 where to edit, 0 where the source is kept. Row
-masks and token edits commute with V, so neither needs the maps that peers store (`TokenEdit` turns
-Prompt-to-Prompt edits into values). This package needs torch alone; Triton is imported when a
-Triton kernel first runs.
+with `A(q, k) = softmax(scale * q k^T)` and `M` 1 where to edit, 0 where to keep the source.
+Queries, keys, values and a mask go in; attention outputs and word maps come out. Row masks and
+token edits commute with V, so neither kernel stores the maps that other methods store. The room
+needs only PyTorch; Triton is imported when a Triton kernel first runs.
+
+Read `reference` first: it defines both kernels. `mask_plan` sorts the rows of a mask and
+`token_edit` turns Prompt-to-Prompt edits into values. `validate` checks the arguments and
+`dispatch` chooses a backend. `torch_backend` computes with PyTorch's fused attention: `branch` is
+one plain attention, `rows` moves and mixes rows, `row_groups` blends long sequences,
+`short_sequences` blends short ones, and `word_map` computes word maps. The Triton kernels are in
+`triton/`, the development tools in `dev/`.
 """
 
 from __future__ import annotations
@@ -16,8 +23,8 @@ from torch import Tensor
 
 from freemask.kernels import dispatch, validate
 from freemask.kernels.mask_plan import MaskPlan
+from freemask.kernels.rows import blend_rows
 from freemask.kernels.token_edit import TokenEdit, TokenValues
-from freemask.kernels.torch_backend import blend_rows, set_part_bytes
 from freemask.kernels.validate import FrameTable
 
 __all__ = [
@@ -27,7 +34,6 @@ __all__ = [
     "TokenValues",
     "blend_rows",
     "blended_attention",
-    "set_part_bytes",
     "word_attention",
 ]
 
@@ -47,28 +53,34 @@ def blended_attention(
     frame_table: FrameTable | None = None,
     scale: float | None = None,
     backend: str = "auto",
+    part_bytes: int | None = None,
 ) -> Tensor:
-    """Edit rows attend as the edit, source rows as the source, soft rows as the mixture of both.
+    """Attends as the edit where the mask is 1, as the source where it is 0, and mixes in between.
 
-    q, q_source: `(B, H, Nq, D)`. k, v: `(B, H, Nk, D)`. k_source, v_source: `(B, H, Nk', D)`. All
-        of one floating dtype and on one device, any strides. The Triton backend takes float16,
-        bfloat16 and float32 and D = 8, 16 ... 256.
-    mask: `(B, Nq)` in [0, 1], 1 = edit; or a `MaskPlan` of it, which spares every layer the sort.
-    v_source: values of the source's attention; `v` unless given (then Nk' = Nk).
-    v_kept: `(B, H, Nk, D)`; rows outside the mask add `A(q, k) v_kept`: the tokens of a
+    q, q_source: queries `(B, H, Nq, D)` of edit and source. All tensors have one floating dtype and
+        are on one device; any strides. The Triton backend takes float16, bfloat16 and float32 and
+        D = 8, 16 ... 256.
+    k, v: keys and values `(B, H, Nk, D)` of the edit.
+    k_source: keys `(B, H, Nk', D)` of the source.
+    mask: `(B, Nq)` in [0, 1], 1 = edit; or its `MaskPlan`, which all layers of a size share.
+    v_source: values `(B, H, Nk', D)` of the source's attention; `v` by default (then Nk' = Nk).
+    v_kept: `(B, H, Nk, D)`; rows outside the mask add `A(q, k) v_kept`, for the tokens of a
         cross-attention edit that keep the edit's attention everywhere (see `TokenEdit`).
     frame_table: `(B, R)` integers. Keys and values are then `(F, H, Nk, D)`, one entry per frame,
         and sequence b sees the keys of frames `frame_table[b]` end to end: sparse-causal attention
-        without concatenation. An index on the CPU is checked before the launch (ValueError), one on
+        without concatenation. An index on a CPU is checked before the launch (ValueError), one on
         an accelerator by an asynchronous assertion.
-    scale: softmax scale, `D ** -0.5` unless given.
+    scale: softmax scale, positive; `D ** -0.5` by default.
     backend: "auto" (triton on CUDA and ROCm, else torch), "reference", "torch" or "triton".
+    part_bytes: bytes of queries of long sequences that the torch backend runs together, but at
+        least one sequence; 16 MiB by default. A smaller value saves memory and costs speed below a
+        few MiB. Other backends ignore it.
 
-    Returns `(B, H, Nq, D)` in the dtype of `q`, laid out in memory as `(B, Nq, H, D)`, so that
-    merging the heads copies nothing. A binary row never sees the branch it does not need.
+    Returns `(B, H, Nq, D)` in the dtype of `q`. Its memory is `(B, Nq, H, D)`, so merging the heads
+    copies nothing. A row with mask 0 or 1 never reads the branch that it does not need.
 
-    Raises ValueError for shapes, dtypes, devices or mask values that do not fit; RuntimeError for a
-    backend that cannot run here; NotImplementedError if a gradient is requested (forward only).
+    Raises ValueError for shapes, dtypes, devices or values that do not fit, RuntimeError for a
+    backend that cannot run here, and NotImplementedError if a gradient is requested.
     """
     v_source = v if v_source is None else v_source
     tensors = {"q": q, "k": k, "v": v, "q_source": q_source, "k_source": k_source}
@@ -77,13 +89,16 @@ def blended_attention(
     frames = q.shape[0] if frame_table is None else k.shape[0]
     validate.keys_fit(q, {"k": k, "v": v, "v_kept": v_kept}, frames)
     validate.keys_fit(q, {"k_source": k_source, "v_source": v_source}, frames)
+    validate.part_bytes(part_bytes)
     plan = validate.mask_plan(mask, q)
     table = validate.frame_table(frame_table, q)
     scale = validate.scale_of(scale, q)
     chosen = dispatch.choose(backend, q)
     branches = (q, k, v, q_source, k_source, v_source, v_kept)
     rows = (plan.mask, plan.order, plan.counts)
-    out: Tensor = torch.ops.freemask.blended_attention(*branches, *rows, table, scale, chosen)
+    out: Tensor = torch.ops.freemask.blended_attention(
+        *branches, *rows, table, scale, chosen, part_bytes
+    )
     return out
 
 
@@ -96,14 +111,16 @@ def word_attention(
     scale: float | None = None,
     backend: str = "auto",
 ) -> tuple[Tensor, Tensor]:
-    """Plain attention, and from the same pass how much each query looks at the weighted tokens.
+    """Computes plain attention and, in the same pass, the attention of each query on some tokens.
 
-    q: `(B, H, Nq, D)`. k, v: `(B, H, Nk, D)`. One floating dtype and device, any strides.
-    word_weights: `(Nk,)` or `(B, Nk)`: the weight of each token in the map, usually 1 on the tokens
-        of the word and 0 elsewhere.
+    q: queries `(B, H, Nq, D)`. All tensors have one floating dtype and are on one device; any
+        strides.
+    k, v: keys and values `(B, H, Nk, D)`.
+    word_weights: `(Nk,)` or `(B, Nk)`, the weight `u` of each token in the map; usually 1 for the
+        tokens of a word and 0 for all others.
     scale, backend: as in `blended_attention`.
 
-    Returns the output `(B, H, Nq, D)` as `blended_attention` lays it out, and the word map
+    Returns the output `(B, H, Nq, D)` in the layout of `blended_attention`, and the word map
     `(B, Nq)`: the mean over heads of `sum_n u_n P[:, n]`, float32 (float64 for float64 inputs), in
     [0, 1] for weights of 0 and 1. The sum over heads has a fixed order: two runs agree bit by bit.
 

@@ -1,7 +1,7 @@
-"""Which backend runs a call, and the registration that lets `torch.compile` see through it.
+"""Chooses the backend of a call and registers both kernels as custom operators.
 
-An explicit backend that cannot run here is an error with the reason. `auto` is the Triton kernel on
-CUDA and ROCm where it can run, and the torch path everywhere else.
+A backend that cannot run here is an error with the reason. `auto` is Triton on CUDA and ROCm if it
+can run, and `torch` otherwise. As custom operators the kernels work under `torch.compile`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import importlib.util
 import torch
 from torch import Tensor
 
-from freemask.kernels import reference, validate
-from freemask.kernels import torch_backend as torch_path
+from freemask.kernels import reference, torch_backend, validate
+from freemask.kernels.rows import empty_output
 
-TRITON_DEVICES = ("cuda",)  # names ROCm too; `kernels.dev.interpreter` adds the CPU for a while
+TRITON_DEVICES = ("cuda",)  # ROCm's too; only `kernels.dev.interpreter` replaces it, in its context
 INTERPRETER = "on a CPU it runs only inside `with freemask.kernels.dev.interpreter.interpreted():`"
 TRITON_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 TRITON_HEAD_DIMS = range(8, 257, 8)
@@ -26,7 +26,7 @@ FORWARD_ONLY = (
 
 
 def why_not_triton(q: Tensor) -> str | None:
-    """The reason why the Triton kernels cannot run on tensors like `q`, or None if they can."""
+    """Returns why the Triton kernels cannot run on tensors like `q`, or None if they can."""
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed"
     if q.device.type not in TRITON_DEVICES:
@@ -38,16 +38,19 @@ def why_not_triton(q: Tensor) -> str | None:
     return None
 
 
-def never(q: Tensor) -> str | None:
-    """The reason of a backend that runs everywhere: there is none."""
+def runs_everywhere(q: Tensor) -> str | None:
+    """Returns None: the backend runs on every tensor."""
     return None
 
 
-BACKENDS = {"reference": never, "torch": never, "triton": why_not_triton}
+BACKENDS = {"reference": runs_everywhere, "torch": runs_everywhere, "triton": why_not_triton}
 
 
 def choose(backend: str, q: Tensor) -> str:
-    """The backend that runs; ValueError for an unknown name, RuntimeError if it cannot run here."""
+    """Returns the name of the backend that runs.
+
+    Raises ValueError for an unknown name and RuntimeError for a backend that cannot run here.
+    """
     if backend == "auto":
         on_gpu = q.device.type == "cuda"
         return "triton" if on_gpu and why_not_triton(q) is None else "torch"
@@ -74,14 +77,17 @@ def blended(
     frame_table: Tensor | None,
     scale: float,
     backend: str,
+    part_bytes: int | None,
 ) -> Tensor:
     validate.frames_exist(frame_table, k.shape[0])
     tensors = (q, k, v, q_source, k_source, v_source, v_kept, mask)
     if backend == "reference":
         out = reference.blended_attention(*tensors, frame_table, scale)
-        return torch_path.empty_output(q).copy_(out)
+        return empty_output(q).copy_(out)
     if backend == "torch":
-        return torch_path.blended_attention(*tensors, order, counts, frame_table, scale)
+        return torch_backend.blended_attention(
+            *tensors, order, counts, frame_table, scale, part_bytes
+        )
     kernel = importlib.import_module("freemask.kernels.triton.blended")
     return kernel.launch(*tensors, order, frame_table, scale)
 
@@ -92,21 +98,21 @@ def word(
 ) -> tuple[Tensor, Tensor]:
     if backend == "reference":
         out, word_map = reference.word_attention(q, k, v, word_weights, scale)
-        return torch_path.empty_output(q).copy_(out), word_map
+        return empty_output(q).copy_(out), word_map
     if backend == "torch":
-        return torch_path.word_attention(q, k, v, word_weights, scale)
+        return torch_backend.word_attention(q, k, v, word_weights, scale)
     kernel = importlib.import_module("freemask.kernels.triton.word")
     return kernel.launch(q, k, v, word_weights, scale)
 
 
 @blended.register_fake
 def _(q: Tensor, *_: object) -> Tensor:
-    return torch_path.empty_output(q)
+    return empty_output(q)
 
 
 @word.register_fake
 def _(q: Tensor, k: Tensor, v: Tensor, word_weights: Tensor, *_: object) -> tuple[Tensor, Tensor]:
-    return torch_path.empty_output(q), word_weights.new_empty((q.shape[0], q.shape[2]))
+    return empty_output(q), word_weights.new_empty((q.shape[0], q.shape[2]))
 
 
 def _refuse(name: str):  # type: ignore[no-untyped-def]

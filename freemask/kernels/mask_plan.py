@@ -1,12 +1,12 @@
-"""A mask plan: the rows of each sequence sorted by what they need, computed once per mask.
+"""Sorts the rows of a mask by the attention that they need, once per mask.
 
     class 0    mask == 0      the row needs only the source's attention
     class 1    0 < mask < 1   the row needs both (a soft row)
     class 2    mask == 1      the row needs only the edit's attention
 
-`order` is a stable argsort of the classes, so that neighbours in `order` almost always share their
-class: a block of queries then runs one branch, and a blend costs about one plain attention. All
-layers of one resolution and all their heads share one plan.
+`order` is a stable argsort of the classes. Neighbours in `order` almost always share their class,
+so a block of queries runs one branch, and a blend costs about one plain attention. All layers of
+one resolution and all their heads share one plan.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class MaskPlan:
-    """A prepared mask. Build it with `MaskPlan.from_mask`; pass it wherever a mask is expected.
+    """A mask and the order of its rows; build it with `MaskPlan.from_mask`.
 
     mask: float32 `(B, N)` in [0, 1], 1 = edit.
-    order: int32 `(B, N)`; `order[b, i]` is the row that comes i-th when sorted by class.
-    counts: int64 `(B, 2)`; how many rows of each sequence are source-only and how many soft.
+    order: int32 `(B, N)`; `order[b, i]` is the i-th row of sequence b in order of class.
+    counts: int64 `(B, 2)`; the numbers of source-only and of soft rows of each sequence.
     """
 
     mask: Tensor
@@ -32,11 +32,11 @@ class MaskPlan:
 
     @classmethod
     def from_mask(cls, mask: Tensor) -> MaskPlan:
-        """Sort the rows of `mask` `(B, N)`: bool, integer or float, every value in [0, 1].
+        """Sorts the rows of `mask (B, N)`: bool, integer or float, in [0, 1], 1 = edit.
 
-        Raises ValueError for another shape or a value outside [0, 1] (NaN included). The range
-        check reads the mask back, which on an accelerator waits for it: build a plan once per mask
-        and resolution, not once per layer.
+        Raises ValueError for another shape or a value outside [0, 1], NaN included. The check of
+        the range synchronises with an accelerator, so build a plan once per mask and resolution,
+        not once per layer.
         """
         if mask.ndim != 2:
             raise ValueError(
@@ -49,11 +49,11 @@ class MaskPlan:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Sequences and rows, `(B, N)`."""
+        """The numbers of sequences and rows, `(B, N)`."""
         return self.mask.shape[0], self.mask.shape[1]
 
     def to(self, device: torch.device | str) -> MaskPlan:
-        """The same plan on another device."""
+        """Returns the plan on another device."""
         return MaskPlan(self.mask.to(device), self.order.to(device), self.counts.to(device))
 
 

@@ -1,11 +1,11 @@
-"""The specification of both kernels, in plain tensor algebra that builds every map.
+"""Defines both kernels in plain tensor algebra that builds every attention map.
 
     A(q, k)  = softmax(scale * q k^T)
     blended  = M * A(q, k) v + (1 - M) * (A(q_source, k_source) v_source + A(q, k) v_kept)
     word map = mean over heads of sum_n u_n A(q, k)[:, n]
 
-Every dtype works, float64 above all: the fast paths are tested against it. They never import it.
-Shapes and defaults are those of `freemask.kernels.blended_attention` and `word_attention`.
+This is the specification: the tests compare the other backends with it in float64, and no other
+backend imports it. Shapes are those of `freemask.kernels.blended_attention` and `word_attention`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from torch import Tensor
 
 
 def attention_map(q: Tensor, k: Tensor, scale: float) -> Tensor:
-    """Probabilities `(B, H, Nq, Nk)` of `q (B, H, Nq, D)` over `k (B, H, Nk, D)`."""
+    """Returns the probabilities `(B, H, Nq, Nk)` of `q (B, H, Nq, D)` over `k (B, H, Nk, D)`."""
     return torch.softmax((q @ k.transpose(-1, -2)) * scale, dim=-1)
 
 
 def gather_frames(x: Tensor, frame_table: Tensor | None) -> Tensor:
-    """Rows of the frames that a table names, end to end: `(F, H, N, D) -> (B, H, R * N, D)`."""
+    """Joins the frames of a table `(B, R)` end to end: `(F, H, N, D)` to `(B, H, R * N, D)`."""
     if frame_table is None:
         return x
     gathered = x[frame_table.long()]  # (B, R, H, N, D)
@@ -39,7 +39,7 @@ def blended_attention(
     frame_table: Tensor | None,
     scale: float,
 ) -> Tensor:
-    """The blend, `(B, H, Nq, D)` in the dtype of `q`; a row of weight 0 never sees its branch."""
+    """Returns the blend `(B, H, Nq, D)` in the dtype of `q`; rows ignore branches of weight 0."""
     edit_map = attention_map(q, gather_frames(k, frame_table), scale)
     source_map = attention_map(q_source, gather_frames(k_source, frame_table), scale)
     inside = edit_map @ gather_frames(v, frame_table)

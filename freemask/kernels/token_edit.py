@@ -1,19 +1,19 @@
-"""Prompt-to-Prompt cross-attention edits as value transforms (Hertz et al. 2022, arXiv 2208.01626).
+"""Turns Prompt-to-Prompt edits of cross-attention into values.
 
-The paper edits maps: with the source's map `P_s` over the `Ns` source tokens and the edit's `P_e`
-over the `Nt` target tokens, the edited map is
+Prompt-to-Prompt (Hertz et al. 2022, arXiv 2208.01626) edits maps: with the source's map `P_s` over
+the `Ns` source tokens and the edit's `P_e` over the `Nt` target tokens, the edited map is
 
     P = (P_s R diag(alpha) + P_e diag(1 - alpha)) diag(w)
 
 `R (Ns, Nt)` carries the source's attention to the target's tokens (replace: word to word; refine:
 token to token), `alpha (Nt,)` is 1 where a token takes the source's attention and 0 where it keeps
-the edit's (new words, and every token outside its `cross_replace` window), `w (Nt,)` reweights.
-All of them act from the right and therefore on V:
+the edit's (new words, and every token outside its step range), and `w (Nt,)` reweights tokens. All
+of them multiply the map from the right and therefore act on V:
 
     P V = P_s [R diag(alpha w) V] + P_e [diag((1 - alpha) w) V]
 
-Inside a mask the edit's own map stays, reweighted: `P_e [diag(w) V]`. The three bracketed tensors
-are `source`, `kept` and `edit` of `TokenValues`; one `blended_attention` call takes them all.
+Rows inside a mask use the edit's own map, reweighted: `P_e [diag(w) V]`. The three bracketed
+tensors are `source`, `kept` and `edit` of `TokenValues`; one `blended_attention` call takes them.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class TokenValues:
-    """Values of one cross-attention edit: `blended_attention(q, k, **values.arguments(), ...)`.
+    """The values of one cross-attention edit: `blended_attention(q, k, **values.arguments(), ...)`.
 
-    edit: `(B, H, Nt, D)`, seen by rows inside the mask.
-    source: `(B, H, Ns, D)`, seen through the source's attention by rows outside.
-    kept: `(B, H, Nt, D)`, seen through the edit's attention by rows outside; None where every
-        token takes the source's attention.
+    edit: `(B, H, Nt, D)`, for rows inside the mask.
+    source: `(B, H, Ns, D)`, for the source's attention of rows outside.
+    kept: `(B, H, Nt, D)`, for the edit's attention of rows outside; None if every token takes the
+        source's attention.
     """
 
     edit: Tensor
@@ -39,19 +39,19 @@ class TokenValues:
     kept: Tensor | None
 
     def arguments(self) -> dict[str, Tensor | None]:
-        """The keyword arguments of `blended_attention` that carry these values."""
+        """Returns the values as keyword arguments of `blended_attention`."""
         return {"v": self.edit, "v_source": self.source, "v_kept": self.kept}
 
 
 @dataclass(frozen=True, eq=False)
 class TokenEdit:
-    """Which source tokens each target token attends like, when, and how strongly.
+    """How target tokens take over the attention of source tokens.
 
     mapper: `R (Ns, Nt)`, non-negative; column n distributes target token n over source tokens. An
         all-zero column marks a new token, which keeps the edit's attention.
-    weights: `w (Nt,)`, the factor on each target token; 1 leaves it alone.
-    windows: `(Nt, 2)`, the `[start, end)` part of the denoising run, in fractions of it, in which
-        each token takes the source's attention (`cross_replace_steps`, per word or default).
+    weights: `w (Nt,)`, the factor of each target token; 1 changes nothing.
+    windows: `(Nt, 2)`, the step range `[start, end)` in which each token takes the source's
+        attention, in fractions of the denoising run (`cross_replace_steps` of Prompt-to-Prompt).
 
     Build one with `replacement` or `refinement`, then chain `reweighted` and `windowed`.
     """
@@ -62,7 +62,11 @@ class TokenEdit:
 
     @classmethod
     def replacement(cls, mapper: Tensor) -> TokenEdit:
-        """From a word-to-word matrix `(Ns, Nt)`: a word of several tokens shares its attention."""
+        """Builds the edit of a word-to-word matrix `(Ns, Nt)`.
+
+        A word of several tokens divides its attention among them. Raises ValueError for another
+        shape or a negative entry.
+        """
         if mapper.ndim != 2 or bool((mapper < 0).any()):
             raise ValueError(
                 f"a mapper is a non-negative matrix (source tokens, target tokens), "
@@ -75,7 +79,10 @@ class TokenEdit:
 
     @classmethod
     def refinement(cls, alignment: Tensor, source_tokens: int) -> TokenEdit:
-        """From an alignment `(Nt,)`: the source token of each target token, or -1 for a new one."""
+        """Builds the edit of an alignment `(Nt,)`: the source token of each target token, or -1.
+
+        -1 marks a new token. Raises ValueError for another shape or a position beyond the source.
+        """
         known = alignment >= 0
         if alignment.ndim != 1 or bool((alignment >= source_tokens).any()):
             raise ValueError(
@@ -86,32 +93,35 @@ class TokenEdit:
         return cls.replacement((positions == alignment) & known)
 
     def reweighted(self, weights: Tensor) -> TokenEdit:
-        """The same edit with target tokens scaled by `weights (Nt,)`, on top of earlier ones."""
+        """Returns the edit with its weights multiplied by `weights (Nt,)`."""
         self._per_token("weights", weights, (self.mapper.shape[1],))
         return replace(self, weights=self.weights * weights.to(self.weights))
 
     def windowed(self, windows: Tensor) -> TokenEdit:
-        """The same edit in other windows: `(2,)` for all tokens or `(Nt, 2)`, within [0, 1]."""
+        """Returns the edit with step ranges `(2,)` for all tokens or `(Nt, 2)`, in [0, 1]."""
         if tuple(windows.shape) != (2,):
             self._per_token("windows", windows, (self.mapper.shape[1], 2))
         start, end = windows.unbind(-1)
         if not bool(((start >= 0) & (start <= end) & (end <= 1)).all()):
             raise ValueError(
-                f"a window is [start, end) with 0 <= start <= end <= 1, got {windows.tolist()}"
+                f"a step range is [start, end) with 0 <= start <= end <= 1, got {windows.tolist()}"
             )
         return replace(self, windows=windows.to(self.mapper).expand(self.mapper.shape[1], 2))
 
     def alpha(self, progress: float) -> Tensor:
-        """`(Nt,)`: 1 where a token takes the source's attention at `progress` in [0, 1), else 0."""
+        """Returns `(Nt,)`: 1 where a token takes the source's attention at `progress` in [0, 1)."""
         start, end = self.windows.unbind(-1)
         open_now = (start <= progress) & (progress < end)
         return (open_now & (self.mapper.sum(0) > 0)).to(self.mapper.dtype)
 
     def values(self, v: Tensor, progress: float = 0.0) -> TokenValues:
-        """Transform the target's values `(B, H, Nt, D)` for the part `progress` of the run.
+        """Returns the transformed values at a point of the run.
 
-        Computed in float64 for float64 values and in float32 for all others, then rounded once to
-        the dtype of `v`. Raises ValueError when `v` has another number of tokens.
+        v: values of the target's tokens, `(B, H, Nt, D)`.
+        progress: fraction of the denoising run, in [0, 1).
+
+        Values are computed in float64 for float64 and in float32 otherwise, then rounded once to
+        the dtype of `v`. Raises ValueError if `v` has another number of tokens.
         """
         if v.ndim != 4 or v.shape[2] != self.mapper.shape[1]:
             raise ValueError(

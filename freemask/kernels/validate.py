@@ -1,4 +1,7 @@
-"""What the kernels accept. Each check raises ValueError: what was given, what is allowed."""
+"""Checks the arguments of the kernels.
+
+A failed check raises ValueError that names the argument, its value and what is allowed.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ FrameTable = Tensor | Sequence[Sequence[int]]
 
 
 def same_kind(tensors: dict[str, Tensor | None]) -> None:
-    """All tensors given are 4-D floating point, non-empty, of one dtype and on one device."""
+    """Checks that all tensors are `(B, H, N, D)`, not empty, of one floating dtype and device."""
     q = tensors["q"]
     assert q is not None
     for name, x in tensors.items():
@@ -31,7 +34,7 @@ def same_kind(tensors: dict[str, Tensor | None]) -> None:
 
 
 def keys_fit(q: Tensor, keys: dict[str, Tensor | None], frames: int) -> None:
-    """Keys and values are `(frames, H, Nk, D)` with the H and D of `q` and one Nk among them."""
+    """Checks that keys and values are `(frames, H, Nk, D)`, with H and D of `q` and one Nk."""
     given = {name: x for name, x in keys.items() if x is not None}
     (first, k), *_ = given.items()
     for name, x in given.items():
@@ -44,7 +47,7 @@ def keys_fit(q: Tensor, keys: dict[str, Tensor | None], frames: int) -> None:
 
 
 def queries_fit(q: Tensor, q_source: Tensor) -> None:
-    """Source and edit have the same queries."""
+    """Checks that the queries of source and edit have one shape."""
     if q_source.shape != q.shape:
         raise ValueError(
             f"q_source must have the shape of q {tuple(q.shape)}, got {tuple(q_source.shape)}"
@@ -52,7 +55,7 @@ def queries_fit(q: Tensor, q_source: Tensor) -> None:
 
 
 def scale_of(scale: float | None, q: Tensor) -> float:
-    """The softmax scale, `D ** -0.5` unless given; positive and finite."""
+    """Returns the softmax scale, `D ** -0.5` by default; checks that it is positive and finite."""
     if scale is None:
         return float(q.shape[3]) ** -0.5
     if not 0 < scale < float("inf"):
@@ -60,8 +63,14 @@ def scale_of(scale: float | None, q: Tensor) -> float:
     return float(scale)
 
 
+def part_bytes(count: int | None) -> None:
+    """Checks that a number of bytes is positive, if there is one."""
+    if count is not None and count < 1:
+        raise ValueError(f"part_bytes must be positive, got {count}")
+
+
 def mask_plan(mask: Tensor | MaskPlan, q: Tensor) -> MaskPlan:
-    """A plan for `(B, Nq)` on the device of `q`."""
+    """Returns the plan of a mask `(B, Nq)` on the device of `q`."""
     expected = (q.shape[0], q.shape[2])
     if tuple(mask.shape) != expected:
         raise ValueError(
@@ -74,7 +83,7 @@ def mask_plan(mask: Tensor | MaskPlan, q: Tensor) -> MaskPlan:
 
 
 def frame_table(table: FrameTable | None, q: Tensor) -> Tensor | None:
-    """An int32 `(B, R)` table on the device of `q`; its values are checked where it is used."""
+    """Returns the table as int32 `(B, R)` on the device of `q`, its values not yet checked."""
     if table is None:
         return None
     if not isinstance(table, Tensor):
@@ -90,7 +99,7 @@ def frame_table(table: FrameTable | None, q: Tensor) -> Tensor | None:
 
 
 def frames_exist(table: Tensor | None, frames: int) -> None:
-    """Every index of the table is a frame of the keys; on an accelerator checked without a wait."""
+    """Checks that every index is a frame of the keys; asynchronously on an accelerator."""
     if table is None:
         return
     message = f"frame_table must hold indices from 0 to {frames - 1}, the frames of the keys"
@@ -102,7 +111,7 @@ def frames_exist(table: Tensor | None, frames: int) -> None:
 
 
 def word_weights(weights: Tensor, k: Tensor) -> Tensor:
-    """Float32 (float64 for float64 keys) `(B, Nk)` from `(Nk,)` or `(B, Nk)`."""
+    """Returns weights `(Nk,)` or `(B, Nk)` as `(B, Nk)`, float32 (float64 for float64 keys)."""
     expected = (k.shape[0], k.shape[2])
     if tuple(weights.shape) not in (expected, expected[1:]):
         raise ValueError(

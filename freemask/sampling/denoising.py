@@ -85,6 +85,7 @@ def make_fusion(
         store=inversion.features if settings.features == "store" else None,
         guided=prepared.request.guidance != 1,
         backend=settings.backend,
+        part_bytes=editor.attention_part_bytes,
     )
 
 

@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from freemask.kernels.torch_backend import empty_output
+from freemask.kernels.rows import empty_output
 from freemask.kernels.triton.attend import attend, load_rows, merge, place
 from freemask.kernels.triton.launch import grid, views
 from freemask.kernels.triton.tiles import architecture, choose_tile

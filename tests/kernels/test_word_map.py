@@ -1,11 +1,13 @@
-"""word_attention: the torch path against the reference, and what a word map is."""
+"""Word attention of the torch backend against the reference, and the properties of a word map."""
+
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freemask.kernels import word_attention
+from freemask.kernels import torch_backend, word_attention, word_map
 from freemask.kernels.dev.testing import BAND, Shape, assert_close, blend_case
 
 
@@ -17,8 +19,8 @@ def draw(shape, dtype=torch.float32, seed=0):
 @pytest.mark.parametrize("dtype", BAND, ids=str)
 @pytest.mark.parametrize("keys", [1, 7, 77])
 @pytest.mark.parametrize("queries", [1, 37, 130, 1100])
-def test_the_torch_path_stays_within_the_error_budget(queries, keys, dtype):
-    batch = max(2, 200 // queries)  # the budget compares maxima: of two numbers they mean nothing
+def test_odd_lengths_stay_within_the_error_budget(queries, keys, dtype):
+    batch = max(2, 200 // queries)  # the budget compares maxima, which take some numbers
     tensors = draw(Shape(batch=batch, queries=queries, keys=keys), dtype)
     weights = torch.rand(batch, keys)
     exact = word_attention(
@@ -36,8 +38,8 @@ def test_the_map_is_the_mean_over_heads_of_the_weighted_probabilities():
     probabilities = torch.softmax(q @ k.transpose(2, 3) / 40**0.5, dim=3)
     expected = (probabilities * weights).sum(3).mean(1)
     for backend in ("reference", "torch"):
-        _, word_map = word_attention(q, k, v, word_weights=weights, backend=backend)
-        torch.testing.assert_close(word_map, expected)
+        _, found = word_attention(q, k, v, word_weights=weights, backend=backend)
+        torch.testing.assert_close(found, expected)
 
 
 @settings(max_examples=20, deadline=None)
@@ -82,3 +84,64 @@ def test_two_runs_agree_bit_by_bit():
     tensors, weights = draw(Shape(queries=1500, keys=77)), torch.rand(77)
     runs = [word_attention(*tensors, word_weights=weights) for _ in range(2)]
     assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+
+
+OPERATOR = getattr(torch.ops.aten, word_map.FLASH)
+
+
+@pytest.fixture
+def check_again():
+    """Repeats the check of the private operator, before and after a test."""
+    word_map.cpu_flash_attention.cache_clear()
+    yield
+    word_map.cpu_flash_attention.cache_clear()
+
+
+def test_this_version_of_pytorch_has_the_operator_as_expected(check_again):
+    assert word_map.cpu_flash_attention() is not None
+
+
+def wrong_result(*arguments, **keywords):
+    out, normaliser = OPERATOR.default(*arguments, **keywords)
+    return out, normaliser.exp()
+
+
+def failure(*arguments, **keywords):
+    raise NotImplementedError("no kernel")
+
+
+@pytest.mark.parametrize("call", [wrong_result, failure])
+def test_an_operator_that_does_not_work_is_not_used(call, check_again, monkeypatch):
+    changed = SimpleNamespace(default=call)
+    call._schema = OPERATOR.default._schema
+    monkeypatch.setattr(torch.ops.aten, word_map.FLASH, changed)
+    assert word_map.cpu_flash_attention() is None
+
+
+@pytest.mark.parametrize(
+    "missing", [None, SimpleNamespace(default=torch.ops.aten.scaled_dot_product_attention.default)]
+)
+def test_an_operator_of_another_schema_is_not_used(missing, check_again, monkeypatch):
+    monkeypatch.setattr(torch.ops.aten, word_map.FLASH, missing)
+    assert word_map.cpu_flash_attention() is None
+
+
+@pytest.mark.parametrize("dtype", BAND, ids=str)
+def test_without_the_operator_chunks_stay_within_the_error_budget(dtype, monkeypatch):
+    used = []
+
+    def in_chunks(*arguments):
+        used.append(True)
+        return word_map.word_in_chunks(*arguments)
+
+    monkeypatch.setattr(torch_backend, "cpu_flash_attention", lambda: None)
+    monkeypatch.setattr(torch_backend, "word_in_chunks", in_chunks)
+    monkeypatch.setattr(word_map, "CHUNK_ENTRIES", 100)  # several chunks
+    tensors, weights = draw(Shape(queries=130, keys=9), dtype), torch.rand(2, 9)
+    wide = [x.double() for x in tensors]
+    exact = word_attention(*wide, word_weights=weights, backend="reference")
+    eager = word_attention(*tensors, word_weights=weights, backend="reference")
+    fast = word_attention(*tensors, word_weights=weights, backend="torch")
+    assert used
+    for results in zip(fast, eager, exact, strict=True):
+        assert_close(*results)

@@ -1,4 +1,4 @@
-"""blended_attention: the torch path against the reference, and the properties of the blend."""
+"""Blended attention of the torch backend against the reference, and the properties of the blend."""
 
 from dataclasses import replace
 
@@ -9,26 +9,23 @@ from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
 from freemask.kernels import blended_attention
-from freemask.kernels import torch_backend as torch_path
 from freemask.kernels.dev.testing import BAND, MASKS, Shape, assert_within_budget, blend_case
 from freemask.kernels.mask_plan import MaskPlan
-from freemask.kernels.reference import attention_map
-from freemask.kernels.torch_backend import blend_rows
 
-FAST = ["torch", "reference"]
+BACKENDS = ["torch", "reference"]
 
 
 @pytest.mark.parametrize("dtype", BAND, ids=str)
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("queries", [1, 7, 37, 77, 130])
-def test_the_torch_path_stays_within_the_error_budget(queries, mask, dtype):
+def test_masks_and_odd_lengths_stay_within_the_error_budget(queries, mask, dtype):
     shape = Shape(queries=queries, keys=77, source_keys=41, dim=40)
     assert_within_budget(blend_case(shape, dtype, mask=mask), "torch")
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_any_shape_mask_and_table_stays_within_the_error_budget(data):
+def test_any_shape_mask_and_table_stay_within_the_error_budget(data):
     size = st.integers(1, 100)
     keys = data.draw(size)
     shape = Shape(
@@ -48,17 +45,7 @@ def test_any_shape_mask_and_table_stays_within_the_error_budget(data):
     assert_within_budget(case, "torch")
 
 
-def test_the_reference_is_the_blend_of_maps():
-    case = blend_case(Shape(), torch.float64)
-    weight = case.mask[:, None, :, None].double()
-    edit = attention_map(case.q, case.k, 40**-0.5)
-    source = attention_map(case.q_source, case.k_source, 40**-0.5)
-    blended_map = weight * edit + (1 - weight) * source
-    out = replace(case, v_source=case.v).run("reference")
-    torch.testing.assert_close(out, blended_map @ case.v, rtol=0, atol=1e-14)
-
-
-@pytest.mark.parametrize("backend", FAST)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("queries", [8, 130])
 def test_all_ones_is_the_edit_and_all_zeros_the_source(backend, queries):
     case = blend_case(Shape(queries=queries), torch.float64)
@@ -82,7 +69,7 @@ def test_binary_rows_are_bit_identical_to_plain_attention(queries, dim, dtype):
     assert torch.equal(out[case.mask == 0], source.transpose(1, 2)[case.mask == 0])
 
 
-@pytest.mark.parametrize("backend", FAST)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("queries", [8, 130])
 def test_a_binary_row_never_sees_the_branch_it_does_not_need(backend, queries):
     case = blend_case(Shape(queries=queries), mask="mixed")
@@ -163,34 +150,14 @@ def test_kept_values_are_added_outside_the_mask_only():
     torch.testing.assert_close(difference, expected)
 
 
-def test_blend_rows_mixes_and_copies_exactly():
-    case = blend_case(Shape(), torch.bfloat16)
-    mixed = blend_rows(case.k, case.k_source, case.mask).transpose(1, 2)
-    k, k_source = case.k.transpose(1, 2), case.k_source.transpose(1, 2)
-    assert torch.equal(mixed[case.mask == 1], k[case.mask == 1])
-    assert torch.equal(mixed[case.mask == 0], k_source[case.mask == 0])
-    weight = case.mask[:, :, None, None].double()
-    exact = weight * k.double() + (1 - weight) * k_source.double()
-    torch.testing.assert_close(mixed.double(), exact, rtol=2**-8, atol=1e-6)
-    with pytest.raises(ValueError, match="one shape and a mask"):
-        blend_rows(case.k, case.k_source[:1], case.mask)
-
-
-@pytest.mark.parametrize("kept", [False, True])
-@pytest.mark.parametrize("chunk", [1 << 20, 1 << 12])
-@pytest.mark.parametrize("runs", [16, 1])
-def test_short_sequences_in_runs_and_in_pieces_are_blended(runs, chunk, kept, monkeypatch):
-    """Whole outside, inside and mixed sequences, in runs of `runs` neighbours."""
-    monkeypatch.setattr(torch_path, "CHUNK_BYTES", chunk)
-    case = blend_case(Shape(batch=96, heads=2, queries=8, keys=8, source_keys=8, dim=16))
-    classes = (torch.arange(96) // runs) % 4
-    mask = torch.where(classes[:, None] == 0, 0.0, case.mask)
-    mask = torch.where(classes[:, None] == 1, 1.0, mask)
-    mask = torch.where(classes[:, None] == 2, (mask > 0.5).float(), mask)
-    case = replace(case, mask=mask, v_kept=case.v.flip(2) if kept else None)
-    kinds = {kind for _, kind in torch_path._runs(case.q, MaskPlan.from_mask(mask).counts)}
-    assert kinds == ({0, 1, 2} if runs == 16 else {2})
-    assert_within_budget(case, "torch")
-    poisoned = replace(case, q_source=case.q_source.clone())
-    poisoned.q_source[mask[:, None].expand(-1, 2, -1) == 1] = float("nan")
-    torch.testing.assert_close(poisoned.run("torch"), case.run("torch"), rtol=0, atol=0)
+@pytest.mark.parametrize("mask", ["binary", "mixed", "zeros"])
+def test_the_size_of_the_parts_changes_no_bit(mask):
+    case = blend_case(Shape(batch=6, queries=256, keys=256, source_keys=256), mask=mask)
+    arguments = dict(vars(case))
+    q, k, v = (arguments.pop(name) for name in ("q", "k", "v"))
+    small, large = (
+        blended_attention(q, k, v, **arguments, backend="torch", part_bytes=count)
+        for count in (1, 1 << 30)
+    )
+    assert torch.equal(small, large)
+    assert torch.equal(small, case.run("torch"))

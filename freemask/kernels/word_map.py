@@ -1,0 +1,117 @@
+"""Computes attention and its word map, from the log-sum-exp of the scores or in chunks of rows.
+
+    word map = mean over heads of sum_n u_n P[:, n],  P[:, n] = exp(scale * q k_n - normaliser)
+
+Both ways need no map of all tokens. PyTorch's flash attention on a CPU returns the normaliser, but
+only through a private operator; `cpu_flash_attention` checks it once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from freemask.kernels.rows import empty_output, heads_last
+
+CHUNK_ENTRIES = 1 << 19  # probabilities that exist at once in `word_in_chunks`
+FEW_TOKENS = 4  # tokens whose probabilities exist at once in `word_from_normaliser`
+FLASH = "_scaled_dot_product_flash_attention_for_cpu"
+FLASH_ARGUMENTS = ("query", "key", "value", "dropout_p", "is_causal", "attn_mask", "scale")
+FlashAttention = Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]
+
+
+@cache
+def cpu_flash_attention() -> FlashAttention | None:
+    """Returns `(q, k, v, scale)` to output and log-sum-exp `(B, H, N)` on a CPU, or None.
+
+    None means that this version of PyTorch lacks the private operator, or that its arguments or
+    results are not as expected. The check runs once per process.
+    """
+    operator = getattr(getattr(torch.ops.aten, FLASH, None), "default", None)
+    if operator is None or len(operator._schema.returns) != 2:
+        return None
+    if tuple(argument.name for argument in operator._schema.arguments) != FLASH_ARGUMENTS:
+        return None
+
+    def flash(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        out, normaliser = operator(q, k, v, 0.0, False, scale=scale)
+        return out, normaliser
+
+    return flash if _agrees_with_eager(flash) else None
+
+
+def _agrees_with_eager(flash: FlashAttention) -> bool:
+    q, k, v = (
+        torch.linspace(-1, 1, 360, dtype=torch.float64, device="cpu").view(3, 1, 3, 5, 8).sin()
+    )
+    scores = (q @ k.transpose(2, 3)) * 0.5
+    expected = scores.softmax(3) @ v, scores.logsumexp(3)
+    try:
+        found = flash(q, k, v, 0.5)
+    except RuntimeError:
+        return False
+    return all(
+        a.shape == b.shape and torch.allclose(a.double(), b)
+        for a, b in zip(found, expected, strict=True)
+    )
+
+
+def word_from_normaliser(
+    flash: FlashAttention, q: Tensor, k: Tensor, v: Tensor, word_weights: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Returns attention and word map; only probabilities of the word's own tokens are computed.
+
+    flash: `cpu_flash_attention()`. The output equals that of plain attention bit by bit.
+    """
+    out, normaliser = flash(q, k, v, scale)
+    word_map = word_weights.new_zeros(q.shape[0], q.shape[2])
+    tokens = word_weights.any(0).nonzero()[:, 0]
+    for some in tokens.split(FEW_TOKENS) if len(tokens) else ():
+        word_map += _share_of(some, q, k, normaliser, word_weights, scale)
+    return out if heads_last(out) else empty_output(q).copy_(out), word_map
+
+
+def _share_of(
+    tokens: Tensor, q: Tensor, k: Tensor, normaliser: Tensor, word_weights: Tensor, scale: float
+) -> Tensor:
+    """Returns the share of some tokens in the word map, `(B, Nq)`.
+
+    One product gives the scores of all heads: `q` as `(Nq, H * D)`, which copies nothing if its
+    heads lie last, times a block-diagonal matrix of the tokens' keys.
+    """
+    batch, heads, rows, dim = q.shape
+    keys = k[:, :, tokens].to(word_weights.dtype) * scale
+    blocks = keys.new_zeros(batch, heads, len(tokens), heads, dim)
+    blocks.diagonal(dim1=1, dim2=3).copy_(keys.permute(0, 2, 3, 1))
+    blocks = blocks.view(batch, heads * len(tokens), heads * dim)
+    scores = blocks.new_empty(batch, rows, heads * len(tokens))
+    for b in range(batch):
+        merged = q[b].transpose(0, 1).reshape(rows, heads * dim).to(blocks.dtype)
+        torch.mm(merged, blocks[b].t(), out=scores[b])
+    by_head = scores.view(batch, rows, heads, len(tokens))
+    by_head -= normaliser.transpose(1, 2)[..., None]
+    weights = word_weights[:, tokens].repeat(1, heads) / heads
+    return torch.bmm(scores.exp_().clamp_(max=1), weights[..., None])[..., 0]
+
+
+def word_in_chunks(
+    q: Tensor, k: Tensor, v: Tensor, word_weights: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Returns attention and word map from the probabilities of a few query rows at a time."""
+    out = empty_output(q)
+    word_map = word_weights.new_empty(q.shape[0], q.shape[2])
+    rows = max(1, CHUNK_ENTRIES // (q.shape[1] * k.shape[2]))
+    for b in range(q.shape[0]):
+        keys, values = k[b].transpose(1, 2), v[b]
+        for start in range(0, q.shape[2], rows):
+            chunk = slice(start, start + rows)
+            part = q[b, :, chunk]
+            unused = q.new_empty(1, 1, 1)  # ignored with beta=0; alpha scales before rounding
+            scores = torch.baddbmm(unused, part, keys, beta=0, alpha=scale)
+            probabilities = torch.softmax(scores, dim=-1, dtype=word_weights.dtype)
+            out[b, :, chunk] = torch.bmm(probabilities.to(v.dtype), values)
+            word_map[b, chunk] = (probabilities @ word_weights[b]).mean(0)
+    return out, word_map

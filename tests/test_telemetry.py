@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from freemask import telemetry
+from freemask.kernels.dev.timing import peak_bytes
 from freemask.telemetry import PeakMemory, StageTimer, release_unused, resident_bytes
 
 MIB = 2**20
@@ -52,6 +53,20 @@ def test_memory_above_entry_sees_reused_memory_that_the_resident_set_does_not() 
         again = [torch.ones(64 << 10, dtype=torch.uint8) for _ in range(500)]
     assert memory.above_entry == pytest.approx(500 * (64 << 10), rel=0.05)
     del kept, again
+
+
+@glibc_only
+def test_samples_agree_with_the_records_of_every_tensor() -> None:
+    def call() -> torch.Tensor:
+        first = allocate(32)
+        second = allocate(16)
+        del first
+        return second + allocate(16)
+
+    with PeakMemory(CPU) as memory:
+        call()
+    assert memory.above_entry == pytest.approx(peak_bytes(call, "cpu"), abs=MIB)
+    assert memory.above_entry == pytest.approx(48 * MIB, abs=MIB)
 
 
 def test_memory_freed_inside_is_never_negative() -> None:

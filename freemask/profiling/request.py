@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ProfileRequest:
-    """An edit to profile.
+    """The edit to profile.
 
-    editor: name of the base editor.
-    checkpoint: a folder in diffusers' layout, a hub id, or "demo".
-    device: a torch device; "auto" is the GPU if there is one.
-    dtype: "float32", "float16", "bfloat16" or "auto".
-    size: height and width of the frames in pixels.
-    frames: number of frames of the clip, >= 1.
-    steps: number of steps T of the inversion and of the edit, >= 1.
-    task: the preset of the edit's settings.
-    options: options of the editor, by name.
+    editor: name of the editor.
+    checkpoint: "demo", a folder or a hub id.
+    device: "auto", "cpu" or "cuda".
+    dtype: "auto" or the name of a torch dtype.
+    size: `(H, W)` in pixels.
+    frames: frames of the clip.
+    steps: steps of the inversion and of the edit.
+    task: "shape", "attribute" or "style".
+    options: options of the editor.
     """
 
     editor: str = "zeroscope"
@@ -41,7 +41,7 @@ class ProfileRequest:
     task: str = "shape"
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def load(self) -> Editor:
+    def load_editor(self) -> Editor:
         """Loads the editor."""
         from freemask.editors.registry import load_editor
 
@@ -54,15 +54,18 @@ class ProfileRequest:
         )
 
     def clip(self) -> Video:
-        """Draws the clip: a bear on grass."""
+        """Draws the clip: a bear that moves over grass."""
         scene = sprites.sample_scene(
             0, "heldout", frames=self.frames, size=self.size, object="bear", colour=None,
             ground="grass", motion="left", style=None,
         )  # fmt: skip
         return scene.render().video
 
-    def ask(self, **overrides: Any) -> EditRequest:
-        """Returns the request of the clip's edit, which needs no codebook."""
+    def edit_request(self, **overrides: Any) -> EditRequest:
+        """Returns a request that edits the clip and needs no codebook.
+
+        overrides: settings in place of the preset's.
+        """
         return EditRequest(
             "a bear moving left on the grass",
             "a panda moving left on the grass",

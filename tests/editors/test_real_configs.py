@@ -29,7 +29,7 @@ from transformers import CLIPTextModel
 from freemask import edit
 from freemask.editors.checkpoints import Blueprint, read_config
 from freemask.editors.registry import load_editor
-from freemask.profiling.footprint import BACKBONES
+from freemask.profiling.checkpoint_report import BACKBONES
 from freemask.types import EditRequest, Video
 
 pytestmark = pytest.mark.slow

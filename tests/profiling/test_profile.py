@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from freemask.cli import commands as cli
-from freemask.kernels.dev.benchmark import peak_bytes
-from freemask.profiling.profile import ProfileRequest, measure_memory, memory_table
-from freemask.sampling.generation import generate
+from freemask.profiling.profile import measure_memory, memory_table
+from freemask.profiling.request import ProfileRequest
 
 
 @pytest.fixture
@@ -23,20 +22,8 @@ def tiny(checkpoint: Path) -> ProfileRequest:
 
 def test_replaying_the_source_needs_the_memory_of_plain_generation(tiny: ProfileRequest) -> None:
     found = measure_memory(tiny, tiny.load_editor())
-    assert found["replay"] <= 1.3 * found["plain"]
+    assert found["replay"] <= 1.1 * found["plain"]
     assert found["store"] > found["replay"]
-
-
-def test_memory_above_the_model_agrees_with_the_records_of_the_allocator() -> None:
-    """Compares the samples of glibc's allocator with the profiler's record of every tensor."""
-    request = ProfileRequest(device="cpu", frames=4, steps=1)
-    editor = request.load_editor()
-
-    def plain() -> None:
-        generate(editor, "a bear on the grass", frames=4, size=request.size, steps=1)
-
-    found = measure_memory(request, editor)
-    assert found["plain"] == pytest.approx(peak_bytes(plain, "cpu"), rel=0.1)
 
 
 def test_the_memory_table_is_in_units_of_plain_generation() -> None:

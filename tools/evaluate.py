@@ -1,4 +1,4 @@
-"""Compare methods with exact ground truth: `freemask evaluate`.
+"""Compares editing methods on samples with ground truth; the same as `freemask evaluate`.
 
 python tools/evaluate.py --clips 24 --methods ddim,naive,freemask --out out/evaluate
 """

@@ -1,23 +1,28 @@
-"""The benchmark: methods run on the same cases, and every figure of what they make of them.
+"""Runs every method of the benchmark on one sample and returns a row of figures for each.
 
-Methods share one inversion per clip; figures are measured on frames in memory. Where the right
-answer can be drawn (`cases.GroundTruth`), edits are compared with it too.
+Methods share one inversion of the clip, and methods whose settings come to the same edit share the
+edit. Figures are measured on frames in memory.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 
+from freemask.calibration.mmc import ClipCost
 from freemask.editors.editor import Editor
-from freemask.evaluation.methods import BenchmarkSettings, ask
+from freemask.evaluation.clip import load_embedder
+from freemask.evaluation.edited_sample import EditedSample
+from freemask.evaluation.lpips import load_lpips
+from freemask.evaluation.methods import METHODS, BenchmarkSettings
 from freemask.evaluation.samples import Sample, SampleSource
-from freemask.evaluation.scores import hindsight, load_embedder, load_lpips, score
+from freemask.evaluation.scores import score
 from freemask.io.panels import mask_overlay
+from freemask.masks.policies import codebook_for
 from freemask.pipeline import edit
 from freemask.prepare import PreparedEdit, prepare
 from freemask.result import EditResult
@@ -27,102 +32,147 @@ from freemask.settings import MaskSettings
 from freemask.telemetry import PeakMemory
 from freemask.types import EditRequest, Inversion, Video
 
+SaveClip = Callable[[str, Video], None]
 
-def run_case(
+
+def run_sample(
     editor: Editor,
     source: SampleSource,
     settings: BenchmarkSettings,
-    keep: Callable[[str, Video], None] = lambda name, video: None,
+    save: SaveClip = lambda name, video: None,
 ) -> list[dict[str, Any]]:
-    """All methods on one clip; returns a row of figures for each.
+    """Runs all methods on one sample.
 
-    seconds and memory, of the first `settings.cost_clips` clips only, are relative to plain guided
-    generation of the same clip in the same run; seconds include the inversion. keep: is given the
-    clips to look at, by name: source, the answer if there is one, every method's, and the mask of
-    every method that has one.
+    save: called with the clips to look at and their names: "source", "answer" if the ground truth
+        is known, the name of every method, and "METHOD mask" if the method has a mask.
+
+    Returns a row per method: task, clip, edit, method and the metrics. Time and memory are measured
+    on the first `settings.cost_clips` samples of a task. They are relative to plain guided
+    generation of the same clip in the same run; the time includes the inversion.
+
+    Raises `LeftOut` for a clip that cannot be used.
     """
-    case = source.load()
-    video = case.video
-    keep("source", video)
-    if case.answer:
-        keep("answer", case.answer.clip.video)
-    plain = _plain_cost(editor, case, settings) if source.number < settings.cost_clips else None
-    asked = {method: ask(case, method, settings) for method in settings.methods}
-    plans = {method: prepare(editor, video, request) for method, request in asked.items()}
-    inversions = _invert_once(editor, video, plans)
-    embedder = load_embedder(settings.clip, editor.device) if settings.clip else None
-    lpips = load_lpips(settings.lpips, editor.device) if settings.lpips else None
-    best_map = hindsight(editor, case, plans.values(), [found for found, _ in inversions.values()])
-    results: dict[str, EditResult] = {}  # methods that come to the same edit share it
+    sample = source.load()
+    save("source", sample.video)
+    if sample.ground_truth:
+        save("answer", sample.ground_truth.clip.video)
+    plain = _plain_cost(editor, sample, settings) if source.number < settings.cost_clips else None
+    edits = {
+        method: prepare(editor, sample.video, settings.request(sample, method))
+        for method in settings.methods
+    }
+    inversions = _invert_once(editor, sample.video, edits)
+    common = EditedSample(
+        sample,
+        sample.video,
+        embedder=load_embedder(settings.clip, editor.device) if settings.clip else None,
+        lpips=load_lpips(settings.lpips, editor.device) if settings.lpips else None,
+        best_map_iou=best_map_iou(
+            editor, sample, edits.values(), [inversion for inversion, _ in inversions.values()]
+        ),
+    )
+    named = {"task": source.task, "clip": source.number, "edit": edit_text(sample.request)}
     rows = []
-    for method, plan in plans.items():
-        inversion, seconds = inversions[_kept_features(plan)]
-        true_mask = None
-        if method == "oracle" and plan.selection:
-            true_mask = torch.from_numpy(case.object_mask)
-        key = f"{_effect(plan)} {true_mask is None}"
-        if key not in results:
-            results[key] = edit(editor, video, asked[method], mask=true_mask, inversion=inversion)
-        result = results[key]
-        masks = result.masks_used if plan.selection else None
-        keep(method, result.video)
+    for method, result, seconds in _edit_all(editor, sample, edits, inversions):
+        masks = result.masks_used if edits[method].selection else None
+        save(method, result.video)
         if masks is not None:
-            keep(f"{method} mask", mask_overlay(video, masks[-1]))
-        figures = score(case, result.video, masks, embedder, lpips)
-        if masks is not None:
-            figures |= best_map
-        named = {"task": source.task, "clip": source.number, "edit": edit_text(case.request)}
-        row = {**named, "method": method, **figures}
-        if plain:
-            row["seconds"] = (seconds + sum(result.timings.values())) / plain[0]
-            row["memory"] = result.peak_memory / plain[1]
-        rows.append(row)
+            save(f"{method} mask", mask_overlay(sample.video, masks[-1]))
+        edited = replace(
+            common,
+            video=result.video,
+            masks=masks,
+            relative_seconds=seconds / plain[0] if plain else None,
+            relative_memory=result.memory_above_entry / plain[1] if plain and plain[1] else None,
+        )
+        rows.append({**named, "method": method, **score(edited)})
     return rows
 
 
+def _edit_all(
+    editor: Editor,
+    sample: Sample,
+    edits: Mapping[str, PreparedEdit],
+    inversions: Mapping[str, tuple[Inversion, float]],
+) -> Iterable[tuple[str, EditResult, float]]:
+    """Yields each method with its result and its seconds, inversion included."""
+    results: dict[str, EditResult] = {}
+    for method, prepared in edits.items():
+        inversion, seconds = inversions[_stored_features(prepared)]
+        true_mask = None
+        if METHODS[method].true_mask and prepared.selection:
+            true_mask = torch.from_numpy(sample.object_mask)
+        key = f"{_effect(prepared)} {true_mask is None}"
+        if key not in results:
+            request = prepared.request
+            results[key] = edit(editor, sample.video, request, mask=true_mask, inversion=inversion)
+        yield method, results[key], seconds + sum(results[key].timings.values())
+
+
 def edit_text(request: EditRequest) -> str:
-    """An edit in one line: what it makes of what."""
+    """Returns an edit in one line, `P0 -> P1`."""
     return f"{request.source} -> {request.target}"
 
 
-def _kept_features(plan: PreparedEdit) -> str:
-    """What an inversion keeps for a plan beside its word maps."""
-    return (
-        repr((plan.settings.fusion, plan.first_step)) if plan.settings.features == "store" else ""
-    )
+def best_map_iou(
+    editor: Editor,
+    sample: Sample,
+    edits: Iterable[PreparedEdit],
+    inversions: Iterable[Inversion],
+) -> float | None:
+    """Returns the mIoU of the single word map that matches the object best, in [0, 1].
+
+    The maps are binarised at the codebook's threshold. Returns None without maps or a codebook.
+    """
+    books = (codebook_for(editor, e.settings) for e in edits if e.selection)
+    codebook = next(books, None)
+    maps = next((i.word_maps["source"] for i in inversions if "source" in i.word_maps), None)
+    if codebook is None or maps is None:
+        return None
+    return ClipCost.measure(maps, torch.from_numpy(sample.object_mask)).best_iou(codebook)
 
 
-def _effect(plan: PreparedEdit) -> str:
-    """Everything that decides an edit of a given clip: without a mask, not how one is made."""
-    settings = plan.settings if plan.selection else replace(plan.settings, mask=MaskSettings())
-    return repr((plan.request.target, plan.request.guidance, settings))
+def _stored_features(prepared: PreparedEdit) -> str:
+    """Returns a key of what an inversion stores for an edit apart from word maps."""
+    settings = prepared.settings
+    return repr((settings.fusion, prepared.first_step)) if settings.features == "store" else ""
+
+
+def _effect(prepared: PreparedEdit) -> str:
+    """Returns a key of everything that decides an edit of a given clip.
+
+    Mask settings count only for an edit that makes a mask.
+    """
+    settings = prepared.settings
+    if not prepared.selection:
+        settings = replace(settings, mask=MaskSettings())
+    return repr((prepared.request.target, prepared.request.guidance, settings))
 
 
 def _invert_once(
-    editor: Editor, video: Video, plans: Mapping[str, PreparedEdit]
+    editor: Editor, video: Video, edits: Mapping[str, PreparedEdit]
 ) -> dict[str, tuple[Inversion, float]]:
-    """By what is kept, an inversion with the word maps of all plans, and its seconds."""
+    """Returns an inversion and its seconds per kind of stored features, with all word maps."""
     inversions = {}
-    for plan in sorted(plans.values(), key=lambda plan: -len(plan.queries)):
-        key = _kept_features(plan)
+    for prepared in sorted(edits.values(), key=lambda item: -len(item.queries)):
+        key = _stored_features(prepared)
         if key not in inversions:
             started = time.perf_counter()
-            inversion = invert_for(editor, video, plan)
+            inversion = invert_for(editor, video, prepared)
             inversions[key] = (inversion, time.perf_counter() - started)
     return inversions
 
 
-def _plain_cost(editor: Editor, case: Sample, settings: BenchmarkSettings) -> tuple[float, float]:
-    """Seconds and peak bytes of plain guided generation of such a clip."""
-    video = case.video
+def _plain_cost(editor: Editor, sample: Sample, settings: BenchmarkSettings) -> tuple[float, float]:
+    """Returns seconds and bytes above the model at the peak of plain guided generation."""
     started = time.perf_counter()
     with PeakMemory(editor.device) as memory:
         generate(
             editor,
-            case.request.target,
-            frames=video.num_frames,
-            size=video.size,
+            sample.request.target,
+            frames=sample.video.num_frames,
+            size=sample.video.size,
             steps=settings.steps,
             guidance=settings.guidance,
         )
-    return time.perf_counter() - started, memory.bytes
+    return time.perf_counter() - started, memory.above_entry

@@ -1,4 +1,4 @@
-"""The demo: one sprites clip edited with the shipped checkpoint, and scored by the right answer."""
+"""Runs the demo: edits one sprites clip with the shipped checkpoint and scores the edit."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from freemask.config import merge, parse_overrides
 from freemask.data import sprites
 from freemask.data.sprites_drawing import OBJECTS
 from freemask.editors.registry import load_editor
-from freemask.evaluation.samples import Sample, sprites_case
-from freemask.evaluation.scores import score
-from freemask.evaluation.tables import COLUMNS
+from freemask.evaluation.edited_sample import EditedSample
+from freemask.evaluation.samples import Sample, sprites_sample
+from freemask.evaluation.scores import all_metrics, score
 from freemask.io.atomic import check_writable
 from freemask.io.video import write_video
 from freemask.pipeline import edit
@@ -26,7 +26,16 @@ from freemask.types import Progress
 
 @dataclass
 class DemoConfig:
-    """The scene, what is to change in it, and how the edit is run."""
+    """The configuration of the demo.
+
+    object, ground, motion: the scene, as in `data.sprites`.
+    target: the object that replaces the first.
+    seed: seed of the scene's other properties.
+    frames, size: number of frames, and `(H, W)` in pixels.
+    editor, checkpoint: as in `freemask.load_editor`.
+    task, steps, guidance: as in `EditRequest`.
+    settings: settings that differ from the task's preset.
+    """
 
     object: str = "bear"
     target: str = "panda"
@@ -46,30 +55,35 @@ class DemoConfig:
 def run(
     config: Path | None, out: Path, overrides: Sequence[str], progress: Progress | None = None
 ) -> str:
-    """Draw the clip, edit it, save everything under `out`; returns the figures to print."""
+    """Draws a clip, edits it and writes the results; returns the metrics as text.
+
+    config: the configuration; None takes the shipped configs/demo.yaml.
+    out: folder of the results: those of an edit, source.mp4 and answer.gif.
+    overrides: configuration values that differ, as `key=value`.
+    progress: called with the stage, the steps done and the steps in all.
+
+    Raises `InputError` for a configuration or a folder that cannot be used.
+    """
     values = OmegaConf.load(config or config_folder() / "demo.yaml")
     demo = merge(DemoConfig, values, parse_overrides(overrides))
     check_writable(out, REPLACEABLE)
-    case = make_case(demo)
+    sample = make_sample(demo)
     editor = load_editor(demo.editor, checkpoint=demo.checkpoint)
-    result = edit(editor, case.video, case.request, progress=progress)
-    figures = score(case, result.video, result.masks_used)
-    result = replace(result, metrics=figures)
-    result.save(out)
-    write_video(case.video, out / "source.mp4")
-    if case.answer:
-        write_video(case.answer.clip.video, out / "answer.gif")
-    lines = [f"{case.request.source}  ->  {case.request.target}", f"written to {out}", ""]
-    lines += [
-        f"  {heading:<24} {form.format(figures[column])}"
-        for column, (heading, form) in COLUMNS.items()
-        if column in figures
-    ]
+    result = edit(editor, sample.video, sample.request, progress=progress)
+    figures = score(EditedSample(sample, result.video, masks=result.masks_used))
+    replace(result, metrics=figures).save(out)
+    write_video(sample.video, out / "source.mp4")
+    if sample.ground_truth:
+        write_video(sample.ground_truth.clip.video, out / "answer.gif")
+    lines = [f"{sample.request.source}  ->  {sample.request.target}", f"written to {out}", ""]
+    for column, value in figures.items():
+        metric = all_metrics()[column]
+        lines.append(f"  {metric.heading:<24} {metric.text(value)}")
     return "\n".join(lines)
 
 
-def make_case(demo: DemoConfig) -> Sample:
-    """The clip with its answer and all other objects on the same path."""
+def make_sample(demo: DemoConfig) -> Sample:
+    """Draws the clip, its ground truth, and every other object on the same path."""
     scene = sprites.sample_scene(
         demo.seed,
         "heldout",
@@ -82,8 +96,8 @@ def make_case(demo: DemoConfig) -> Sample:
         style=None,
     )
     words = (demo.object, demo.target)
-    case = sprites_case(scene, "object", OBJECTS, demo.target, words, demo.task)
+    sample = sprites_sample(scene, "object", OBJECTS, demo.target, words, demo.task)
     request = replace(
-        case.request, steps=demo.steps, guidance=demo.guidance, overrides=demo.settings
+        sample.request, steps=demo.steps, guidance=demo.guidance, overrides=demo.settings
     )
-    return replace(case, request=request)
+    return replace(sample, request=request)

@@ -1,4 +1,4 @@
-"""freemask.evaluation.methods: docstring to be written."""
+"""Names the methods that the benchmark compares, and makes the request of each for a sample."""
 
 from __future__ import annotations
 
@@ -13,48 +13,64 @@ from freemask.types import EditRequest, InputError
 
 
 @dataclass(frozen=True)
-class Variant:
-    """A row of the benchmark: a method (`config.methods`) and what differs from its preset."""
+class BenchmarkMethod:
+    """A row of the benchmark.
 
-    method: str = FREEMASK
+    preset: the method whose preset it starts from, as in `EditRequest.method`.
+    overrides: the settings that differ from the preset, by dotted key.
+    true_mask: whether the edit uses the true mask instead of one from word maps.
+    reconstruct: whether it generates under the source prompt, without guidance.
+    """
+
+    preset: str = FREEMASK
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    true_mask: bool = False
+    reconstruct: bool = False
 
 
-def _freemask(**mask: Any) -> Variant:
-    return Variant(overrides={f"mask.{key}": value for key, value in mask.items()})
+def _freemask(**mask: Any) -> BenchmarkMethod:
+    """Returns FreeMask with other mask settings."""
+    return BenchmarkMethod(overrides={f"mask.{key}": value for key, value in mask.items()})
 
 
 PLAIN = {"average": "arithmetic", "refine": 0.0, "binarise": "threshold"}
-METHODS: dict[str, Variant] = {
-    "reconstruct": Variant("ddim"),  # under the source prompt, unguided
-    "ddim": Variant("ddim"),
-    "fatezero": Variant("fatezero"),
-    "released": Variant("released"),
-    # the mean of all maps, with what serves it best on sprites
+METHODS = {
+    "reconstruct": BenchmarkMethod("ddim", reconstruct=True),
+    "ddim": BenchmarkMethod("ddim"),
+    "fatezero": BenchmarkMethod("fatezero"),
+    "released": BenchmarkMethod("released"),
+    # the mean of all maps, at the threshold that is best for it on sprites
     "naive": _freemask(policy="naive", words="both", max_pool=True, **PLAIN, threshold=0.85),
-    # the layers, the threshold and the current step, as FateZero released them
+    # layers, threshold and current step of FateZero's release
     "fatezero_mask": _freemask(
         sites="released", policy="time_aware", words="union", **PLAIN, threshold=0.3
     ),
-    "freemask": Variant(),
-    # what of it is the choice of maps alone, and what it does for the mean of all maps
+    "freemask": BenchmarkMethod(),
+    # ablations: the choice of maps without refinement, refinement without the choice of maps
     "unrefined": _freemask(refine=0.0, words="both", top_k=2, binarise="threshold", threshold=0.35),
     "naive_refined": _freemask(policy="naive", words="both", average="arithmetic"),
+    # ablations: other policies
     "time_agnostic": _freemask(policy="time_agnostic", sites="best"),
     "time_aware": _freemask(policy="time_aware"),
-    "best_per_resolution": _freemask(sites="best_per_resolution"),
     "adaptive": _freemask(policy="adaptive", sites="mean_of", top_k=3),
-    "freemask_store": Variant(overrides={"features": "store"}),
-    "oracle": _freemask(policy="naive"),  # the true mask instead
+    "freemask_store": BenchmarkMethod(overrides={"features": "store"}),
+    "oracle": BenchmarkMethod(overrides={"mask.policy": "naive"}, true_mask=True),
 }
 
 
 @dataclass(frozen=True)
 class BenchmarkSettings:
-    """What all cases of a run have in common.
+    """Settings that all samples of a run share.
 
-    overrides: of every method's settings. cost_clips: on how many clips of a task time and memory
-    are measured. clip: folder of a CLIP model, or "demo". lpips: file of AlexNet's weights.
+    methods: names in METHODS.
+    steps: number of denoising steps, >= 1.
+    guidance: scale of classifier-free guidance.
+    overrides: settings of every method that differ from its preset, by dotted key.
+    cost_clips: number of clips per task on which time and memory are measured.
+    clip: folder of a CLIP model, or "demo"; None leaves the CLIP metrics out.
+    lpips: file with the weights of AlexNet; None leaves LPIPS out.
+
+    Raises `InputError` for an unknown method.
     """
 
     methods: tuple[str, ...]
@@ -70,24 +86,23 @@ class BenchmarkSettings:
         if unknown:
             raise InputError(f"unknown method {unknown[0]!r}{nearest(unknown[0], METHODS)}")
 
+    def overrides_of(self, method: str) -> dict[str, Any]:
+        """Returns the overrides of a method; its own take precedence over those of the run."""
+        return {**self.overrides, **METHODS[method].overrides}
 
-def settings_of(task: str, method: str, settings: BenchmarkSettings) -> Settings:
-    """What a method of the benchmark comes to for a task."""
-    variant = METHODS[method]
-    overrides = {**settings.overrides, **variant.overrides}
-    return load_settings(task, overrides, method=variant.method)
+    def resolve(self, task: str, method: str) -> Settings:
+        """Returns the settings of a method under a task."""
+        return load_settings(task, self.overrides_of(method), method=METHODS[method].preset)
 
-
-def ask(case: Sample, method: str, settings: BenchmarkSettings) -> EditRequest:
-    """The request of a method for a case."""
-    variant = METHODS[method]
-    asked = replace(
-        case.request,
-        method=variant.method,
-        steps=settings.steps,
-        guidance=settings.guidance,
-        overrides={**settings.overrides, **variant.overrides},
-    )
-    if method == "reconstruct":
-        asked = replace(asked, target=asked.source, guidance=1.0)
-    return asked
+    def request(self, sample: Sample, method: str) -> EditRequest:
+        """Returns the request of a method for a sample."""
+        request = replace(
+            sample.request,
+            method=METHODS[method].preset,
+            steps=self.steps,
+            guidance=self.guidance,
+            overrides=self.overrides_of(method),
+        )
+        if METHODS[method].reconstruct:
+            return replace(request, target=request.source, guidance=1.0)
+        return request

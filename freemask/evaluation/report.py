@@ -1,20 +1,23 @@
-"""A benchmark as one HTML page that opens from disk: tables, and every clip as moving pictures."""
+"""Renders a benchmark as one HTML page: its tables, and every clip as moving pictures.
+
+The page embeds the pictures, so it opens from disk. A script sorts the clips by a metric.
+"""
 
 from __future__ import annotations
 
-import base64
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from freemask.evaluation.tables import COLUMNS, HIGHER_IS_BETTER, interval
+from freemask.evaluation.scores import all_metrics
+from freemask.evaluation.tables import Figures, Interval, Row, interval_text, measured_columns
+from freemask.io.html import render
 
-STYLE = """
-body { font: 14px/1.5 system-ui, sans-serif; color: #222; background: #fff; margin: 2em auto;
-       max-width: 1400px; padding: 0 1em }
+TEMPLATE = """\
+{% extends "page" %}
+{% block style %}
 table { border-collapse: collapse; margin: 1em 0 }
 th, td { padding: .25em .7em; text-align: right; border-bottom: 1px solid #ddd }
 th:first-child, td:first-child { text-align: left }
@@ -22,11 +25,56 @@ td.sure { font-weight: 600 }
 .clip { border-top: 1px solid #ddd; padding: .6em 0 }
 .clip h3 { font-size: 1em; margin: 0 0 .3em }
 .row { display: flex; flex-wrap: wrap; gap: 10px }
-figure { margin: 0; width: 128px; font-size: 11px; line-height: 1.35 }
-img { width: 128px; image-rendering: pixelated; display: block }
+figure { width: 128px; font-size: 11px; line-height: 1.35 }
+img { width: 128px }
 select { font: inherit; margin-right: 1em }
-"""
-SCRIPT = """
+{% endblock %}
+
+{% macro table(content) %}
+<table>
+<tr><th></th>{% for heading in content.headings %}<th>{{ heading }}</th>{% endfor %}</tr>
+{% for name, cells in content.rows %}
+<tr><td>{{ name }}</td>{% for text, kind in cells %}<td class="{{ kind }}">{{ text }}</td>
+{%- endfor %}</tr>
+{% endfor %}
+</table>
+{% endmacro %}
+
+{% macro select(name, options) %}
+<select class="{{ name }}">
+{%- for value, text in options.items() %}<option value="{{ value }}">{{ text }}</option>
+{%- endfor %}</select>
+{%- endmacro %}
+
+{% block body %}
+<h1>freemask benchmark</h1>
+{% for section in sections %}
+<section><h2>{{ section.task }}</h2>
+{{ table(section.summary) }}
+{% if section.differences %}
+<p>Differences on the same clips, with 95% bootstrap intervals; bold ones exclude zero.</p>
+{{ table(section.differences) }}
+{% endif %}
+<p>clips by {{ select("column", columns) }} of {{ select("method", section.methods) }}
+{{ select("order", {"worst": "worst first", "best": "best first"}) }}</p>
+{% for clip in section.clips %}
+<div class="clip" data-clip="{{ clip.number }}" data-figures="{{ clip.figures }}">
+<h3>{{ section.task }} {{ clip.number }}: {{ clip.edit }}</h3>
+<div class="row">
+{% for picture in clip.pictures %}
+<figure><img alt="{{ picture.name }}" src="{{ picture.path | image }}"><figcaption>
+<b>{{ picture.name }}</b>{% for line in picture.lines %}<br>{{ line }}{% endfor %}
+</figcaption></figure>
+{% endfor %}
+</div></div>
+{% endfor %}
+</section>
+{% endfor %}
+{% endblock %}
+
+{% block script %}
+<script>
+const HIGHER = {{ higher | tojson }};
 function sortClips(section) {
   const [column, method, order] =
     ['column', 'method', 'order'].map(name => section.querySelector('.' + name).value);
@@ -41,117 +89,94 @@ function sortClips(section) {
 }
 document.querySelectorAll('section').forEach(section =>
   section.querySelectorAll('select').forEach(s => s.onchange = () => sortClips(section)));
+</script>
+{% endblock %}
 """
-INTERVALS = (
-    "<p>Differences on the same clips, with 95% bootstrap intervals; bold ones exclude zero.</p>"
-)
 
 
 def page(
-    summary: Mapping[str, Mapping[str, Mapping[str, float]]],
-    compared: Mapping[str, Mapping[str, Mapping[str, tuple[float, float, float]]]],
-    rows: Sequence[Mapping[str, Any]],
+    summary: Mapping[str, Mapping[str, Figures]],
+    compared: Mapping[str, Mapping[str, Mapping[str, Interval]]],
+    rows: Sequence[Row],
     pictures: Path,
 ) -> str:
-    """The whole page.
+    """Returns the whole page.
 
-    summary: as of `tables.summarise`. rows: as of `benchmark.run_case`. compared: task -> label ->
-    column -> mean and interval. pictures: a folder of `TASK-CLIP-NAME.gif`; they are embedded.
+    summary: task -> method -> column -> average, from `tables.summarise`.
+    compared: task -> label -> column -> mean and interval, from `tables.differences`.
+    rows: the rows of `benchmark.run_sample`.
+    pictures: a folder of `TASK-CLIP-NAME.gif`, which are embedded.
     """
-    sections = [
-        _section(task, by_method, compared.get(task, {}), rows, pictures)
-        for task, by_method in summary.items()
-    ]
-    higher = json.dumps({**HIGHER_IS_BETTER, "clip": False})
-    return "\n".join(
-        [
-            '<!doctype html><html lang="en"><meta charset="utf-8">',
-            f"<title>freemask benchmark</title><style>{STYLE}</style><h1>freemask benchmark</h1>",
-            *sections,
-            f"<script>const HIGHER = {higher};{SCRIPT}</script></html>",
-        ]
+    metrics = all_metrics()
+    return render(
+        TEMPLATE,
+        title="freemask benchmark",
+        columns={"clip": "number", **{name: metric.heading for name, metric in metrics.items()}},
+        higher={
+            **{name: metric.higher_is_better for name, metric in metrics.items()},
+            "clip": False,
+        },
+        sections=[
+            _section(task, by_method, compared.get(task, {}), rows, pictures)
+            for task, by_method in summary.items()
+        ],
     )
 
 
 def _section(
     task: str,
-    by_method: Mapping[str, Mapping[str, float]],
-    compared: Mapping[str, Mapping[str, tuple[float, float, float]]],
-    rows: Sequence[Mapping[str, Any]],
+    by_method: Mapping[str, Figures],
+    compared: Mapping[str, Mapping[str, Interval]],
+    rows: Sequence[Row],
     pictures: Path,
-) -> str:
-    clips: dict[int, dict[str, Mapping[str, Any]]] = {}
+) -> dict[str, Any]:
+    clips: dict[int, dict[str, Row]] = {}
     for row in rows:
         if row["task"] == task:
             clips.setdefault(row["clip"], {})[row["method"]] = row
-    columns = {"clip": "number", **{name: heading for name, (heading, _) in COLUMNS.items()}}
-    chooser = (
-        "<p>clips by "
-        + _select("column", columns)
-        + "of"
-        + _select("method", {method: method for method in by_method})
-        + _select("order", {"worst": "worst first", "best": "best first"})
-        + "</p>"
-    )
-    return "\n".join(
-        [
-            f"<section><h2>{escape(task)}</h2>",
-            _table(by_method, lambda column, value: (COLUMNS[column][1].format(value), "")),
-            *([INTERVALS, _table(compared, _interval)] if compared else []),
-            chooser,
-            *(_clip(task, number, by, pictures) for number, by in sorted(clips.items())),
-            "</section>",
-        ]
-    )
-
-
-def _select(name: str, options: Mapping[str, str]) -> str:
-    inside = "".join(
-        f'<option value="{escape(v)}">{escape(t)}</option>' for v, t in options.items()
-    )
-    return f'<select class="{name}">{inside}</select>'
-
-
-def _table(rows: Mapping[str, Mapping[str, Any]], form: Any) -> str:
-    shown = [c for c in COLUMNS if any(c in row for row in rows.values())]
-    head = "".join(f"<th>{escape(COLUMNS[c][0])}</th>" for c in shown)
-    lines = []
-    for name, figures in rows.items():
-        cells = [form(c, figures[c]) if c in figures else ("", "") for c in shown]
-        inside = "".join(f'<td class="{kind}">{text}</td>' for text, kind in cells)
-        lines.append(f"<tr><td>{escape(name)}</td>{inside}</tr>")
-    return f"<table><tr><th></th>{head}</tr>{''.join(lines)}</table>"
-
-
-def _interval(column: str, values: tuple[float, float, float]) -> tuple[str, str]:
-    return interval(column, values), "sure" if values[1] > 0 or values[2] < 0 else ""
-
-
-def _clip(task: str, number: int, by: Mapping[str, Mapping[str, Any]], pictures: Path) -> str:
-    figures = {
-        method: {c: row[c] for c in COLUMNS if c in row and math.isfinite(row[c])}
-        for method, row in by.items()
+    return {
+        "task": task,
+        "methods": {method: method for method in by_method},
+        "summary": _table(by_method, lambda column, value: (all_metrics()[column].text(value), "")),
+        "differences": _table(compared, _interval_cell) if compared else None,
+        "clips": [_clip(task, number, by, pictures) for number, by in sorted(clips.items())],
     }
-    names = ["source", "answer", *(n for m in by for n in (m, f"{m} mask"))]
-    shown = [_figure(task, number, name, figures.get(name, {}), pictures) for name in names]
-    data = escape(json.dumps(figures), quote=True)
-    return (
-        f'<div class="clip" data-clip="{number}" data-figures="{data}">'
-        f"<h3>{escape(task)} {number}: {escape(next(iter(by.values()))['edit'])}</h3>"
-        f'<div class="row">{"".join(shown)}</div></div>'
-    )
 
 
-def _figure(task: str, number: int, name: str, figures: Mapping[str, float], pictures: Path) -> str:
-    path = pictures / f"{task}-{number:04d}-{name.replace(' ', '_')}.gif"
-    if not path.exists():
-        return ""
-    image = base64.b64encode(path.read_bytes()).decode()
-    lines: Iterable[str] = (
-        f"{COLUMNS[c][0]}: {COLUMNS[c][1].format(v)}" for c, v in figures.items()
-    )
-    caption = "<br>".join([f"<b>{escape(name)}</b>", *map(escape, lines)])
-    return (
-        f'<figure><img alt="{escape(name)}" src="data:image/gif;base64,{image}">'
-        f"<figcaption>{caption}</figcaption></figure>"
-    )
+def _table(rows: Mapping[str, Mapping[str, Any]], cell: Any) -> dict[str, Any]:
+    """Returns headings and rows of a table; a cell is its text and its class."""
+    columns = measured_columns(rows.values())
+    return {
+        "headings": [all_metrics()[column].heading for column in columns],
+        "rows": [
+            (name, [cell(c, figures[c]) if c in figures else ("", "") for c in columns])
+            for name, figures in rows.items()
+        ],
+    }
+
+
+def _interval_cell(column: str, values: Interval) -> tuple[str, str]:
+    return interval_text(column, values), "sure" if values[1] > 0 or values[2] < 0 else ""
+
+
+def _clip(task: str, number: int, by_method: Mapping[str, Row], pictures: Path) -> dict[str, Any]:
+    figures = {
+        method: {c: row[c] for c in measured_columns([row]) if math.isfinite(row[c])}
+        for method, row in by_method.items()
+    }
+    return {
+        "number": number,
+        "edit": next(iter(by_method.values()))["edit"],
+        "figures": json.dumps(figures),
+        "pictures": list(_pictures(f"{task}-{number:04d}", figures, pictures)),
+    }
+
+
+def _pictures(key: str, figures: Mapping[str, Figures], folder: Path) -> Iterator[dict[str, Any]]:
+    """Yields the pictures of a clip that exist, each with its name and its figures."""
+    for name in ["source", "answer", *(n for m in figures for n in (m, f"{m} mask"))]:
+        path = folder / f"{key}-{name.replace(' ', '_')}.gif"
+        if path.exists():
+            metrics, values = all_metrics(), figures.get(name, {})
+            lines = [f"{metrics[c].heading}: {metrics[c].text(v)}" for c, v in values.items()]
+            yield {"name": name, "path": path, "lines": lines}

@@ -1,4 +1,8 @@
-"""Edits to be judged: of sprites, whose right answer can be drawn, and of labelled real clips."""
+"""Defines the samples of the benchmark: clips with an edit to make and the means to judge it.
+
+Samples of sprites are drawn together with the ground truth of their edit (`TASKS`). Samples of a
+folder of real clips have no ground truth.
+"""
 
 from __future__ import annotations
 
@@ -14,46 +18,57 @@ from freemask.data import sprites
 from freemask.data.clips import SIZE, ClipSource, WantedEdit
 from freemask.data.davis import davis_clips
 from freemask.data.sprites_drawing import COLOURS, OBJECTS, STYLES
-from freemask.evaluation import optical_flow as motion
+from freemask.evaluation import optical_flow
 from freemask.types import EditRequest, InputError, Video
 
-LEAST_CHANGE = 30.0  # grey levels by which an attribute edit must change the object
-FIRST_SEED = 1_000_000  # of the held-out stream; calibration uses the seeds below
+LEAST_CHANGE = 30.0  # grey levels by which an attribute edit changes the object at least
+FIRST_SEED = 1_000_000  # of the held-out clips; calibration uses the seeds below
 
 
 @dataclass(frozen=True, eq=False)
 class GroundTruth:
-    """What a perfect edit gives, and what else it might have become.
+    """The clip that a perfect edit gives, and the clips that it is compared with.
 
-    clip: the counterfactual. candidates: every clip the edit might have become, the answer among
-    them under `asked` and the source under `given`.
+    clip: the counterfactual, drawn by the generator.
+    candidates: every clip that the edit could become, by the value of the changed property. The
+        source and the target are among them.
+    source: the candidate that is the unedited clip.
+    target: the candidate that the edit asks for.
     """
 
     clip: sprites.Clip
     candidates: Mapping[str, sprites.Clip]
-    given: str
-    asked: str
+    source: str
+    target: str
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One edit to judge.
+    """A clip and an edit of it.
 
-    object_mask: `(F, H, W)`, 1 on the object of the source or of the answer. flow: motion and
-    visibility as `metrics.warp_error` takes them, of the answer, or estimated on the source; None
-    if neither is known.
+    video: the clip.
+    request: the edit.
+    object_mask: `(F, H, W)`, 1 on the object of the clip or of the ground truth.
+    ground_truth: the exact result, if it is known.
+    flow: motion and visibility as in `metrics.warp_error`, of the ground truth or estimated on the
+        clip; None if neither is available.
     """
 
     video: Video
     request: EditRequest
     object_mask: np.ndarray
-    answer: GroundTruth | None = None
+    ground_truth: GroundTruth | None = None
     flow: tuple[np.ndarray, np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
 class SampleSource:
-    """A case that is not loaded yet: its task, its number among the task's, and what loads it."""
+    """A sample that is not loaded yet.
+
+    task: its task.
+    number: its number within the task.
+    load: loads the sample; raises `LeftOut` if the clip cannot be used.
+    """
 
     task: str
     number: int
@@ -61,11 +76,23 @@ class SampleSource:
 
     @property
     def key(self) -> str:
-        """A file name for it."""
+        """The stem of the sample's files."""
         return f"{self.task}-{self.number:04d}"
 
 
-def sprites_case(
+@dataclass(frozen=True)
+class BenchmarkTask:
+    """A kind of edit of sprites.
+
+    draw: returns the sample of a seed, a frame size `(H, W)` and a number of frames.
+    whole_frame: whether the edit changes the whole frame instead of the object.
+    """
+
+    draw: Callable[[int, tuple[int, int], int], Sample]
+    whole_frame: bool = False
+
+
+def sprites_sample(
     scene: sprites.Scene,
     change: str,
     values: Iterable[str | None],
@@ -73,29 +100,41 @@ def sprites_case(
     words: tuple[str, str],
     task: str,
 ) -> Sample:
-    """The case of changing one thing in a scene, with all values it might have as candidates."""
+    """Returns the sample that changes one property of a scene.
+
+    change: name of the property.
+    values: every value that it could take; they become the candidates.
+    target: the value that the edit asks for.
+    words: the edited word of the source and of the target prompt.
+    task: the task of the request.
+    """
     drawn = {str(value): scene.counterfactual(**{change: value}).render() for value in values}
-    clip, answer = scene.render(), drawn[target]
+    clip, counterfactual = scene.render(), drawn[target]
     return Sample(
         video=clip.video,
-        request=EditRequest(clip.caption, answer.caption, words=words, task=task),
-        object_mask=np.maximum(clip.mask, answer.mask),
-        answer=GroundTruth(answer, drawn, given=str(getattr(scene, change)), asked=target),
-        flow=answer.scene.flow(),
+        request=EditRequest(clip.caption, counterfactual.caption, words=words, task=task),
+        object_mask=np.maximum(clip.mask, counterfactual.mask),
+        ground_truth=GroundTruth(
+            counterfactual, drawn, source=str(getattr(scene, change)), target=target
+        ),
+        flow=counterfactual.scene.flow(),
     )
 
 
-def shape_case(seed: int, size: tuple[int, int], frames: int = 8) -> Sample:
-    """A bear becomes a panda."""
+def shape_sample(seed: int, size: tuple[int, int], frames: int = 8) -> Sample:
+    """Draws a sample that replaces the object: a bear becomes a panda."""
     scene = sprites.sample_scene(seed, "heldout", frames=frames, size=size, colour=None, style=None)
     others = [name for name in OBJECTS if name != scene.object]
     target = str(np.random.default_rng(seed).choice(others))
     words = (scene.object, target)
-    return sprites_case(scene, "object", OBJECTS, target, words, "shape")
+    return sprites_sample(scene, "object", OBJECTS, target, words, "shape")
 
 
-def attribute_case(seed: int, size: tuple[int, int], frames: int = 8) -> Sample:
-    """A bear becomes a red bear, or a blue bear a red one; never a change too small to see."""
+def attribute_sample(seed: int, size: tuple[int, int], frames: int = 8) -> Sample:
+    """Draws a sample that recolours the object: a bear becomes a red bear.
+
+    Every target differs from the source by LEAST_CHANGE or more, mean over the object.
+    """
     scene = sprites.sample_scene(seed, "heldout", frames=frames, size=size, style=None)
     clip, choices = scene.render(), []
     for colour in COLOURS:
@@ -105,44 +144,47 @@ def attribute_case(seed: int, size: tuple[int, int], frames: int = 8) -> Sample:
             choices.append(colour)
     target = str(np.random.default_rng(seed).choice(choices))
     words = (scene.object, scene.object)
-    return sprites_case(scene, "colour", [None, *COLOURS], target, words, "attribute")
+    return sprites_sample(scene, "colour", [None, *COLOURS], target, words, "attribute")
 
 
-def style_case(seed: int, size: tuple[int, int], frames: int = 8) -> Sample:
-    """The frame becomes a sketch, a night, a sepia picture."""
+def style_sample(seed: int, size: tuple[int, int], frames: int = 8) -> Sample:
+    """Draws a sample that restyles the whole frame: as a sketch, at night, in sepia."""
     scene = sprites.sample_scene(seed, "heldout", frames=frames, size=size, style=None)
     target = str(np.random.default_rng(seed).choice(list(STYLES)))
     words = (scene.object, target)
-    return sprites_case(scene, "style", [None, *STYLES], target, words, "style")
+    return sprites_sample(scene, "style", [None, *STYLES], target, words, "style")
 
 
-TASKS: dict[str, Callable[..., Sample]] = {
-    "shape": shape_case,
-    "attribute": attribute_case,
-    "style": style_case,
+TASKS = {
+    "shape": BenchmarkTask(shape_sample),
+    "attribute": BenchmarkTask(attribute_sample),
+    "style": BenchmarkTask(style_sample, whole_frame=True),
 }
 
 
 def check_tasks(tasks: Sequence[str]) -> None:
-    """Raises `InputError` for a task that the benchmark does not know."""
+    """Raises `InputError` for a task that is not in TASKS."""
     unknown = [task for task in tasks if task not in TASKS]
     if unknown:
         raise InputError(f"unknown task {unknown[0]!r}{nearest(unknown[0], TASKS)}")
 
 
-def sprites_cases(
+def sprites_samples(
     tasks: Sequence[str], clips: int, size: tuple[int, int] = SIZE, frames: int = 8
 ) -> list[SampleSource]:
-    """Held-out sprites clips, clip by clip, so that an early look shows every task."""
+    """Returns `clips` held-out samples of each task, clip by clip, with the tasks interleaved.
+
+    Raises `InputError` for an unknown task.
+    """
     check_tasks(tasks)
     return [
-        SampleSource(task, number, partial(TASKS[task], FIRST_SEED + number, size, frames))
+        SampleSource(task, number, partial(TASKS[task].draw, FIRST_SEED + number, size, frames))
         for number in range(clips)
         for task in tasks
     ]
 
 
-def folder_cases(
+def folder_samples(
     folder: Path,
     tasks: Sequence[str],
     *,
@@ -150,33 +192,37 @@ def folder_cases(
     size: tuple[int, int] | None = None,
     frames: int = 8,
 ) -> list[SampleSource]:
-    """The edits that the captions of a folder in DAVIS layout ask for, of some tasks only.
+    """Returns the edits that the captions of a folder in DAVIS layout list, task by task.
 
-    size: `(H, W)`; None keeps the pictures'. Raises `InputError` for a folder or captions that are
-    not as `datasets` says, and when they ask for no edit of these tasks.
+    captions: the captions file; default `folder/captions.yaml`.
+    size: `(H, W)` of the frames; None keeps the size of the pictures.
+    frames: number of frames of each clip.
+
+    Raises `InputError` for an unknown task, a folder or captions that are not as `data.davis`
+    describes them, and captions without an edit of these tasks.
     """
     check_tasks(tasks)
     sources = davis_clips(folder, captions=captions, size=size, frames=frames)
     wanted = [(source, edit) for source in sources for edit in source.edits]
-    cases = [
-        SampleSource(task, number, partial(_real_case, source, edit))
+    samples = [
+        SampleSource(task, number, partial(_real_sample, source, edit))
         for task in tasks
         for number, (source, edit) in enumerate(w for w in wanted if w[1].task == task)
     ]
-    if not cases:
+    if not samples:
         raise InputError(
             f"the captions of {folder} ask for no edit of task {' or '.join(tasks)}; "
             "write `edits: [{target: PROMPT, word: WORD, task: TASK}]` in a clip's caption"
         )
-    return cases
+    return samples
 
 
-def _real_case(source: ClipSource, edit: WantedEdit) -> Sample:
+def _real_sample(source: ClipSource, edit: WantedEdit) -> Sample:
     clip = source.load()
     words = (clip.word, edit.word) if edit.word else ()
     return Sample(
         video=clip.video,
         request=EditRequest(clip.prompt, edit.target, words=words, task=edit.task),
         object_mask=clip.mask,
-        flow=motion.estimate_flow(clip.video),
+        flow=optical_flow.estimate_flow(clip.video),
     )

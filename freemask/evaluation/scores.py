@@ -1,116 +1,208 @@
-"""freemask.evaluation.scores: docstring to be written."""
+"""Scores edits: `METRICS` names every metric, its column in the tables and what it needs.
+
+A metric is one function of an `EditedSample` and one entry of `METRICS`. A metric whose needs are
+not met is left out. Other packages add metrics through the entry-point group `freemask.metrics`:
+the name of an entry point is the column, and it loads a `Metric`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from operator import attrgetter
 
 import numpy as np
-import torch
 
-from freemask.calibration.mmc import ClipCost
-from freemask.editors.editor import Editor
-from freemask.editors.registry import ASSETS
 from freemask.evaluation import metrics
-from freemask.evaluation import template_matching as recognition
-from freemask.evaluation.clip import ClipEmbedder
-from freemask.evaluation.lpips import Lpips
-from freemask.evaluation.samples import GroundTruth, Sample
-from freemask.masks.policies import codebook_for
-from freemask.prepare import PreparedEdit
-from freemask.types import EditRequest, Inversion, Video
+from freemask.evaluation.edited_sample import EditedSample
+from freemask.types import InputError
 
 
-def score(
-    case: Sample,
-    video: Video,
-    masks: np.ndarray | None,
-    embedder: ClipEmbedder | None = None,
-    lpips: Lpips | None = None,
-) -> dict[str, float]:
-    """Every figure of one edit, by column.
+@dataclass(frozen=True)
+class Metric:
+    """A metric of an edit, and its column in the tables.
 
-    With an answer, how it compares (`compare`). Decibels against the source outside the object, and
-    flicker there. warp: warp error along the case's motion. miou: of masks `(S, F, H, W)`, mean
-    over the steps, if there were any. clip_accuracy, clip_text, clip_consistency: with an embedder.
-    lpips: distance to the source outside the object.
+    measure: returns the value for an `EditedSample`.
+    heading: heading of the column.
+    form: format of the values.
+    needs: attributes of `EditedSample` that must not be None.
+    higher_is_better: which way is better.
+    median: whether the tables show the median over clips instead of the mean.
+
+    Raises ValueError for a need that is no attribute of `EditedSample`.
     """
-    outside = 1 - case.object_mask
-    figures = compare(case, video, case.answer) if case.answer else {}
-    figures["psnr_source"] = metrics.psnr(video, case.video, where=outside)
-    figures["flicker"] = metrics.background_flicker(video, outside=outside, reference=case.video)
-    if case.flow:
-        flow, visible = case.flow
-        figures["warp"] = metrics.warp_error(video, flow=flow, visible=visible)
-    if lpips:
-        figures["lpips"] = lpips(video, case.video, where=outside)
-    if embedder:
-        figures |= clip_figures(embedder, video, case.request)
-    if masks is not None:
-        by_step = [metrics.mean_iou(mask, case.object_mask) for mask in masks]
-        figures["miou"] = sum(by_step) / len(by_step)
-    return {name: float(value) for name, value in figures.items()}
+
+    measure: Callable[[EditedSample], float]
+    heading: str
+    form: str
+    needs: tuple[str, ...] = ()
+    higher_is_better: bool = True
+    median: bool = False
+
+    def __post_init__(self) -> None:
+        unknown = [need for need in self.needs if not hasattr(EditedSample, need)]
+        if unknown:
+            raise ValueError(
+                f"metric {self.heading!r} needs {unknown[0]!r}, which nothing provides"
+            )
+
+    def text(self, value: float) -> str:
+        """Returns a value as the tables show it."""
+        return self.form.format(value)
 
 
-def compare(case: Sample, video: Video, answer: GroundTruth) -> dict[str, float]:
-    """What of an edit can be said only with the right answer.
+def nearer(edit: EditedSample) -> bool:
+    """Returns whether the edit matches the target better than the source, each on its path."""
+    return _nearer(edit, edit.errors_on_path)
 
-    nearer, nearest: whether the edit looks more like the answer than like the source, and than
-    like every other candidate, each on its best-matching path (`recognition`); the same `in_place`
-    compares pixels of the edited region with the candidates exactly where they should be. Styles
-    have no path of their own. Decibels against the answer inside and outside the object, and over
-    the whole frame.
+
+def nearest(edit: EditedSample) -> bool:
+    """Returns whether the target matches best of all candidates, each on its path."""
+    return _nearest(edit, edit.errors_on_path)
+
+
+def nearer_in_place(edit: EditedSample) -> bool:
+    """Returns whether the edit matches the target better than the source, pixel by pixel."""
+    return _nearer(edit, edit.errors_in_place)
+
+
+def nearest_in_place(edit: EditedSample) -> bool:
+    """Returns whether the target matches best of all candidates, pixel by pixel."""
+    return _nearest(edit, edit.errors_in_place)
+
+
+def psnr_inside(edit: EditedSample) -> float:
+    """Returns the PSNR to the ground truth over the edited region, in dB."""
+    return _psnr_to_truth(edit, edit.edited_region)
+
+
+def psnr_outside(edit: EditedSample) -> float:
+    """Returns the PSNR to the ground truth outside the object, in dB."""
+    return _psnr_to_truth(edit, edit.outside)
+
+
+def psnr_answer(edit: EditedSample) -> float:
+    """Returns the PSNR to the ground truth over the whole frame, in dB."""
+    return _psnr_to_truth(edit, None)
+
+
+def psnr_source(edit: EditedSample) -> float:
+    """Returns the PSNR to the source outside the object, in dB."""
+    return metrics.psnr(edit.video, edit.sample.video, where=edit.outside)
+
+
+def mask_iou(edit: EditedSample) -> float:
+    """Returns the mIoU of the masks with the object, mean over steps, in [0, 1]."""
+    assert edit.masks is not None
+    by_step = [metrics.mean_iou(mask, edit.sample.object_mask) for mask in edit.masks]
+    return sum(by_step) / len(by_step)
+
+
+def flicker(edit: EditedSample) -> float:
+    """Returns the flicker outside the object that the source does not have, in grey levels."""
+    source = edit.sample.video
+    return metrics.background_flicker(edit.video, outside=edit.outside, reference=source)
+
+
+def warp(edit: EditedSample) -> float:
+    """Returns the warp error along the motion of the sample, in grey levels."""
+    assert edit.flow
+    flow, visible = edit.flow
+    return metrics.warp_error(edit.video, flow=flow, visible=visible)
+
+
+def lpips(edit: EditedSample) -> float:
+    """Returns the LPIPS distance to the source outside the object."""
+    assert edit.lpips
+    return edit.lpips(edit.video, edit.sample.video, where=edit.outside)
+
+
+def clip_accuracy(edit: EditedSample) -> float:
+    """Returns the share of frames that CLIP finds at least as similar to P1 as to P0."""
+    assert edit.embedder
+    request = edit.sample.request
+    source, target = edit.embedder.text(request.source), edit.embedder.text(request.target)
+    return metrics.frame_accuracy(edit.frame_embeddings, source_text=source, target_text=target)
+
+
+def clip_text(edit: EditedSample) -> float:
+    """Returns the mean CLIP similarity of the frames to P1, in [-1, 1]."""
+    assert edit.embedder
+    target = edit.embedder.text(edit.sample.request.target)
+    return metrics.clip_text_score(edit.frame_embeddings, target)
+
+
+def clip_consistency(edit: EditedSample) -> float:
+    """Returns the mean CLIP similarity of consecutive frames, in [-1, 1]."""
+    return metrics.temporal_consistency(edit.frame_embeddings)
+
+
+def _nearer(edit: EditedSample, errors: Mapping[str, float]) -> bool:
+    assert edit.ground_truth
+    return errors[edit.ground_truth.target] < errors[edit.ground_truth.source]
+
+
+def _nearest(edit: EditedSample, errors: Mapping[str, float]) -> bool:
+    assert edit.ground_truth
+    return min(errors, key=errors.__getitem__) == edit.ground_truth.target
+
+
+def _psnr_to_truth(edit: EditedSample, where: np.ndarray | None) -> float:
+    assert edit.ground_truth
+    return metrics.psnr(edit.video, edit.ground_truth.clip.video, where=where)
+
+
+PERCENT, ONE, TWO, THREE = "{:.0%}", "{:.1f}", "{:.2f}", "{:.3f}"
+TRUTH, CLIP = ("ground_truth",), ("embedder",)
+MAPS, SECONDS, MEMORY = "best_map_iou", "relative_seconds", "relative_memory"
+METRICS = {
+    "nearer": Metric(nearer, "nearer to target", PERCENT, TRUTH),
+    "nearest": Metric(nearest, "nearest of all", PERCENT, TRUTH),
+    "nearer_in_place": Metric(nearer_in_place, "nearer in place", PERCENT, TRUTH),
+    "nearest_in_place": Metric(nearest_in_place, "nearest in place", PERCENT, TRUTH),
+    "psnr_inside": Metric(psnr_inside, "PSNR to answer inside", ONE, TRUTH),
+    "psnr_outside": Metric(psnr_outside, "PSNR to answer outside", ONE, TRUTH),
+    "psnr_answer": Metric(psnr_answer, "PSNR to answer", ONE, TRUTH),
+    "psnr_source": Metric(psnr_source, "PSNR to source outside", ONE),
+    "miou": Metric(mask_iou, "mask mIoU", THREE, ("masks",)),
+    "miou_best": Metric(attrgetter(MAPS), "best single map's mIoU", THREE, ("masks", MAPS)),
+    "flicker": Metric(flicker, "flicker outside", TWO, higher_is_better=False),
+    "warp": Metric(warp, "warp error", TWO, ("flow",), higher_is_better=False),
+    "lpips": Metric(lpips, "LPIPS to source outside", THREE, ("lpips",), higher_is_better=False),
+    "clip_accuracy": Metric(clip_accuracy, "CLIP frame accuracy", PERCENT, CLIP),
+    "clip_text": Metric(clip_text, "CLIP text score", THREE, CLIP),
+    "clip_consistency": Metric(clip_consistency, "CLIP consistency", THREE, CLIP),
+    "seconds": Metric(attrgetter(SECONDS), "time / plain", TWO, (SECONDS,), False, median=True),
+    "memory": Metric(attrgetter(MEMORY), "memory / plain", TWO, (MEMORY,), False, median=True),
+}
+
+
+@cache
+def all_metrics() -> Mapping[str, Metric]:
+    """Returns METRICS and the metrics of other packages, by column.
+
+    Raises `InputError` for an entry point whose name is taken or that loads no `Metric`.
     """
-    whole_frame = case.request.task == "style"
-    inside = np.ones_like(case.object_mask) if whole_frame else case.object_mask
-    in_place = {
-        name: -metrics.psnr(video, candidate.video, where=inside)
-        for name, candidate in answer.candidates.items()
-    }
-    on_path = in_place if whole_frame else recognition.path_errors(video, answer.candidates)
-    right = answer.clip.video
+    found = dict(METRICS)
+    for entry in entry_points(group="freemask.metrics"):
+        if entry.name in found:
+            raise InputError(f"a metric named {entry.name!r} is registered already")
+        metric = entry.load()
+        if not isinstance(metric, Metric):
+            raise InputError(
+                f"{entry.value} must be a freemask.evaluation.scores.Metric to serve as metric "
+                f"{entry.name!r}; it is a {type(metric).__name__}"
+            )
+        found[entry.name] = metric
+    return found
+
+
+def score(edit: EditedSample) -> dict[str, float]:
+    """Returns the value of every metric whose needs are met, by column."""
     return {
-        "nearer": on_path[answer.asked] < on_path[answer.given],
-        "nearest": min(on_path, key=on_path.__getitem__) == answer.asked,
-        "nearer_in_place": in_place[answer.asked] < in_place[answer.given],
-        "nearest_in_place": min(in_place, key=in_place.__getitem__) == answer.asked,
-        "psnr_inside": metrics.psnr(video, right, where=inside),
-        "psnr_outside": metrics.psnr(video, right, where=1 - case.object_mask),
-        "psnr_answer": metrics.psnr(video, right),
+        name: float(metric.measure(edit))
+        for name, metric in all_metrics().items()
+        if all(getattr(edit, need) is not None for need in metric.needs)
     }
-
-
-def clip_figures(embedder: ClipEmbedder, video: Video, request: EditRequest) -> dict[str, float]:
-    """What CLIP says of an edit, as FateZero measures it."""
-    frames = embedder.frames(video)
-    source, target = embedder.text(request.source), embedder.text(request.target)
-    return {
-        "clip_accuracy": metrics.frame_accuracy(frames, source_text=source, target_text=target),
-        "clip_text": metrics.clip_text_score(frames, target),
-        "clip_consistency": metrics.temporal_consistency(frames),
-    }
-
-
-@lru_cache(maxsize=1)
-def load_embedder(folder: str, device: torch.device) -> ClipEmbedder:
-    """The CLIP of a run, loaded once in every process; "demo" is the one that is shipped."""
-    return ClipEmbedder(ASSETS / "sprites-clip" if folder == "demo" else folder, device=device)
-
-
-@lru_cache(maxsize=1)
-def load_lpips(weights: str, device: torch.device) -> Lpips:
-    """LPIPS with the weights of a run, loaded once in every process."""
-    return Lpips(weights, device=device)
-
-
-def hindsight(
-    editor: Editor, case: Sample, plans: Iterable[PreparedEdit], inversions: Iterable[Inversion]
-) -> dict[str, float]:
-    """The mIoU of the single map that turns out to be the best one of the clip, if there are maps
-    and a codebook."""
-    codebook = next((codebook_for(editor, plan.settings) for plan in plans if plan.selection), None)
-    maps = next((i.word_maps["source"] for i in inversions if "source" in i.word_maps), None)
-    if codebook is None or maps is None:
-        return {}
-    truth = torch.from_numpy(case.object_mask)
-    return {"miou_best": ClipCost.measure(maps, truth).best_iou(codebook)}

@@ -1,4 +1,8 @@
-"""Figures of a benchmark as tables: means over clips, and paired differences with intervals."""
+"""Summarises the rows of a benchmark and prints them as Markdown tables.
+
+A table holds the means over clips (medians of the costs) by method, or paired differences between
+two methods with their confidence intervals.
+"""
 
 from __future__ import annotations
 
@@ -8,113 +12,95 @@ from typing import Any
 
 import numpy as np
 
-from freemask.evaluation import metrics
+from freemask.evaluation.metrics import paired_interval
+from freemask.evaluation.scores import all_metrics
 
-COSTS = ("seconds", "memory")
-COLUMNS = {  # column -> heading and format
-    "nearer": ("nearer to target", "{:.0%}"),
-    "nearest": ("nearest of all", "{:.0%}"),
-    "nearer_in_place": ("nearer in place", "{:.0%}"),
-    "nearest_in_place": ("nearest in place", "{:.0%}"),
-    "psnr_inside": ("PSNR to answer inside", "{:.1f}"),
-    "psnr_outside": ("PSNR to answer outside", "{:.1f}"),
-    "psnr_answer": ("PSNR to answer", "{:.1f}"),
-    "psnr_source": ("PSNR to source outside", "{:.1f}"),
-    "miou": ("mask mIoU", "{:.3f}"),
-    "miou_best": ("best single map's mIoU", "{:.3f}"),
-    "flicker": ("flicker outside", "{:.2f}"),
-    "warp": ("warp error", "{:.2f}"),
-    "lpips": ("LPIPS to source outside", "{:.3f}"),
-    "clip_accuracy": ("CLIP frame accuracy", "{:.0%}"),
-    "clip_text": ("CLIP text score", "{:.3f}"),
-    "clip_consistency": ("CLIP consistency", "{:.3f}"),
-    "seconds": ("time / plain", "{:.2f}"),
-    "memory": ("memory / plain", "{:.2f}"),
-}
-HIGHER_IS_BETTER = {c: c not in ("flicker", "warp", "lpips", *COSTS) for c in COLUMNS}
+Row = Mapping[str, Any]  # task, clip, edit, method, and a value per metric
+Figures = Mapping[str, float]  # column -> value
+Interval = tuple[float, float, float]  # mean, low, high
 
 
 def summarise(
-    rows: Sequence[Mapping[str, Any]], tasks: Sequence[str], methods: Sequence[str]
+    rows: Sequence[Row], tasks: Sequence[str], methods: Sequence[str]
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Means over clips; medians for the relative costs."""
+    """Returns task -> method -> column -> average over clips."""
     summary: dict[str, dict[str, dict[str, float]]] = {}
     for task in tasks:
         for method in methods:
             chosen = [r for r in rows if r["task"] == task and r["method"] == method]
-            columns = [c for c in COLUMNS if any(c in row for row in chosen)]
             summary.setdefault(task, {})[method] = {
-                c: float((np.median if c in COSTS else np.mean)([r[c] for r in chosen if c in r]))
-                for c in columns
+                column: _average(column, [row[column] for row in chosen if column in row])
+                for column in measured_columns(chosen)
             }
     return summary
 
 
-def differences(
-    rows: Sequence[Mapping[str, Any]], task: str, method: str, other: str
-) -> dict[str, tuple[float, float, float]]:
-    """By column, how much `method` lies above `other` on the same clips: mean and 95% interval."""
-    by_clip: dict[str, dict[int, Mapping[str, Any]]] = {method: {}, other: {}}
+def _average(column: str, values: Sequence[float]) -> float:
+    return float(np.median(values) if all_metrics()[column].median else np.mean(values))
+
+
+def differences(rows: Sequence[Row], task: str, method: str, other: str) -> dict[str, Interval]:
+    """Returns by column the mean of `method - other` on the same clips and its 95% interval."""
+    by_clip: dict[str, dict[int, Row]] = {method: {}, other: {}}
     for row in rows:
         if row["task"] == task and row["method"] in by_clip:
             by_clip[row["method"]][row["clip"]] = row
     clips = sorted(set(by_clip[method]) & set(by_clip[other]))
     found = {}
-    for column in COLUMNS:
+    for column in all_metrics():
         pairs = [(by_clip[method][c].get(column), by_clip[other][c].get(column)) for c in clips]
         both = [(a, b) for a, b in pairs if a is not None and b is not None]
         if both and np.isfinite(both).all():
-            found[column] = metrics.paired_interval(*(np.array(x) for x in zip(*both, strict=True)))
+            found[column] = paired_interval(*(np.array(x) for x in zip(*both, strict=True)))
     return found
 
 
-def table(summary: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    """The summary as Markdown, one table per task, of the columns that hold anything."""
+def measured_columns(rows: Iterable[Row]) -> list[str]:
+    """Returns the columns that some row holds, in the order of the registry."""
+    present = {column for row in rows for column in row}
+    return [column for column in all_metrics() if column in present]
+
+
+def table(summary: Mapping[str, Mapping[str, Figures]]) -> str:
+    """Returns a summary as Markdown, one table per task."""
     lines = []
     for task, by_method in summary.items():
-        columns = _measured(by_method.values())
+        columns = measured_columns(by_method.values())
         lines += ["", f"### {task}", "", *_head("method", columns)]
         for method, figures in by_method.items():
-            cells = [
-                COLUMNS[c][1].format(figures[c]) if math.isfinite(figures.get(c, math.inf)) else ""
-                for c in columns
-            ]
-            lines.append(_line([method, *cells]))
+            lines.append(_line([method, *(_cell(c, figures.get(c)) for c in columns)]))
     return "\n".join(lines[1:]) + "\n"
 
 
-def _measured(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The columns that some row has."""
-    present = {column for row in rows for column in row}
-    return [column for column in COLUMNS if column in present]
-
-
-def _head(first: str, columns: Sequence[str]) -> list[str]:
-    headings = [first, *(COLUMNS[column][0] for column in columns)]
-    return [_line(headings), _line(["---"] * len(headings))]
-
-
-def interval(column: str, values: tuple[float, float, float]) -> str:
-    """A mean with its interval, in the form of the column."""
-    mean, low, high = (COLUMNS[column][1].format(value) for value in values)
-    return f"{mean} [{low}, {high}]"
-
-
-def difference_table(
-    compared: Mapping[str, Mapping[str, Mapping[str, tuple[float, float, float]]]],
-) -> str:
-    """Paired differences with their 95% intervals as Markdown, one table per task."""
+def difference_table(compared: Mapping[str, Mapping[str, Mapping[str, Interval]]]) -> str:
+    """Returns paired differences as Markdown, one table per task."""
     lines = []
     for task, by_label in compared.items():
         if not by_label:
             continue
-        columns = _measured(by_label.values())
+        columns = measured_columns(by_label.values())
         lines += ["", f"### {task}: paired differences, 95% bootstrap intervals", ""]
         lines += _head("on the same clips", columns)
         for label, figures in by_label.items():
-            cells = [interval(c, figures[c]) if c in figures else "" for c in columns]
+            cells = [interval_text(c, figures[c]) if c in figures else "" for c in columns]
             lines.append(_line([label, *cells]))
     return "\n".join(lines) + "\n" if lines else ""
+
+
+def interval_text(column: str, values: Interval) -> str:
+    """Returns a mean with its interval in the format of the column, `mean [low, high]`."""
+    mean, low, high = map(all_metrics()[column].text, values)
+    return f"{mean} [{low}, {high}]"
+
+
+def _cell(column: str, value: float | None) -> str:
+    """Returns a value in the format of its column; empty for inf and for no value."""
+    return "" if value is None or not math.isfinite(value) else all_metrics()[column].text(value)
+
+
+def _head(first: str, columns: Sequence[str]) -> list[str]:
+    headings = [first, *(all_metrics()[column].heading for column in columns)]
+    return [_line(headings), _line(["---"] * len(headings))]
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -1,11 +1,12 @@
-"""What a generated sprites clip shows: object, ground and motion, by exhaustive comparison.
+"""Recognises the object, ground and motion of a sprites clip by exhaustive template matching.
 
-Every object is rendered in every size at every place, over the mean of what it leaves uncovered:
+Every object is rendered in several sizes and compared at every place. The error at a place is
 
-    error = sum over covered pixels |g - sprite|^2 + sum over uncovered pixels |g - mean|^2
+    sum over covered pixels |g - sprite|^2 + sum over uncovered pixels |g - mean|^2
 
-and the least error over sizes and places is the object's best-matching path. All places of one
-size come from correlations. The ground is judged by its colours and its texture's statistics.
+with the mean colour of the uncovered pixels. The size and the places with the least error are the
+object's best-matching path. One correlation gives the errors of a size at all places. The ground
+is recognised by the statistics of its colours and texture.
 """
 
 from __future__ import annotations
@@ -29,15 +30,17 @@ from freemask.data.sprites_drawing import (
 )
 from freemask.types import Video
 
-EXTENTS = np.linspace(0.46, 0.79, 9)
-TEXTURES = 24  # renderings of each ground that say what it looks like
+EXTENTS = np.linspace(0.46, 0.79, 9)  # sizes of an object as shares of the frame
+TEXTURES = 24  # renderings of each ground that its statistics are taken from
 
 
 @dataclass(frozen=True)
 class Sighting:
-    """The best-matching path of an object: its error, and its place in every frame.
+    """The best-matching path of an object.
 
-    error: mean squared grey levels. extent: as in `Scene`. corners: (top, left) per frame.
+    error: mean squared error in squared grey levels.
+    extent: the size of the object, as in `Scene`.
+    corners: its top left corner `(top, left)` in every frame, in pixels.
     """
 
     error: float
@@ -46,7 +49,7 @@ class Sighting:
 
 
 def find_object(video: Video, name: str, colour: str | None, style: str | None) -> Sighting:
-    """The best-matching path of one object, in its colour and the frame's style."""
+    """Returns the best-matching path of an object in a colour and a style."""
     frames = torch.from_numpy(video.frames).permute(0, 3, 1, 2).float()
     found = []
     for extent in EXTENTS:
@@ -60,7 +63,7 @@ def find_object(video: Video, name: str, colour: str | None, style: str | None) 
 
 
 def path_errors(video: Video, candidates: Mapping[str, sprites.Clip]) -> dict[str, float]:
-    """By candidate, the error of its object, colour and style on its best-matching path."""
+    """Returns the error of every candidate on its best-matching path, by name."""
     scenes = {name: clip.scene for name, clip in candidates.items()}
     return {
         name: find_object(video, scene.object, scene.colour, scene.style).error
@@ -69,13 +72,13 @@ def path_errors(video: Video, candidates: Mapping[str, sprites.Clip]) -> dict[st
 
 
 def recognise_object(video: Video, colour: str | None, style: str | None) -> str:
-    """The object of least error, each on its best-matching path."""
+    """Returns the object with the least error on its best-matching path."""
     errors = {name: find_object(video, name, colour, style).error for name in OBJECTS}
     return min(errors, key=lambda name: errors[name])
 
 
 def recognise_ground(video: Video, outside: np.ndarray, style: str | None) -> str:
-    """The ground whose renderings look most like `video` on the region `outside (F, H, W)`."""
+    """Returns the ground whose renderings are most similar on the region `outside (F, H, W)`."""
     seen = ground_features(video.frames, outside)
     distances = {}
     for ground in GROUNDS:
@@ -92,7 +95,7 @@ def recognise_ground(video: Video, outside: np.ndarray, style: str | None) -> st
 
 
 def recognise_motion(sighting: Sighting) -> str:
-    """The direction in which the object went from the first to the last frame."""
+    """Returns the direction of the object from the first to the last frame."""
     (top0, left0), (top1, left1) = sighting.corners[0], sighting.corners[-1]
     moved = {
         word: down * (top1 - top0) + right * (left1 - left0)
@@ -102,7 +105,7 @@ def recognise_motion(sighting: Sighting) -> str:
 
 
 def covered_region(video: Video, name: str, sighting: Sighting) -> np.ndarray:
-    """The mask `(F, H, W)` of an object on its best-matching path."""
+    """Returns the mask `(F, H, W)` of an object on its best-matching path."""
     _, covered = _template(name, sighting.extent, None, None, video.size[0])
     mask = np.zeros(video.frames.shape[:3], np.float32)
     rows, columns = covered.shape
@@ -112,7 +115,11 @@ def covered_region(video: Video, name: str, sighting: Sighting) -> np.ndarray:
 
 
 def ground_features(frames: np.ndarray, region: np.ndarray) -> np.ndarray:
-    """Mean and spread of the colours, and mean steepness along rows and columns, in grey levels."""
+    """Returns mean and deviation of the colours and mean gradients down and right, in grey levels.
+
+    frames: uint8 `(F, H, W, 3)`.
+    region: weights of the pixels, `(F, H, W)` or one frame of them.
+    """
     pixels = frames.astype(np.float32)
     weight = np.broadcast_to(region, frames.shape[:3])
     total = max(float(weight.sum()), 1.0)
@@ -120,11 +127,11 @@ def ground_features(frames: np.ndarray, region: np.ndarray) -> np.ndarray:
     spread = np.sqrt((np.square(pixels - mean) * weight[..., None]).sum((0, 1, 2)) / total)
     gray = pixels @ LUMA
     pairs = {1: weight[:, 1:] * weight[:, :-1], 2: weight[:, :, 1:] * weight[:, :, :-1]}
-    steepness = [
+    gradients = [
         float((np.abs(np.diff(gray, axis=axis)) * both).sum() / max(both.sum(), 1.0))
         for axis, both in pairs.items()
     ]
-    return np.array([*mean, *spread, *steepness])
+    return np.array([*mean, *spread, *gradients])
 
 
 def _ground_only(ground: str, seed: int, size: tuple[int, int], style: str | None) -> np.ndarray:
@@ -135,7 +142,7 @@ def _ground_only(ground: str, seed: int, size: tuple[int, int], style: str | Non
 def _template(
     name: str, extent: float, colour: str | None, style: str | None, rows: int
 ) -> tuple[Tensor, Tensor]:
-    """A sprite `(3, h, w)` in colour and style, and where it covers `(h, w)`."""
+    """Returns a sprite `(3, h, w)` in a colour and style, and its covered pixels `(h, w)`."""
     pixels, alpha = draw_object(name, round(extent * rows), colour)
     pixels = alpha * pixels + (1 - alpha) * 128
     styled = apply_style(pixels[None], style)[0]
@@ -144,7 +151,7 @@ def _template(
 
 
 def _errors(frames: Tensor, patch: Tensor, covered: Tensor) -> Tensor:
-    """Mean squared error `(F, rows, columns)` of a template at every place that fits."""
+    """Returns the mean squared error `(F, rows, columns)` of a template at every place."""
     kernel = covered[None, None]
     count, total = covered.sum(), frames[0, 0].numel()
     sums = torch.stack([F.conv2d(frames[:, c : c + 1], kernel)[:, 0] for c in range(3)], 1)

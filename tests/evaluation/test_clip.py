@@ -1,4 +1,4 @@
-"""CLIP embeddings: what the model itself says of frames and captions."""
+"""CLIP embeddings: equal to the model's own similarities, at any size and length."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def embedder() -> ClipEmbedder:
 
 
 @torch.no_grad()
-def test_embeddings_give_the_similarities_of_the_model_itself(embedder: ClipEmbedder) -> None:
+def test_embeddings_give_the_similarities_of_the_model(embedder: ClipEmbedder) -> None:
     clip = sprites.sample_scene(5, "heldout", frames=3).render()
     captions = [clip.caption, "a bus moving up on the snow"]
     model = CLIPModel.from_pretrained(FOLDER, torch_dtype=torch.float32).eval()
@@ -44,7 +44,7 @@ def test_embeddings_give_the_similarities_of_the_model_itself(embedder: ClipEmbe
         np.testing.assert_allclose(found, expected[:, column] / scale, atol=1e-3)
 
 
-def test_a_clip_is_nearer_to_its_own_caption_at_any_size(embedder: ClipEmbedder) -> None:
+def test_a_clip_is_closest_to_its_own_caption_at_any_size(embedder: ClipEmbedder) -> None:
     for seed in range(6):
         scene = sprites.sample_scene(
             seed, "heldout", frames=2, size=(96, 96), colour=None, style=None
@@ -58,14 +58,14 @@ def test_a_clip_is_nearer_to_its_own_caption_at_any_size(embedder: ClipEmbedder)
         assert metrics.frame_accuracy(embedder.frames(clip.video), **texts) == 1
 
 
-def test_long_prompts_are_cut_and_many_frames_go_in_parts(embedder: ClipEmbedder) -> None:
+def test_long_prompts_are_truncated_and_frames_run_in_batches(embedder: ClipEmbedder) -> None:
     assert embedder.text("bear " * 200).shape == (96,)
     frames = np.random.default_rng(0).integers(0, 255, (35, 64, 64, 3), dtype=np.uint8)
     many = embedder.frames(Video(frames))
     np.testing.assert_allclose(many[33:], embedder.frames(Video(frames[33:])), atol=1e-5)
 
 
-def test_a_folder_that_is_no_clip_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_a_clip_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no config\.json"):
         ClipEmbedder(tmp_path)
     broken = shutil.copytree(FOLDER, tmp_path / "broken")

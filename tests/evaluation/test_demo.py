@@ -1,4 +1,4 @@
-"""The demo: a scene from a config, edited and scored."""
+"""The demo: draws a scene from its configuration, edits it and scores the edit."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ QUICK = ["steps=2", "size=[32,32]", "frames=2", "settings={mask: {policy: naive}
 
 def test_the_shipped_demo_is_a_bear_that_becomes_a_panda() -> None:
     values = OmegaConf.load(config_folder() / "demo.yaml")
-    case = demo.make_case(config.merge(demo.DemoConfig, values, {}))
-    assert case.request.source == "a bear moving left on the grass"
-    assert case.request.target == "a panda moving left on the grass"
-    assert case.request.words == ("bear", "panda")
-    assert case.video.frames.shape == (8, 64, 64, 3)
-    assert case.answer
-    outside = 1 - case.object_mask
-    changed = np.abs(case.video.frames.astype(int) - case.answer.clip.video.frames).max(-1)
+    sample = demo.make_sample(config.merge(demo.DemoConfig, values, {}))
+    assert sample.request.source == "a bear moving left on the grass"
+    assert sample.request.target == "a panda moving left on the grass"
+    assert sample.request.words == ("bear", "panda")
+    assert sample.video.frames.shape == (8, 64, 64, 3)
+    assert sample.ground_truth
+    outside = 1 - sample.object_mask
+    changed = np.abs(sample.video.frames.astype(int) - sample.ground_truth.clip.video.frames).max(
+        -1
+    )
     assert (changed * outside).mean() < 0.5
 
 

@@ -1,4 +1,4 @@
-"""LPIPS: by hand, and against torchmetrics' own."""
+"""LPIPS: by hand, and against the implementation of torchmetrics."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from torchmetrics.functional.image import lpips as theirs
+from torchmetrics.functional.image import lpips as torchmetrics_lpips
 
+from freemask.evaluation import lpips
 from freemask.evaluation.lpips import Lpips, alexnet_features, perceptual_distance
 from freemask.types import InputError, Video
 
@@ -35,21 +36,23 @@ def test_the_distance_by_hand() -> None:
     heads = [torch.tensor([1.0, 2.0])]
     assert perceptual_distance([a], [b], heads, size=(2, 2)) == pytest.approx(0.12, rel=1e-6)
     assert perceptual_distance([a], [2 * a], heads, size=(2, 2)) == pytest.approx(0, abs=1e-9)
-    row = torch.cat([a, a], 3), torch.cat([b, a], 3)  # different on the left only
+    row = torch.cat([a, a], 3), torch.cat([b, a], 3)  # they differ on the left only
     left = np.array([[[1.0, 0.0]]])
     found = perceptual_distance([row[0]], [row[1]], heads, size=(1, 2), where=left)
     assert found == pytest.approx(0.12, rel=1e-6)
     assert math.isnan(perceptual_distance([a], [b], heads, size=(1, 2), where=0 * left))
 
 
-def test_it_is_what_torchmetrics_computes(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equals_the_distance_of_torchmetrics(
+    weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     network = alexnet_features()
     state = torch.load(weights, weights_only=True)
     network.load_state_dict(
         {k.removeprefix("features."): w for k, w in state.items() if k.startswith("features")}
     )
-    monkeypatch.setattr(theirs, "_get_tv_model_features", lambda *_: network)
-    reference = theirs._LPIPS(net="alex", spatial=True)
+    monkeypatch.setattr(torchmetrics_lpips, "_get_tv_model_features", lambda *_: network)
+    reference = torchmetrics_lpips._LPIPS(net="alex", spatial=True)
     a, b = noise(0), noise(1)
     pixels = [torch.from_numpy(v.frames).permute(0, 3, 1, 2) / 127.5 - 1 for v in (a, b)]
     expected = reference(*pixels)[:, 0].numpy()
@@ -68,7 +71,7 @@ def test_weights_are_read_from_safetensors_too(weights: Path, tmp_path: Path) ->
     assert Lpips(path)(noise(0), noise(1)) == Lpips(weights)(noise(0), noise(1))
 
 
-def test_what_is_no_alexnet_is_refused(weights: Path, tmp_path: Path) -> None:
+def test_files_and_frames_that_do_not_fit_are_refused(weights: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="do not exist"):
         Lpips(tmp_path / "nowhere.pth")
     text = tmp_path / "text.pth"
@@ -87,3 +90,11 @@ def test_what_is_no_alexnet_is_refused(weights: Path, tmp_path: Path) -> None:
         Lpips(weights)(small, small)
     with pytest.raises(ValueError, match="shapes must agree"):
         Lpips(weights)(small, noise(0))
+
+
+def test_an_installation_without_the_published_weights_is_refused(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lpips, "files", lambda package: tmp_path)
+    with pytest.raises(InputError, match="torchmetrics holds no LPIPS weights"):
+        Lpips(weights)

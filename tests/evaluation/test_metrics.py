@@ -1,4 +1,4 @@
-"""Every metric against numbers worked out by hand."""
+"""Compares every metric with numbers computed by hand."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from freemask.evaluation.metrics import (
     background_flicker,
     clip_text_score,
     frame_accuracy,
-    iou,
     mean_iou,
     paired_interval,
     psnr,
+    sample_bilinear,
     temporal_consistency,
     warp_error,
 )
@@ -48,7 +48,7 @@ def test_psnr_averages_errors_over_channels() -> None:
     assert psnr(flat(0), red) == pytest.approx(10 * math.log10(255**2 / 300))
 
 
-def test_psnr_weighs_pixels_by_the_region() -> None:
+def test_psnr_weights_pixels_by_the_region() -> None:
     source, edited = flat(100), flat(100)
     edited.frames[:, :, :2] = 110
     edited.frames[:, :, 2:] = 101
@@ -61,32 +61,29 @@ def test_psnr_weighs_pixels_by_the_region() -> None:
     assert math.isnan(psnr(source, edited, where=0 * left))
 
 
-def test_iou_by_counting() -> None:
+def test_mean_iou_by_counting() -> None:
     truth = region("9900", "9900")
     mask = region("0990", "0990")
-    assert iou(mask, truth) == pytest.approx(2 / 6)
     assert mean_iou(mask, truth) == pytest.approx((2 / 6 + 2 / 6) / 2)
     smaller = region("9000", "0000")
-    assert iou(smaller, truth) == pytest.approx(1 / 4)
     assert mean_iou(smaller, truth) == pytest.approx((1 / 4 + 4 / 7) / 2)
     assert mean_iou(truth, truth) == 1.0
     assert mean_iou(1 - truth, truth) == 0.0
 
 
-def test_iou_binarises_above_the_threshold() -> None:
+def test_mean_iou_binarises_above_the_threshold() -> None:
     truth = region("9900")
     soft = region("8430")
-    assert iou(soft, truth) == pytest.approx(1 / 2)
-    assert iou(soft, truth, threshold=0.35) == pytest.approx(1.0)
-    assert iou(soft, truth, threshold=0.2) == pytest.approx(2 / 3)
-    assert iou(region("9900"), truth, threshold=1.0) == 0.0
-    assert iou(truth, region("6550")) == pytest.approx(1 / 2)
+    assert mean_iou(soft, truth) == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert mean_iou(soft, truth, threshold=0.35) == pytest.approx(1.0)
+    assert mean_iou(soft, truth, threshold=0.2) == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert mean_iou(region("9900"), truth, threshold=1.0) == pytest.approx((0 + 2 / 4) / 2)
+    assert mean_iou(truth, region("6550")) == pytest.approx((1 / 2 + 2 / 3) / 2)
 
 
-def test_iou_is_the_mean_over_frames_and_agreeing_on_nothing_is_right() -> None:
+def test_mean_iou_averages_frames_and_an_absent_class_scores_one() -> None:
     truth = np.concatenate([region("9900"), region("0000")])
     mask = np.concatenate([region("9000"), region("0000")])
-    assert iou(mask, truth) == pytest.approx((1 / 2 + 1) / 2)
     # Frame 0: edit 1/2, keep 2/3; frame 1: edit 1, keep 1.
     assert mean_iou(mask, truth) == pytest.approx((1 / 2 + 2 / 3 + 1 + 1) / 4)
 
@@ -177,7 +174,7 @@ def test_pairs_need_two_lists_of_one_length() -> None:
             paired_interval(np.array(a), np.array(b))
 
 
-def test_warp_error_follows_what_moves() -> None:
+def test_warp_error_follows_the_motion() -> None:
     frames = np.zeros((2, 3, 4, 3), np.uint8)
     frames[0, 1, 1], frames[1, 1, 2] = 100, 90  # a point goes one pixel to the right and darkens
     flow, visible = np.zeros((1, 3, 4, 2)), np.ones((1, 3, 4))
@@ -189,7 +186,30 @@ def test_warp_error_follows_what_moves() -> None:
     assert warp_error(video, flow=still, visible=visible) == pytest.approx(100 / 11)
 
 
-def test_warp_error_reads_between_pixels_and_leaves_out_what_leaves_the_frame() -> None:
+def test_samples_between_pixels_by_hand() -> None:
+    frames = np.array([[0.0, 40.0], [80.0, 160.0]]).reshape(1, 2, 2, 1)
+    y, x = np.array([[[0.0, 0.5, 0.25]]]), np.array([[[0.5, 0.5, 1.0]]])
+    # halfway along the top edge; the mean of all four; a quarter down the right edge
+    found = sample_bilinear(frames, y, x)
+    np.testing.assert_allclose(found[0, 0, :, 0], [20, 70, 70], rtol=0, atol=1e-9)
+    outside = sample_bilinear(frames, np.array([[[-3.0, 7.0]]]), np.array([[[-2.0, 9.0]]]))
+    np.testing.assert_allclose(outside[0, 0, :, 0], [0, 160], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [(5, 7), (1, 4), (6, 1)])
+def test_samples_equal_the_bilinear_formula(size: tuple[int, int]) -> None:
+    draw = np.random.default_rng(0)
+    frames = draw.uniform(0, 255, (3, *size, 2))
+    y, x = draw.uniform(0, 1, (2, 3, *size)) * (np.array(size) - 1)[:, None, None, None]
+    expected = np.zeros((3, *size, 2))
+    for at in np.ndindex(3, *size):
+        for row, column in np.ndindex(size):
+            weight = max(0, 1 - abs(y[at] - row)) * max(0, 1 - abs(x[at] - column))
+            expected[at] += weight * frames[at[0], row, column]
+    np.testing.assert_allclose(sample_bilinear(frames, y, x), expected, rtol=0, atol=1e-9)
+
+
+def test_warp_error_samples_between_pixels_and_skips_points_that_leave_the_frame() -> None:
     frames = np.zeros((2, 1, 3, 3), np.uint8)
     frames[0, 0], frames[1, 0] = [[10] * 3, [20] * 3, [0] * 3], [[0] * 3, [40] * 3, [80] * 3]
     flow = np.zeros((1, 1, 3, 2))

@@ -1,12 +1,11 @@
-"""Optical flow finds a shift that is known, and says where it cannot."""
+"""Optical flow: a known shift, and where the flow is not trusted."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from freemask.evaluation import metrics
-from freemask.evaluation import optical_flow as motion
+from freemask.evaluation import metrics, optical_flow
 from freemask.types import Video
 
 pytest.importorskip("cv2")
@@ -25,9 +24,9 @@ def shifted(frames: int = 3, side: int = 96, down: int = 2, right: int = -3) -> 
     return Video(np.repeat(np.stack(crops)[..., None], 3, -1).astype(np.uint8), 8.0)
 
 
-def test_a_known_shift_is_found() -> None:
+def test_finds_a_known_shift() -> None:
     video = shifted()
-    found = motion.estimate_flow(video)
+    found = optical_flow.estimate_flow(video)
     assert found is not None
     flow, trusted = found
     assert flow.shape == (2, 96, 96, 2)
@@ -38,17 +37,17 @@ def test_a_known_shift_is_found() -> None:
     assert metrics.warp_error(video, flow=flow, visible=trusted) < still / 4
 
 
-def test_unlike_frames_are_not_trusted() -> None:
+def test_unrelated_frames_are_not_trusted() -> None:
     noise = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3), dtype=np.uint8)
-    found = motion.estimate_flow(Video(noise, 8.0))
+    found = optical_flow.estimate_flow(Video(noise, 8.0))
     assert found is not None
     assert found[1].mean() < 0.5
 
 
-def test_there_is_none_for_one_frame_small_frames_or_without_opencv(
+def test_returns_none_for_one_frame_small_frames_or_without_opencv(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert motion.estimate_flow(shifted(frames=1)) is None
-    assert motion.estimate_flow(shifted(side=8)) is None
-    monkeypatch.setattr(motion, "available", lambda: False)
-    assert motion.estimate_flow(shifted()) is None
+    assert optical_flow.estimate_flow(shifted(frames=1)) is None
+    assert optical_flow.estimate_flow(shifted(side=8)) is None
+    monkeypatch.setattr(optical_flow, "available", lambda: False)
+    assert optical_flow.estimate_flow(shifted()) is None

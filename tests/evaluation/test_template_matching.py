@@ -1,4 +1,4 @@
-"""Recognition names what exact renderings show."""
+"""Template matching: recognises object, ground and motion of exact renderings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from freemask.data import sprites
 from freemask.data.sprites_drawing import GROUNDS, draw_object
-from freemask.evaluation import template_matching as recognition
+from freemask.evaluation import template_matching
 
 
 @pytest.fixture(scope="module", params=[None, "night"])
@@ -15,30 +15,30 @@ def clip(request: pytest.FixtureRequest) -> sprites.Clip:
     return sprites.sample_scene(7, "heldout", frames=3, style=request.param).render()
 
 
-def test_the_drawn_object_is_recognised(clip: sprites.Clip) -> None:
+def test_recognises_the_drawn_object(clip: sprites.Clip) -> None:
     scene = clip.scene
-    assert recognition.recognise_object(clip.video, scene.colour, scene.style) == scene.object
+    assert template_matching.recognise_object(clip.video, scene.colour, scene.style) == scene.object
 
 
-def test_the_best_path_is_where_the_object_is(clip: sprites.Clip) -> None:
+def test_the_best_path_covers_the_object(clip: sprites.Clip) -> None:
     scene = clip.scene
-    sighting = recognition.find_object(clip.video, scene.object, scene.colour, scene.style)
-    region = recognition.covered_region(clip.video, scene.object, sighting)
+    sighting = template_matching.find_object(clip.video, scene.object, scene.colour, scene.style)
+    region = template_matching.covered_region(clip.video, scene.object, sighting)
     overlap = np.minimum(region, clip.mask).sum() / np.maximum(region, clip.mask).sum()
     assert overlap > 0.9
-    assert recognition.recognise_motion(sighting) == scene.motion
+    assert template_matching.recognise_motion(sighting) == scene.motion
 
 
 @pytest.mark.parametrize("ground", list(GROUNDS))
-def test_every_ground_is_recognised_around_the_object(ground: str) -> None:
+def test_recognises_every_ground_around_the_object(ground: str) -> None:
     clip = sprites.sample_scene(3, "heldout", frames=1, ground=ground, style=None).render()
-    assert recognition.recognise_ground(clip.video, 1 - clip.mask, None) == ground
+    assert template_matching.recognise_ground(clip.video, 1 - clip.mask, None) == ground
 
 
-def test_an_error_is_the_mean_square_over_covered_and_uncovered_pixels() -> None:
+def test_the_error_averages_covered_and_uncovered_pixels() -> None:
     clip = sprites.sample_scene(5, "heldout", frames=1, colour=None, style=None).render()
-    sighting = recognition.find_object(clip.video, "bear", None, None)
-    region = recognition.covered_region(clip.video, "bear", sighting)[0] == 1
+    sighting = template_matching.find_object(clip.video, "bear", None, None)
+    region = template_matching.covered_region(clip.video, "bear", sighting)[0] == 1
     frame = clip.video.frames[0].astype(np.float64)
     pixels, alpha = draw_object("bear", round(sighting.extent * 64), None)
     top, left = sighting.corners[0]

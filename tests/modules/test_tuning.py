@@ -13,8 +13,10 @@ import torch
 
 from freemask.cli import commands as cli
 from freemask.editors.registry import load_editor
-from freemask.evaluation.samples import attribute_case
-from freemask.evaluation.scores import load_embedder, score
+from freemask.evaluation.clip import load_embedder
+from freemask.evaluation.edited_sample import EditedSample
+from freemask.evaluation.samples import attribute_sample
+from freemask.evaluation.scores import score
 from freemask.modules import tuning
 from freemask.modules.tuning import TuningRequest, tune
 from freemask.pipeline import edit
@@ -114,21 +116,22 @@ def test_samples_are_made_on_the_way(small: Video, sd_checkpoint: Path, tmp_path
 def test_edits_of_a_tuned_backbone_are_steadier_than_those_of_an_untuned_one(
     tmp_path: Path,
 ) -> None:
-    case = attribute_case(600_103, (64, 64))  # not one of the benchmark's seeds
+    sample = attribute_sample(600_103, (64, 64))  # not one of the benchmark's seeds
     request = TuningRequest(
         tmp_path / "tuned",
-        case.request.source,
+        sample.request.source,
         steps=200,
         learning_rate=3e-4,
         accelerator="cpu",
         sample_every=0,
     )
-    tuned = tune(case.video, request)
+    tuned = tune(sample.video, request)
     figures = []
     for checkpoint in ("demo", tuned):
         editor = load_editor("tune_a_video", checkpoint=checkpoint, device="cpu")
-        edited = edit(editor, case.video, replace(case.request, method="ddim", steps=20))
-        figures.append(score(case, edited.video, None, load_embedder("demo", editor.device)))
+        edited = edit(editor, sample.video, replace(sample.request, method="ddim", steps=20))
+        embedder = load_embedder("demo", editor.device)
+        figures.append(score(EditedSample(sample, edited.video, embedder=embedder)))
     untuned, steady = figures
     assert steady["clip_consistency"] > untuned["clip_consistency"]
     assert steady["warp"] < untuned["warp"]

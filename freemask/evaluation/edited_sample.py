@@ -1,0 +1,91 @@
+"""Defines `EditedSample`: a sample, one edit of it, and everything that a metric may read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from freemask.evaluation import metrics, template_matching
+from freemask.evaluation.clip import ClipEmbedder
+from freemask.evaluation.lpips import Lpips
+from freemask.evaluation.samples import TASKS, GroundTruth, Sample
+from freemask.types import Video
+
+
+@dataclass(frozen=True, eq=False)
+class EditedSample:
+    """A sample with one edit of it.
+
+    sample: the sample.
+    video: the edited clip.
+    masks: the masks of the edit, `(S, F, H, W)` in [0, 1]; None if it used none.
+    embedder: a CLIP model, if CLIP metrics are wanted.
+    lpips: an LPIPS model, if LPIPS is wanted.
+    best_map_iou: mIoU of the clip's best word map, in [0, 1], if the benchmark measured it.
+    relative_seconds: time of the edit over that of plain generation, if it was measured.
+    relative_memory: peak memory of the edit, above the loaded model, over that of plain generation,
+        if it was measured.
+    """
+
+    sample: Sample
+    video: Video
+    masks: np.ndarray | None = None
+    embedder: ClipEmbedder | None = None
+    lpips: Lpips | None = None
+    best_map_iou: float | None = None
+    relative_seconds: float | None = None
+    relative_memory: float | None = None
+
+    @property
+    def ground_truth(self) -> GroundTruth | None:
+        """The ground truth of the sample."""
+        return self.sample.ground_truth
+
+    @property
+    def flow(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Motion and visibility, as in `metrics.warp_error`."""
+        return self.sample.flow
+
+    @property
+    def outside(self) -> np.ndarray:
+        """Region `(F, H, W)` outside the object."""
+        return 1 - self.sample.object_mask
+
+    @property
+    def edited_region(self) -> np.ndarray:
+        """Region `(F, H, W)` that the edit changes: the object, or the whole frame."""
+        mask = self.sample.object_mask
+        return np.ones_like(mask) if self._whole_frame else mask
+
+    @property
+    def _whole_frame(self) -> bool:
+        return TASKS[self.sample.request.task].whole_frame
+
+    @cached_property
+    def errors_in_place(self) -> Mapping[str, float]:
+        """Error of every candidate by name: the negated PSNR over the edited region, in dB."""
+        assert self.ground_truth
+        return {
+            name: -metrics.psnr(self.video, candidate.video, where=self.edited_region)
+            for name, candidate in self.ground_truth.candidates.items()
+        }
+
+    @cached_property
+    def errors_on_path(self) -> Mapping[str, float]:
+        """Error of every candidate by name, each on its best-matching path.
+
+        An edit of the whole frame has no path; the errors are those in place.
+        """
+        assert self.ground_truth
+        if self._whole_frame:
+            return self.errors_in_place
+        return template_matching.path_errors(self.video, self.ground_truth.candidates)
+
+    @cached_property
+    def frame_embeddings(self) -> np.ndarray:
+        """CLIP embeddings of the edited frames, `(F, E)`."""
+        assert self.embedder
+        return self.embedder.frames(self.video)

@@ -1,0 +1,105 @@
+"""Defines the request of a benchmark run: its samples, its editor, its folder of finished samples.
+
+Nothing heavy is imported until an editor is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from freemask.data.clips import SIZE, SPRITES
+from freemask.evaluation.methods import BenchmarkSettings
+from freemask.evaluation.samples import TASKS, SampleSource, folder_samples, sprites_samples
+from freemask.io.fingerprint import fingerprint
+from freemask.io.resumable import ResumableFolder
+
+if TYPE_CHECKING:
+    from freemask.editors.editor import Editor
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """A benchmark run.
+
+    out: folder of the tables.
+    settings: settings that all samples share.
+    tasks: names in `samples.TASKS`.
+    data: "sprites", or a folder in DAVIS layout whose captions list edits.
+    clips: number of sprites clips per task, >= 1.
+    captions: the captions file of a folder; default captions.yaml in it.
+    size: `(H, W)` of the frames; None is 64x64 for sprites and the pictures' size for a folder.
+    frames: number of frames of a clip.
+    editor, checkpoint, device, dtype, options: as in `freemask.load_editor`.
+    processes: samples that run at once. On the CPU each process has one thread, and a single
+        process has all threads. On GPUs each process has its own.
+    """
+
+    out: Path
+    settings: BenchmarkSettings
+    tasks: tuple[str, ...] = tuple(TASKS)
+    data: str = SPRITES
+    clips: int = 24
+    captions: Path | None = None
+    size: tuple[int, int] | None = None
+    frames: int = 8
+    editor: str = "zeroscope"
+    checkpoint: str = "demo"
+    device: str = "auto"
+    dtype: str = "auto"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    processes: int = 1
+
+    def load_editor(self, device: str) -> Editor:
+        """Loads the editor onto a device."""
+        from freemask.editors.registry import load_editor
+
+        return load_editor(
+            self.editor,
+            checkpoint=self.checkpoint,
+            device=device,
+            dtype=self.dtype,
+            options=self.options,
+        )
+
+    def samples(self) -> list[SampleSource]:
+        """Returns all samples.
+
+        Raises `InputError` for an unknown task and for a folder that cannot be used.
+        """
+        if self.data == SPRITES:
+            return sprites_samples(self.tasks, self.clips, self.size or SIZE, self.frames)
+        return folder_samples(
+            Path(self.data),
+            self.tasks,
+            captions=self.captions,
+            size=self.size,
+            frames=self.frames,
+        )
+
+    def open_folder(self, editor: Editor) -> ResumableFolder:
+        """Opens the folder of finished samples.
+
+        Raises `InputError` if it holds samples of a run with other arguments.
+        """
+        return ResumableFolder(self.out / "parts", self.fingerprint(editor))
+
+    def fingerprint(self, editor: Editor) -> str:
+        """Returns a fingerprint of everything that the figures of a sample depend on."""
+        settings = self.settings
+        resolved = {
+            (task, method): settings.resolve(task, method)
+            for task in self.tasks
+            for method in settings.methods
+        }
+        codebooks = {s.codebook or editor.codebook for s in resolved.values()} - {None}
+        folder = [] if self.data == SPRITES else [self.captions or Path(self.data, "captions.yaml")]
+        return fingerprint(
+            editor.dependencies,
+            [self.data, *folder, self.size, self.frames],
+            [settings.steps, settings.guidance, settings.clip, settings.lpips],
+            resolved,
+            [Path(str(path)) for path in sorted(map(str, codebooks))],
+        )

@@ -1,8 +1,8 @@
-"""Measure Mask Matching Cost on one device or on many; the same codebook either way.
+"""Measures Mask Matching Cost on one device or on many; the codebook is the same.
 
     python tools/calibrate.py --checkpoint demo --data sprites --clips 200 --devices 2
 
-Takes the arguments of `freemask calibrate`, and those of a Lightning trainer.
+Takes the options of `freemask calibrate`, and those of a Lightning trainer.
 """
 
 from __future__ import annotations
@@ -12,47 +12,61 @@ import sys
 
 import lightning as L
 
-from freemask.cli.arguments import add_calibration
-from freemask.cli.commands import calibration_request
-from freemask.cli.progress import warn
+from freemask.calibration.request import CalibrationRequest
+from freemask.cli.arguments import make_request
+from freemask.cli.commands import add_calibrate
+from freemask.cli.interrupts import Interrupted, interruptible
+from freemask.cli.progress import echo, echo_error
 from freemask.modules.calibration import CalibrationModule
+from freemask.modules.interrupts import keyboard_interrupts
 from freemask.types import InputError
 
 
 def main() -> int:
+    """Runs the tool; returns the exit code."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_calibration(parser)
-    parser.add_argument("--devices", type=int, default=1, help="per node")
-    parser.add_argument("--num-nodes", type=int, default=1)
-    parser.add_argument("--strategy", default="auto", help="any of Lightning's")
+    add_calibrate(parser)
+    parser.add_argument("--devices", type=int, default=1, help="devices per node (default: 1)")
+    parser.add_argument("--num-nodes", type=int, default=1, help="number of nodes (default: 1)")
+    parser.add_argument("--strategy", default="auto", help="strategy of Lightning (default: auto)")
     options = parser.parse_args()
     try:
-        request = calibration_request(options)
-        module = CalibrationModule(
-            request,
-            request.sources(),
-            editor=options.editor,
-            checkpoint=options.checkpoint,
-            dtype=options.dtype,
-            report=warn,
-        )
-        trainer = L.Trainer(
-            accelerator="auto" if options.device == "auto" else options.device,
-            devices=options.devices,
-            num_nodes=options.num_nodes,
-            strategy=options.strategy,
-            logger=False,
-            inference_mode=True,
-        )
-        trainer.predict(module, return_predictions=False)
+        request = make_request(CalibrationRequest, options)
+        with interruptible(request.out, parts=request.parts_folder), keyboard_interrupts():
+            summary = calibrate(request, options)
     except InputError as error:
-        print(f"calibrate: {error}", file=sys.stderr)  # noqa: T201
+        echo_error(f"calibrate: {error}")
         return 2
-    if module.summary:
-        print(module.summary)  # noqa: T201
+    except Interrupted as message:
+        echo_error(f"calibrate: {message}")
+        return 130
+    if summary:
+        echo(summary)
     return 0
+
+
+def calibrate(request: CalibrationRequest, options: argparse.Namespace) -> str:
+    """Measures all clips; returns a summary on the first rank, and nothing on the others."""
+    module = CalibrationModule(
+        request,
+        request.sources(),
+        editor=options.editor,
+        checkpoint=options.checkpoint,
+        dtype=options.dtype,
+        echo=echo_error,
+    )
+    trainer = L.Trainer(
+        accelerator="auto" if options.device == "auto" else options.device,
+        devices=options.devices,
+        num_nodes=options.num_nodes,
+        strategy=options.strategy,
+        logger=False,
+        inference_mode=True,
+    )
+    trainer.predict(module, return_predictions=False)
+    return module.summary
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Edit many clips: on one device, on several, on several machines.
+"""Edits many clips: on one device, on several, or on several machines.
 
     python tools/predict.py --config configs/predict.yaml jobs=jobs.jsonl trainer.devices=2
     torchrun --nnodes=2 --nproc-per-node=8 tools/predict.py trainer.devices=8 trainer.num_nodes=2
 
-Every job writes `OUT/<job id>/`, and OUT/report.html shows them all. The same command goes on where
-a run was stopped, however it was. Exit code: 0, 1 when a job failed (they are listed), 2 when the
-run could not begin or had to end, 143 when it was told to stop.
+Every job writes OUT/<job id>/, and OUT/report.html shows all of them. The same command continues a
+run that ended early. Exit code: 0; 1 if a job failed (the table lists them); 2 if the run could not
+start or had to end; 130 after Ctrl-C; 143 after SIGTERM.
 """
 
 from __future__ import annotations
@@ -16,32 +16,49 @@ from pathlib import Path
 
 from freemask.batch.run_folder import FAILED, table
 from freemask.modules.callbacks import Stopped
-from freemask.modules.trainer import STOPPED, _config, _end, _keep_quiet, _keep_trace, run
+from freemask.modules.trainer import (
+    INTERRUPTED,
+    STOPPED,
+    echo_end,
+    load_config,
+    run,
+    silence_lightning,
+    write_traceback,
+)
 from freemask.types import InputError
 
 
 def main() -> int:
-    _keep_quiet()
+    """Runs the tool; returns the exit code."""
+    silence_lightning()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config", type=Path, default=Path("configs/predict.yaml"))
-    parser.add_argument("--retry-failed", action="store_true", help="also jobs that failed before")
+    parser.add_argument(
+        "--retry-failed", action="store_true", help="also run jobs that failed in an earlier run"
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value")
-    options = parser.parse_intermixed_args()  # settings may stand anywhere
+    options = parser.parse_intermixed_args()  # overrides may stand anywhere
     try:
-        config = _config(options.config, options.overrides)
+        config = load_config(options.config, options.overrides)
     except InputError as error:
-        return _end(str(error), 2)
+        echo_end(str(error))
+        return 2
     try:
         outcomes = run(config, retry_failed=options.retry_failed)
     except InputError as error:
-        return _end(str(error), 2)
+        echo_end(str(error))
+        return 2
     except Stopped:
-        return _end("told to stop; the same command goes on from here", STOPPED)
+        echo_end("stopped by SIGTERM; the same command continues from here")
+        return STOPPED
+    except KeyboardInterrupt:
+        echo_end("interrupted; the same command continues from here")
+        return INTERRUPTED
     except Exception as error:
-        kept = _keep_trace(Path(config.out))
-        return _end(f"ended by {type(error).__name__}: {error}; {kept}", 2)
+        echo_end(f"ended by {type(error).__name__}: {error}; {write_traceback(Path(config.out))}")
+        return 2
     if not outcomes:
         return 0
     failed = sum(outcome.status == FAILED for outcome in outcomes)

@@ -1,4 +1,4 @@
-"""Tune Stable Diffusion on one clip: `freemask tune`.
+"""Tunes Stable Diffusion on one clip, as `freemask tune`.
 
 python tools/tune.py --video clip.mp4 --prompt "a bear on the grass" --out out/tuned
 """

@@ -24,7 +24,7 @@ KEYS: dict[str, Field[Any]] = {
     for field in fields(kind)
     if field.name not in NESTED
 }
-KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {  # by the annotation's first word
+KINDS: dict[str, tuple[Any, str]] = {  # by the annotation's first word
     "str": (str, "text"),
     "int": (int, "a whole number"),
     "float": ((int, float), "a number"),

@@ -1,4 +1,4 @@
-"""`python -m freemask.cli`: the console script without an installed entry point."""
+"""Runs the command line with `python -m freemask.cli`, without an installed entry point."""
 
 import sys
 

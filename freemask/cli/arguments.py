@@ -1,164 +1,221 @@
-"""What every command of the command line can be given.
+"""Makes command-line options from request dataclasses, and requests from parsed options.
 
-Each `add_*` puts the options of one command, or of several, on a parser; converters of their values
-raise argparse's errors, which name the option.
+Every field of a request becomes an option: `learning_rate: float = 3e-5` becomes `--learning-rate`
+with that default. The type of the field chooses the converter (CONVERTERS), and the docstring of
+the request holds the help, one line `name: meaning.` a field. Converters raise argparse's errors,
+which name the option.
 """
 
 from __future__ import annotations
 
 import argparse
+import inspect
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from freemask.editors.editor import Editor
+
+T = TypeVar("T")
+AT_LEAST_ONE = ("frames", "steps", "clips", "processes", "save_every")
 
 
-def add_demo(parser: argparse.ArgumentParser) -> None:
-    """The options of the main job."""
-    parser.add_argument("--config", type=Path, help="default: the shipped configs/demo.yaml")
-    parser.add_argument("--out", type=Path, default=Path("out/demo"))
-    add_overrides(parser)
+@dataclass(frozen=True)
+class EditorRequest:
+    """A base editor to load.
+
+    editor: name of the base editor; `freemask editors` lists them.
+    checkpoint: a folder in diffusers' layout, a hub id, or "demo" for the shipped checkpoint.
+    device: a torch device; "auto" is the GPU if there is one.
+    dtype: "float32", "float16" or "bfloat16"; "auto" is float16 on a GPU and float32 elsewhere.
+    options: an option of the editor; may be given several times.
+    """
+
+    editor: str = "zeroscope"
+    checkpoint: str = "demo"
+    device: str = "auto"
+    dtype: str = "auto"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def load(self) -> Editor:
+        """Loads the editor."""
+        from freemask.editors.registry import load_editor
+
+        return load_editor(
+            self.editor,
+            checkpoint=self.checkpoint,
+            device=self.device,
+            dtype=self.dtype,
+            options=self.options,
+        )
 
 
-def add_edit(parser: argparse.ArgumentParser) -> None:
-    """The options of one edit."""
-    parser.add_argument("--source", required=True, metavar="P0", help="what the video shows")
-    parser.add_argument("--target", required=True, metavar="P1", help="what it should show")
-    parser.add_argument("--words", metavar="OLD:NEW", help="the edited word in P0 and in P1")
-    parser.add_argument("--task", default="shape", help="shape, attribute or style")
-    parser.add_argument("--method", default="freemask", help="freemask, released, fatezero or ddim")
-    parser.add_argument("--mask", metavar="FILE", help="use this mask (1 = edit)")
-    parser.add_argument("--out", type=Path, default=Path("out/edit"))
-    add_clip(parser)
-    parser.add_argument("--guidance", type=float, default=7.5)
-    parser.add_argument("--seed", type=int, default=0)
-    add_editor(parser)
-    add_overrides(parser)
+def add_request(
+    parser: argparse.ArgumentParser, kind: Any, *, skip: Collection[str] = (), **defaults: Any
+) -> None:
+    """Adds the options of a request.
+
+    kind: a dataclass.
+    skip: fields that become no option.
+    defaults: defaults of fields that have none of their own.
+
+    A field `overrides` becomes positional `key=value` arguments, and a field `options` becomes
+    `--option NAME=VALUE`. Other fields without a default are required.
+    """
+    docs = field_docs(kind)
+    for entry in fields(kind):
+        name = entry.name
+        if name in skip:
+            continue
+        if name == "overrides":
+            parser.add_argument(
+                name, nargs="*", metavar="key=value", help="settings that differ from the preset"
+            )
+        elif name == "options":
+            add_editor_options(parser)
+        else:
+            default = defaults.get(name, entry.default)
+            convert, metavar = CONVERTERS[str(entry.type)]
+            parser.add_argument(
+                f"--{name.replace('_', '-')}",
+                type=positive if name in AT_LEAST_ONE and convert is int else convert,
+                default=None if default is MISSING else default,
+                required=default is MISSING,
+                metavar=metavar,
+                help=docs[name] + _shown(default),
+            )
 
 
-def add_masks(parser: argparse.ArgumentParser) -> None:
-    """The options of showing masks."""
-    parser.add_argument("--source", required=True, metavar="P0", help="what the video shows")
-    parser.add_argument("--words", required=True, metavar="W", help="a word of it")
-    parser.add_argument("--task", default="shape", help="whose mask settings are used")
-    parser.add_argument("--out", type=Path, default=Path("out/masks"))
-    add_clip(parser)
-    add_editor(parser)
-    add_overrides(parser)
-
-
-def add_editors(parser: argparse.ArgumentParser) -> None:
-    """The options of listing editors."""
+def add_editor_options(parser: argparse.ArgumentParser) -> None:
+    """Adds `--option NAME=VALUE`, which sets an option of the editor."""
     parser.add_argument(
-        "--checkpoint",
-        metavar="PATH",
-        help="who loads this folder (or sd-1.5, sd-2.1, zeroscope), with what sites",
+        "--option",
+        dest="options",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help=field_docs(EditorRequest)["options"],
     )
-    parser.add_argument("--memory", action="store_true", help="the GPU memory that an edit takes")
-    parser.add_argument("--editor", help="only this one")
-    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--frames", type=positive, default=8)
-    parser.add_argument("--size", type=size, default=(512, 512), metavar="HxW")
-    parser.add_argument("--steps", type=positive, default=50)
-    parser.add_argument("--dtype", default="float16")
 
 
-def add_evaluation(parser: argparse.ArgumentParser) -> None:
-    """The options of a benchmark."""
-    parser.add_argument("--clips", type=positive, default=24, help="held-out clips per task")
-    add_folder(parser, "a folder in DAVIS layout instead, whose captions ask for edits")
-    parser.add_argument("--methods", default="reconstruct,ddim,naive,freemask")
-    parser.add_argument("--tasks", default="shape,attribute,style")
-    parser.add_argument("--clip", metavar="PATH", help="a CLIP folder, or demo: CLIP metrics too")
-    parser.add_argument("--lpips", metavar="FILE", help="AlexNet's weights as torchvision has them")
-    parser.add_argument("--processes", type=positive, default=1, help="one thread each")
-    parser.add_argument("--out", type=Path, default=Path("out/evaluate"))
-    add_editor(parser)
-    add_overrides(parser)
+def make_request(kind: Callable[..., T], options: argparse.Namespace, **values: Any) -> T:
+    """Returns the request of parsed options.
+
+    kind: a dataclass.
+    values: values of fields that are no options.
+
+    Raises `InputError` for `key=value` arguments that are malformed, and as the dataclass does.
+    """
+    from freemask.config import parse_overrides
+
+    for entry in fields(kind):  # type: ignore[arg-type]
+        if entry.name in values or entry.name not in options:
+            continue
+        value = getattr(options, entry.name)
+        pairs = str(entry.type).startswith("Mapping")
+        values[entry.name] = parse_overrides(value) if pairs else value
+    return kind(**values)
 
 
-def add_profile(parser: argparse.ArgumentParser) -> None:
-    """The options of profiling an edit."""
-    add_editor(parser)
-    parser.set_defaults(steps=4)
-    parser.add_argument("--size", type=size, default=(64, 64), metavar="HxW")
-    parser.add_argument("--frames", type=positive, default=8)
-    parser.add_argument("--task", default="shape")
-    parser.add_argument("--out", type=Path, default=Path("out/profile"))
+def field_docs(kind: Any) -> dict[str, str]:
+    """Returns what a dataclass's docstring says about its fields, ready for argparse's help."""
+    docs: dict[str, str] = {}
+    names: list[str] = []
+    for line in (inspect.getdoc(kind) or "").splitlines():
+        start = re.match(r"(\w+(?:, \w+)*): (.+)", line)
+        if start:
+            names = start[1].split(", ")
+            docs |= dict.fromkeys(names, start[2])
+        elif line.startswith(" "):
+            docs |= {name: f"{docs[name]} {line.strip()}" for name in names}
+        else:
+            names = []
+    return {name: text.rstrip(".").replace("%", "%%") for name, text in docs.items()}
 
 
-def add_calibration(parser: argparse.ArgumentParser) -> None:
-    """The options of a calibration."""
-    add_folder(parser, "a folder in DAVIS layout, or 'sprites', the default")
-    parser.add_argument("--clips", type=positive, default=64, help="of sprites")
-    parser.add_argument("--words", metavar="W,W", help="only clips whose word is one of these")
-    parser.add_argument("--out", type=Path, default=Path("codebook.json"))
-    add_editor(parser)
-
-
-def add_tuning(parser: argparse.ArgumentParser) -> None:
-    """The options of a one-shot tuning."""
-    parser.add_argument("--prompt", required=True, metavar="P", help="what the video shows")
-    add_clip(parser)
-    parser.add_argument("--checkpoint", default="demo", help="a Stable Diffusion folder, or 'demo'")
-    parser.add_argument("--steps", type=positive, default=500)
-    parser.add_argument("--learning-rate", type=float, default=3e-5)
-    parser.add_argument("--precision", default="32-true", help="of Lightning: 16-mixed, bf16-mixed")
-    parser.add_argument("--accelerator", default="auto")
-    parser.add_argument("--sample-every", type=int, default=100, help="steps; 0 makes no samples")
-    parser.add_argument("--save-every", type=positive, default=50, help="steps")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("out/tuned"))
-
-
-def add_folder(parser: argparse.ArgumentParser, data: str) -> None:
-    """The options of labelled clips."""
-    parser.add_argument("--data", "--benchmark", default="sprites", metavar="DIR", help=data)
-    parser.add_argument("--captions", type=Path, help="of a folder; default: its captions.yaml")
-    parser.add_argument("--frames", type=positive, default=8)
-    parser.add_argument("--size", type=size, metavar="HxW", help="default: 64x64 or the pictures'")
-
-
-def add_clip(parser: argparse.ArgumentParser) -> None:
-    """The options of reading a clip."""
-    parser.add_argument("--video", required=True, help="mp4, gif, or a folder of images")
-    parser.add_argument("--frames", type=frames, default=8, metavar="N", help="or 'all'")
-    parser.add_argument("--start", type=int, default=0)
-    parser.add_argument("--stride", type=int, default=1)
-    parser.add_argument("--size", type=size, metavar="HxW", help="default: the video's own")
-
-
-def add_editor(parser: argparse.ArgumentParser) -> None:
-    """The options of a base editor and its run."""
-    parser.add_argument("--editor", default="zeroscope")
-    parser.add_argument(
-        "--option", action="append", default=[], metavar="NAME=VALUE", help="a choice of the editor"
-    )
-    parser.add_argument("--checkpoint", default="demo", help="a folder, a hub id, or 'demo'")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--dtype", default="auto", help="auto, float32, float16 or bfloat16")
-    parser.add_argument("--steps", type=positive, default=50, help="denoising steps")
-
-
-def add_overrides(parser: argparse.ArgumentParser) -> None:
-    """Settings as `key=value`."""
-    parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="settings that differ from the preset"
-    )
+def _shown(default: Any) -> str:
+    """Returns a default as the command line writes it."""
+    if default is MISSING or default is None or default == ():
+        return ""
+    if isinstance(default, tuple):
+        separator = "x" if isinstance(default[0], int) else ","
+        return f" (default: {separator.join(map(str, default))})"
+    return f" (default: {default})"
 
 
 def positive(text: str) -> int:
-    """A whole number of 1 or more."""
+    """Converts a whole number of 1 or more."""
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
     return int(text)
 
 
-def frames(text: str) -> int | None:
-    """A number of frames, or None for all."""
+def positive_or_all(text: str) -> int | None:
+    """Converts a whole number of 1 or more, or "all" to None."""
     return None if text == "all" else positive(text)
 
 
 def size(text: str) -> tuple[int, int]:
-    """`HxW` as `(H, W)`."""
+    """Converts `HxW` to `(H, W)`."""
     parts = text.lower().split("x")
     if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
         raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH, for example 64x96")
     return int(parts[0]), int(parts[1])
+
+
+def parse_words(text: str) -> list[tuple[str, str]]:
+    """Parses words, separated by commas, each `OLD:NEW` or a word that stays the same.
+
+    Every `--words` has this grammar; commands differ in how many words they take.
+    """
+    found = []
+    for item in filter(None, (item.strip() for item in text.split(","))):
+        old, colon, new = (part.strip() for part in item.partition(":"))
+        if not old or (colon and not new):
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not of the form OLD:NEW, for example bear:panda"
+            )
+        found.append((old, new or old))
+    return found
+
+
+def word_pair(text: str) -> tuple[str, str]:
+    """Converts `OLD:NEW` to the edited word of the source and that of the target."""
+    pairs = parse_words(text)
+    if len(pairs) != 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one OLD:NEW, for example bear:panda")
+    return pairs[0]
+
+
+def word_list(text: str) -> tuple[str, ...]:
+    """Converts `A,B` to its words."""
+    pairs = parse_words(text)
+    if any(old != new for old, new in pairs):
+        raise argparse.ArgumentTypeError(f"{text!r} names pairs; give single words, as in A,B")
+    return tuple(old for old, _ in pairs)
+
+
+def one_word(text: str) -> str:
+    """Converts a single word."""
+    words = word_list(text)
+    if len(words) != 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one word")
+    return words[0]
+
+
+CONVERTERS: dict[str, tuple[Callable[[str], Any], str | None]] = {  # by type: converter, metavar
+    "str": (str, None),
+    "str | None": (str, None),
+    "Path": (Path, None),
+    "Path | None": (Path, None),
+    "float": (float, None),
+    "int": (int, "N"),
+    "int | None": (positive_or_all, "N"),
+    "tuple[int, int]": (size, "HxW"),
+    "tuple[int, int] | None": (size, "HxW"),
+    "tuple[str, ...]": (word_list, "A,B"),
+    "tuple[str, str] | tuple[()]": (word_pair, "OLD:NEW"),
+}

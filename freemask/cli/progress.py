@@ -1,4 +1,4 @@
-"""freemask.cli.progress: docstring to be written."""
+"""Prints to the terminal: results on standard output, progress and remarks on standard error."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 from freemask.types import Progress
 
 
-def say(text: str) -> None:
-    """A line for the person at the terminal."""
+def echo(text: str) -> None:
+    """Prints a result."""
     print(text, flush=True)  # noqa: T201
 
 
-def warn(text: str) -> None:
-    """A line for the same person, that is no result."""
+def echo_error(text: str) -> None:
+    """Prints an error or a remark on standard error."""
     print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def show_progress() -> Progress:
-    """A bar per stage, on standard error."""
+    """Returns a `Progress` that draws a bar for every stage on standard error."""
     from tqdm import tqdm
 
     bars: dict[str, Any] = {}

@@ -27,6 +27,7 @@ from freemask.batch.run_folder import Outcome, RunFolder
 from freemask.config import merge, nearest, parse_overrides
 from freemask.modules.callbacks import OutcomeLogger, Preemption, ResultWriter, StageBar
 from freemask.modules.editing import EditDataModule, FreeMaskModule
+from freemask.modules.interrupts import keyboard_interrupts
 from freemask.types import InputError
 
 LOGGERS = {"none": None, "csv": CSVLogger, "tensorboard": TensorBoardLogger}
@@ -96,8 +97,8 @@ def run(config: PredictConfig, *, retry_failed: bool) -> list[Outcome]:
 
     Returns the outcomes of all jobs on rank 0, and none on the other ranks.
 
-    Raises `InputError` for a config, a job list or a folder that cannot be used, and `Stopped` on
-    SIGTERM.
+    Raises `InputError` for a config, a job list or a folder that cannot be used, `Stopped` on
+    SIGTERM, and KeyboardInterrupt on Ctrl-C.
     """
     jobs = load_jobs(config.jobs)
     editors.editor_class(config.editor)
@@ -115,7 +116,8 @@ def run(config: PredictConfig, *, retry_failed: bool) -> list[Outcome]:
             cache=Path(config.cache) if config.cache else None,
             cache_limit=round(config.cache_gib * 2**30),
         )
-        trainer.predict(module, datamodule=EditDataModule(jobs), return_predictions=False)
+        with keyboard_interrupts():
+            trainer.predict(module, datamodule=EditDataModule(jobs), return_predictions=False)
         if not trainer.is_global_zero:
             return []
         outcomes = folder.outcomes()

@@ -95,3 +95,31 @@ def test_a_file_that_is_no_list_of_jobs_is_an_error(tmp_path: Path) -> None:
 def test_the_shipped_job_list_covers_every_task() -> None:
     shipped = load_jobs(config_folder() / "jobs.yaml")
     assert sorted(job.request.task for job in shipped) == tasks()
+
+
+BAD_LISTS: dict[str, tuple[str, str]] = {
+    "an empty file": ("", "is empty"),
+    "a broken line": (json.dumps(MINIMAL) + "\n{oops", "jobs.jsonl:2 is not JSON"),
+    "a list instead of a job": ("[1, 2]", "jobs.jsonl:1 is a list, not a job"),
+    "a path for an id": (json.dumps(MINIMAL | {"id": "../../etc"}), "is not a plain name"),
+    "a hidden id": (json.dumps(MINIMAL | {"id": ".run"}), "is not a plain name"),
+    "an empty id": (json.dumps(MINIMAL | {"id": ""}), "is not a plain name"),
+    "two jobs with one id": (f"{json.dumps(MINIMAL)}\n" * 2, "ids must differ"),
+    "an unknown key": (json.dumps(MINIMAL | {"taks": "shape"}), "unknown key 'taks'"),
+    "no target in a job": (
+        json.dumps({k: v for k, v in MINIMAL.items() if k != "target"}),
+        "lacks target",
+    ),
+    "steps in words": (json.dumps(MINIMAL | {"steps": "ten"}), "steps is 'ten'"),
+    "a size of one": (json.dumps(MINIMAL | {"size": [64]}), r"size is \[64\], it must be a pair"),
+    "bytes instead of text": ("\udcff", "is not text in UTF-8"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_LISTS)
+def test_an_error_is_one_line(case: str, tmp_path: Path) -> None:
+    text, message = BAD_LISTS[case]
+    (tmp_path / "jobs.jsonl").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(InputError, match=message) as caught:
+        load_jobs(tmp_path / "jobs.jsonl")
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,210 @@
+"""Options come from request dataclasses: their defaults, converters, help and words."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from freemask.batch.jobs import ClipRequest
+from freemask.calibration.request import CalibrationRequest
+from freemask.cli import arguments
+from freemask.cli.arguments import EditorRequest, add_request, field_docs, make_request
+from freemask.cli.commands import COMMANDS, make_parser
+from freemask.evaluation.methods import BenchmarkSettings
+from freemask.evaluation.request import EvaluationRequest
+from freemask.modules.tuning_request import TuningRequest
+from freemask.profiling.request import ProfileRequest
+from freemask.types import EditRequest, InputError
+
+REQUESTS = (
+    EditRequest,
+    ClipRequest,
+    EditorRequest,
+    CalibrationRequest,
+    BenchmarkSettings,
+    EvaluationRequest,
+    TuningRequest,
+    ProfileRequest,
+)
+
+
+@dataclass(frozen=True)
+class Example:
+    """An example.
+
+    name: a name of 100%,
+        in two lines.
+    steps, clips: numbers.
+    seed: a number.
+    words: a pair.
+    """
+
+    name: str
+    steps: int = 3
+    clips: int = 2
+    seed: int = 0
+    size: tuple[int, int] | None = (64, 96)
+    words: tuple[str, str] | tuple[()] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+    __doc__ += "\n    size: height and width.\n"
+
+
+def parse(*given: str) -> Example:
+    parser = argparse.ArgumentParser()
+    add_request(parser, Example)
+    return make_request(Example, parser.parse_args(given))
+
+
+def test_defaults_are_those_of_the_dataclass() -> None:
+    assert parse("--name=a") == Example("a")
+
+
+def test_every_field_can_be_set() -> None:
+    given = ["--steps=4", "--clips=5", "--seed=-6", "--size=32x48", "--words=bear:panda"]
+    pairs = ["--option=x=1", "--option=y=[1,2]", "mask.policy=naive", "strength=0.5"]
+    assert parse("--name=a", *given, *pairs) == Example(
+        "a", 4, 5, -6, (32, 48), ("bear", "panda"), {"x": 1, "y": [1, 2]},
+        {"mask.policy": "naive", "strength": 0.5},
+    )  # fmt: skip
+
+
+def test_values_that_do_not_fit_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for given, message in {
+        "--steps=0": "--steps: '0' is not a whole number of 1 or more",
+        "--size=64": "--size: '64' is not HEIGHTxWIDTH",
+        "--words=bear:": "--words: 'bear:' is not of the form OLD:NEW",
+        "--words=a:b,c:d": "--words: 'a:b,c:d' is not one OLD:NEW",
+    }.items():
+        with pytest.raises(SystemExit):
+            parse("--name=a", given)
+        assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        parse()
+    assert "required: --name" in capsys.readouterr().err
+    with pytest.raises(InputError, match="'x' is not of the form key=value"):
+        parse("--name=a", "x")
+
+
+def test_help_comes_from_the_docstring() -> None:
+    docs = field_docs(Example)
+    assert docs["name"] == "a name of 100%%, in two lines"
+    assert docs["steps"] == docs["clips"] == "numbers"
+    parser = argparse.ArgumentParser()
+    add_request(parser, Example)
+    shown = " ".join(parser.format_help().split())
+    assert "--name NAME a name of 100%, in two lines" in shown
+    assert "--size HxW height and width (default: 64x96)" in shown
+
+
+@pytest.mark.parametrize("kind", REQUESTS)
+def test_every_field_of_a_request_is_documented_and_convertible(kind: type) -> None:
+    for entry in fields(kind):
+        if entry.name in ("settings", "overrides"):
+            continue
+        assert field_docs(kind)[entry.name]
+        assert entry.name == "options" or entry.type in arguments.CONVERTERS
+
+
+@pytest.mark.parametrize("kind", [EvaluationRequest, ProfileRequest])
+def test_defaults_of_an_editor_agree(kind: type) -> None:
+    defaults = {entry.name: entry.default for entry in fields(kind)}
+    for entry in fields(EditorRequest):
+        assert defaults[entry.name] == entry.default
+
+
+@pytest.mark.parametrize(
+    ("text", "pairs"),
+    [
+        ("bear:panda", [("bear", "panda")]),
+        (" bear : panda ", [("bear", "panda")]),
+        ("bear", [("bear", "bear")]),
+        ("bear,duck", [("bear", "bear"), ("duck", "duck")]),
+        ("bear:panda, duck,", [("bear", "panda"), ("duck", "duck")]),
+        ("", []),
+    ],
+)
+def test_words_have_one_grammar(text: str, pairs: list[tuple[str, str]]) -> None:
+    assert arguments.parse_words(text) == pairs
+
+
+def test_commands_differ_in_how_many_words_they_take() -> None:
+    assert arguments.word_pair("bear") == ("bear", "bear")
+    assert arguments.word_list("bear,duck") == ("bear", "duck")
+    assert arguments.one_word("bear") == "bear"
+    for convert, text in (
+        (arguments.word_pair, "bear,duck"),
+        (arguments.word_pair, ""),
+        (arguments.word_list, "bear:panda"),
+        (arguments.one_word, "bear,duck"),
+        (arguments.parse_words, ":panda"),
+    ):
+        with pytest.raises(argparse.ArgumentTypeError, match=text or "''"):
+            convert(text)
+
+
+DEFAULTS = {  # of the command line, by command
+    "demo": {"config": None, "out": Path("out/demo")},
+    "edit": {
+        "words": (), "task": "shape", "method": "freemask", "steps": 50, "guidance": 7.5,
+        "seed": 0, "frames": 8, "start": 0, "stride": 1, "size": None, "mask": None,
+        "editor": "zeroscope", "checkpoint": "demo", "device": "auto", "dtype": "auto",
+        "options": [], "out": Path("out/edit"),
+    },
+    "masks": {"task": "shape", "steps": 50, "frames": 8, "out": Path("out/masks")},
+    "editors": {"memory": False, "frames": 8, "size": (512, 512), "steps": 50, "dtype": "float16"},
+    "evaluate": {
+        "clips": 24, "data": "sprites", "methods": ("reconstruct", "ddim", "naive", "freemask"),
+        "tasks": ("shape", "attribute", "style"), "clip": None, "lpips": None, "processes": 1,
+        "captions": None, "size": None, "frames": 8, "steps": 50, "out": Path("out/evaluate"),
+    },
+    "calibrate": {
+        "data": "sprites", "clips": 64, "words": (), "captions": None, "frames": 8, "size": None,
+        "steps": 50, "editor": "zeroscope", "out": Path("codebook.json"),
+    },
+    "tune": {
+        "checkpoint": "demo", "steps": 500, "learning_rate": 3e-5, "precision": "32-true",
+        "accelerator": "auto", "sample_every": 100, "save_every": 50, "seed": 0, "frames": 8,
+        "out": Path("out/tuned"),
+    },
+    "profile": {"attention": False, "edit": False},
+}  # fmt: skip
+REQUIRED = {
+    "edit": ["--video=v", "--source=a", "--target=b"],
+    "masks": ["--video=v", "--source=a", "--words=w"],
+    "tune": ["--video=v", "--prompt=a"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_defaults_of_the_commands(command: str) -> None:
+    given = [command, *REQUIRED.get(command, [])]
+    options = vars(make_parser(given).parse_args(given))
+    assert {name: options[name] for name in DEFAULTS[command]} == DEFAULTS[command]
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_answers_at_once_and_lists_defaults(command: str) -> None:
+    code = (
+        "import sys; from freemask.cli import commands\n"
+        f"try: commands.main([*{command.split()!r}, '--help'])\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'torch', 'diffusers', 'transformers', 'lightning'} & set(sys.modules)))"
+    )
+    started = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert time.perf_counter() - started < 5
+    *shown, heavy = done.stdout.splitlines()
+    assert heavy == "[]"
+    if command and command != "profile":
+        assert "(default: " in " ".join(" ".join(shown).split())
+        assert f"usage: freemask {command}" in shown[0]

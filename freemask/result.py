@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from freemask.io.atomic import whole_folder
+from freemask.io.atomic import atomic_folder
 from freemask.io.panels import mask_video, side_by_side
 from freemask.io.video import write_video
 from freemask.settings import Settings
@@ -95,7 +95,7 @@ class EditResult:
 
         Raises `InputError` if the folder holds other files or cannot be written.
         """
-        with whole_folder(Path(folder), REPLACEABLE) as aside:
+        with atomic_folder(Path(folder), REPLACEABLE) as aside:
             write_files(self, aside)
         return Path(folder)
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from freemask.io.atomic import write_whole
+from freemask.io.atomic import write_atomic
 from freemask.types import Site, Trajectory, WordMaps
 
 
@@ -25,7 +25,7 @@ def write_inversion(path: Path, trajectory: Trajectory, maps: Mapping[str, WordM
         (query, site): values for query, word in maps.items() for site, values in word.maps.items()
     }
     tensors = name_maps(by_site) | {"latents": trajectory.latents.cpu().contiguous()}
-    write_whole(path, save(tensors, {"timesteps": json.dumps(trajectory.timesteps)}))
+    write_atomic(path, save(tensors, {"timesteps": json.dumps(trajectory.timesteps)}))
 
 
 def read_inversion(

@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 
 from freemask.batch.jobs import Job
 from freemask.editors.editor import Editor
-from freemask.io.atomic import check_writable, write_whole
+from freemask.io.atomic import check_writable, write_atomic
 from freemask.io.fingerprint import fingerprint
 from freemask.masks.policies import codebook_for
 from freemask.result import FILES, REPLACEABLE
@@ -113,7 +113,7 @@ class RunFolder:
             lock.release()
 
     def _tidy(self, holder: Path) -> None:
-        write_whole(holder, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        write_atomic(holder, f"process {os.getpid()} on {socket.gethostname()}".encode())
         for left in self.out.glob(".*-*/"):
             if {path.name for path in left.iterdir()} <= set(FILES):
                 shutil.rmtree(left)
@@ -147,7 +147,7 @@ class RunFolder:
         """Writes why a job failed."""
         first = " ".join(reason.splitlines()) or "no reason given"
         text = f"{first}\n{FINGERPRINT_KEY}: {fingerprint}\n\n{traceback}"
-        write_whole(self._error_file(job), text.encode())
+        write_atomic(self._error_file(job), text.encode())
 
     def remove_failure(self, job: Job) -> None:
         """Removes the failure of an earlier run."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from freemask.calibration import figures as pictures
 from freemask.editors.editor import Editor
-from freemask.io.atomic import whole_folder
+from freemask.io.atomic import atomic_folder
 from freemask.io.panels import mask_overlay
 from freemask.io.video import write_video
 from freemask.masks.policies import codebook_for
@@ -39,7 +39,7 @@ def show_masks(
     plan = prepare(editor, video, request)
     if plan.selection is None:
         raise InputError(f"task {request.task!r} uses no mask; choose another")
-    with whole_folder(out, FILES) as folder:
+    with atomic_folder(out, FILES) as folder:
         inversion = invert_for(editor, video, plan, progress=progress)
         masks = find_masks(video, plan, inversion)
         pictures.draw_word_maps(

@@ -1,4 +1,4 @@
-"""freemask.data.clips: docstring to be written."""
+"""Defines labelled clips, each with a word and its true mask, and the drawn ones."""
 
 from __future__ import annotations
 
@@ -14,13 +14,20 @@ from freemask.data import sprites
 from freemask.data.sprites_drawing import OBJECTS
 from freemask.types import InputError, Video
 
-SPRITES = "sprites"  # the name of the drawn clips, where a folder might be given
-SIZE = (64, 64)
+SPRITES = "sprites"  # names the drawn clips where a folder can be given
+SIZE = (64, 64)  # of a drawn clip, in pixels
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledClip:
-    """A clip, what it shows, the word of what is masked, and the mask `(F, H, W)`, 1 on it."""
+    """A clip with a true mask.
+
+    name: name of the clip within its data set.
+    video: the clip.
+    prompt: a description of the clip.
+    word: the word of the prompt that names the masked object.
+    mask: `(F, H, W)` in {0, 1}, 1 on the object.
+    """
 
     name: str
     video: Video
@@ -31,7 +38,12 @@ class LabelledClip:
 
 @dataclass
 class WantedEdit:
-    """An edit of a clip. word: what the clip's word becomes; without it the prompts tell."""
+    """An edit to evaluate on a clip.
+
+    target: the target prompt.
+    word: the word that replaces the clip's word; empty if the prompts show it.
+    task: "shape", "attribute" or "style".
+    """
 
     target: str = ""
     word: str = ""
@@ -40,8 +52,11 @@ class WantedEdit:
 
 @dataclass(frozen=True)
 class ClipSource:
-    """A clip that is not loaded yet: its name, what loads it or raises `LeftOut`, and the edits
-    that are asked for.
+    """A clip that is loaded on demand.
+
+    name: name of the clip within its data set.
+    load: loads the clip; raises `LeftOut` if it cannot be used.
+    edits: the edits to evaluate.
     """
 
     name: str
@@ -50,13 +65,16 @@ class ClipSource:
 
 
 class LeftOut(Exception):
-    """A clip cannot serve; the message says why."""
+    """Says why a clip cannot be used."""
 
 
 def load_clips(
     sources: Iterable[ClipSource], report: Callable[[str], None] = lambda line: None
 ) -> Iterator[LabelledClip]:
-    """The clips one after another; `report` is told of each that is left out, and why."""
+    """Loads clips one after another.
+
+    report: called with a line for each clip that is left out.
+    """
     for source in sources:
         try:
             yield source.load()
@@ -67,7 +85,15 @@ def load_clips(
 def sprites_clips(
     clips: int, *, size: tuple[int, int] = SIZE, frames: int = 8, words: Sequence[str] = ()
 ) -> list[ClipSource]:
-    """The first `clips` held-out sprites clips, of some objects only if `words` names them."""
+    """Returns the first held-out clips of the sprites.
+
+    clips: number of clips.
+    size: `(H, W)` in pixels.
+    frames: frames of each clip.
+    words: objects of the clips; empty for all objects.
+
+    Raises `InputError` for a word that is no object.
+    """
     unknown = [word for word in words if word not in OBJECTS]
     if unknown:
         close = nearest(unknown[0], OBJECTS)

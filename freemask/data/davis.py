@@ -1,10 +1,8 @@
-"""Clips with a true mask and a word for it: what calibration and evaluation are measured on.
-
-`sprites` clips are drawn; a folder in DAVIS layout is read (Perazzi et al. 2016):
+"""Reads labelled clips from a folder in DAVIS layout (Perazzi et al. 2016).
 
     DIR/JPEGImages/480p/NAME/*.jpg    DIR/Annotations/480p/NAME/*.png    DIR/captions.yaml
 
-captions.yaml says what each clip shows and which word stands for what is masked:
+`captions.yaml` gives each clip a prompt, and the word whose object is annotated:
 
     bear:
       prompt: a brown bear walks along rocks
@@ -12,10 +10,10 @@ captions.yaml says what each clip shows and which word stands for what is masked
       edits: [{target: a panda walks along rocks, word: panda, task: shape}]
     bmx:     {prompt: a rider on a bike, word: bike, objects: {1: rider, 2: bike}}
 
-Calibration needs no edits; evaluation runs the edits that are asked for.
+`edits` are the edits that evaluation runs; calibration does not need them.
 
-An annotation is a palette PNG whose levels are object numbers, 0 the background, or a grey one
-whose levels above 0 are one object.
+An annotation is a palette PNG of object numbers, where 0 is the background, or a grey PNG, where
+all levels above 0 are one object.
 """
 
 from __future__ import annotations
@@ -33,17 +31,23 @@ from yaml import YAMLError
 
 from freemask.config import merge, nearest
 from freemask.data.clips import ClipSource, LabelledClip, LeftOut, WantedEdit
-from freemask.io.images import cover, image_files, read_labels
+from freemask.io.images import cover_and_crop, image_files, read_labels
 from freemask.io.video import read_video
 from freemask.settings import tasks
 from freemask.types import InputError
 
-RESOLUTIONS = ("480p", "Full-Resolution", "")  # folders between JPEGImages and a clip's name
+RESOLUTIONS = ("480p", "Full-Resolution", "")  # folders in JPEGImages that hold the clips
 
 
 @dataclass
 class Caption:
-    """An entry of captions.yaml. objects: which number is what, where there are several."""
+    """An entry of captions.yaml.
+
+    prompt: a description of the clip.
+    word: the word of the prompt whose object is the true mask.
+    objects: the word of every object number, for a clip with several objects.
+    edits: the edits that evaluation runs.
+    """
 
     prompt: str = ""
     word: str = ""
@@ -59,14 +63,15 @@ def davis_clips(
     frames: int = 8,
     words: Sequence[str] = (),
 ) -> list[ClipSource]:
-    """The clips of a folder in DAVIS layout that have a caption, in the order of their names.
+    """Finds the clips of a folder that have a caption, in the order of their names.
 
-    captions: default `folder/captions.yaml`. size: `(H, W)`, frames cover it and are cropped about
-    the centre; None keeps theirs. frames: the first so many. words: use only clips with one of
-    these words. A clip of several objects of which its word selects none is left out.
+    captions: the captions file; None for `folder/captions.yaml`.
+    size: `(H, W)` in pixels, to which frames are scaled and cropped; None keeps theirs.
+    frames: number of frames to read, from the first one.
+    words: words of the clips to use; empty for all clips.
 
-    Raises `InputError` when the layout or the captions are not as they must be, and, once a clip is
-    loaded, when it cannot be read or is too short.
+    Raises `InputError` for a wrong layout or wrong captions. Loading a clip raises `InputError` if
+    it is unreadable or too short, and `LeftOut` if its word does not select one of its objects.
     """
     pictures, annotations = (_resolution(folder, part) for part in ("JPEGImages", "Annotations"))
     entries = read_captions(captions or folder / "captions.yaml")
@@ -96,13 +101,18 @@ def _read(
     if len(labels) < frames:
         raise InputError(f"{annotations} has {len(labels)} annotations, {frames} asked")
     masks = [(frame > 0) if number is None else (frame == number) for frame in labels]
-    fitted = [cover(m.astype(np.uint8), video.size, Image.Resampling.NEAREST) for m in masks]
+    fitted = [
+        cover_and_crop(m.astype(np.uint8), video.size, Image.Resampling.NEAREST) for m in masks
+    ]
     mask = np.stack(fitted).astype(np.float32)
     return LabelledClip(pictures.name, video, caption.prompt, caption.word, mask)
 
 
 def _object_number(labels: Sequence[np.ndarray], caption: Caption) -> int | None:
-    """Which number the word selects; None for all there is. Raises `LeftOut` if it selects none."""
+    """Returns the number of the object that the word selects, or None for all that is annotated.
+
+    Raises `LeftOut` if the word selects no object of these frames.
+    """
     numbers = sorted({int(n) for frame in labels for n in np.unique(frame)} - {0})
     if not numbers:
         raise LeftOut("nothing is annotated in these frames")
@@ -118,7 +128,10 @@ def _object_number(labels: Sequence[np.ndarray], caption: Caption) -> int | None
 
 
 def read_captions(path: Path) -> dict[str, Caption]:
-    """The captions file. Raises `InputError` when it or one of its entries is not usable."""
+    """Reads a captions file: an entry per clip name.
+
+    Raises `InputError` if the file or one of its entries is not usable.
+    """
     try:
         loaded = OmegaConf.to_container(OmegaConf.load(path))
     except (OSError, YAMLError, OmegaConfBaseException, ValueError) as error:

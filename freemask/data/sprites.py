@@ -1,14 +1,14 @@
-"""Moving sprites: the demo domain, with exact masks and exact counterfactuals.
+"""Draws clips of moving sprites, the demo domain, with exact masks and exact counterfactuals.
 
-A `Scene` is all that a clip is made of: an object (an emoji sprite), its colour, the ground it
-moves over, its motion, the style of the frame, and where and how fast it goes. `Scene.render`
-draws it; `Scene.counterfactual` is the same scene with another object, colour, ground or style,
-on the same path and over the same ground texture, which is what a perfect edit would produce.
+A `Scene` describes a clip completely: an object (an emoji sprite), its colour, the ground that it
+moves over, its motion, its speed and place, and the style of the frames. `Scene.render` draws the
+clip. `Scene.counterfactual` is the same scene with another object, colour, ground or style, on the
+same path and over the same ground texture: the result of a perfect edit.
 
     frame_f = style( (1 - alpha_f) * ground + alpha_f * tint(sprite) )
 
-Everything is drawn by Pillow and numpy from a scene's numbers alone: the same scene gives the
-same bytes. Sprites are rendered from Noto Color Emoji (OFL 1.1, see `assets/NOTICE`).
+Pillow and numpy draw everything from the numbers of the scene, so equal scenes give equal bytes.
+Sprites are rendered from Noto Color Emoji (OFL 1.1, see `assets/NOTICE`).
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from freemask.data.sprites_drawing import (
     GROUNDS,
     OBJECTS,
     STYLES,
-    _paste,
     apply_style,
     draw_ground,
     draw_object,
+    paste,
 )
 from freemask.types import InputError, Video
 
@@ -51,7 +51,13 @@ OPTIONAL = ("colour", "style")
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """A drawn scene: `video`, `caption`, and `mask (F, H, W)` float32, 1 on the object."""
+    """A drawn scene.
+
+    video: the clip.
+    mask: float32 `(F, H, W)` in {0, 1}, 1 on the object.
+    caption: the prompt that describes the clip.
+    scene: the scene.
+    """
 
     video: Video
     mask: np.ndarray
@@ -61,12 +67,20 @@ class Clip:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything a clip is made of.
+    """A complete description of a clip.
 
-    extent: the object's longer side as a fraction of the frame's height, 0.5 to 0.75.
-    centre: the object's centre in the middle of the clip, (row, column) fractions of the frame.
-    speed: pixels per frame as a fraction of the frame's height.
-    light: factor on the ground's brightness, about 1.
+    object, ground, motion: keys of `OBJECTS`, `GROUNDS` and `MOTIONS`.
+    colour, style: keys of `COLOURS` and `STYLES`, or None.
+    extent: longer side of the object as a fraction of the frame's height, usually 0.5 to 0.75.
+    centre: (row, column) of the object's centre at half time, as fractions of the frame.
+    speed: distance per frame as a fraction of the frame's height.
+    light: factor on the brightness of the ground, about 1.
+    texture_seed: seed of the ground's texture.
+    frames: number of frames.
+    size: `(H, W)` in pixels.
+    fps: frames per second.
+
+    Raises `InputError` for an unknown key, no frames, or a side below 16 pixels.
     """
 
     object: str
@@ -96,36 +110,37 @@ class Scene:
 
     @property
     def caption(self) -> str:
+        """The prompt that describes the clip."""
         colour = f"{self.colour} " if self.colour else ""
         style = f" in {self.style} style" if self.style else ""
         article = "an" if (colour or self.object)[0] in "aeiou" else "a"
         return f"{article} {colour}{self.object} moving {self.motion} on the {self.ground}{style}"
 
     def counterfactual(self, **changes: str | None) -> Scene:
-        """The same scene with another object, colour, ground, motion or style; all else equal.
+        """Returns the scene with another object, colour, ground, motion or style, all else equal.
 
-        Raises `InputError` for a name that is not one of these or a value that is not known.
+        Raises `InputError` for another field or an unknown value.
         """
         _check_fields(changes)
         return replace(self, **changes)  # type: ignore[arg-type]
 
     def render(self) -> Clip:
-        """Draw the clip."""
+        """Draws the clip."""
         rows, columns = self.size
         ground = draw_ground(self.ground, self.texture_seed, self.size)
         frames = np.repeat(np.clip(ground * self.light, 0, 255)[None], self.frames, axis=0)
         alphas = np.zeros((self.frames, rows, columns), np.float32)
         pixels, alpha = draw_object(self.object, round(self.extent * rows), self.colour)
         for frame, coverage, (top, left) in zip(frames, alphas, self._corners(alpha), strict=True):
-            _paste(frame, coverage, pixels, alpha, top, left)
+            paste(frame, coverage, pixels, alpha, top, left)
         video = Video(apply_style(frames, self.style), self.fps)
         return Clip(video, (alphas >= 0.5).astype(np.float32), self.caption, self)
 
     def flow(self) -> tuple[np.ndarray, np.ndarray]:
-        """Exact motion: `(F - 1, H, W, 2)` pixels (down, right) to the next frame, and where the
-        point is still seen there, `(F - 1, H, W)` in {0, 1}.
+        """Returns the exact motion from each frame to the next, and where it can be seen.
 
-        The ground stands still until the object covers it; the object goes from corner to corner.
+        The motion is `(F - 1, H, W, 2)` in pixels (down, right). The visibility is `(F - 1, H, W)`
+        in {0, 1}, 0 where the object covers the ground in the next frame.
         """
         mask = self.render().mask
         _, alpha = draw_object(self.object, round(self.extent * self.size[0]), self.colour)
@@ -134,7 +149,7 @@ class Scene:
         return flow, np.where(mask[:-1] > 0, 1.0, 1.0 - mask[1:]).astype(np.float32)
 
     def _corners(self, alpha: np.ndarray) -> list[tuple[int, int]]:
-        """Top-left corner of the sprite, in pixels, for every frame."""
+        """Returns the top-left corner of the sprite in every frame, in pixels."""
         rows, columns = self.size
         time = np.arange(self.frames) - (self.frames - 1) / 2
         down, right = MOTIONS[self.motion]
@@ -157,11 +172,16 @@ def sample_scene(
     size: tuple[int, int] = (64, 64),
     **fixed: str | None,
 ) -> Scene:
-    """A random scene; `fixed` pins object, colour, ground, motion or style.
+    """Draws a random scene.
 
-    The seeds of "train" and "heldout" are separate random streams, so a held-out clip never
-    occurs in training. The object stays inside the frame: it is smaller in frames higher than wide,
-    and slower in long clips. Raises `InputError` for a name or a value that is not known.
+    seed: number of the scene within its split.
+    split: "train" or "heldout", two separate random streams: a held-out clip is never trained on.
+    frames: number of frames.
+    size: `(H, W)` in pixels.
+    fixed: values of object, colour, ground, motion or style that are not random.
+
+    The object stays inside the frame: it is smaller if the frame is higher than wide, and slower if
+    the clip is long. Raises `InputError` for an unknown field or value.
     """
     if split not in SPLITS:
         raise InputError(f"split {split!r} is not one of {', '.join(SPLITS)}")

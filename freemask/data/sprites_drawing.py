@@ -1,4 +1,4 @@
-"""freemask.data.sprites_drawing: docstring to be written."""
+"""Draws the objects, grounds and styles of a sprites clip, as numpy arrays."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _rgb(levels: Sequence[float]) -> np.ndarray:
 def _noise(
     rng: np.random.Generator, size: tuple[int, int], cell: tuple[float, float]
 ) -> np.ndarray:
-    """Smooth noise `(H, W)` in about [-1, 1] whose bumps are `cell` (rows, columns) pixels."""
+    """Returns smooth noise `(H, W)`, mostly in [-1, 1], with bumps of `cell` (rows, columns)."""
     rows, columns = (max(2, round(n / c) + 1) for n, c in zip(size, cell, strict=True))
     coarse = rng.standard_normal((rows, columns)).astype(np.float32) * 0.6
     image = Image.fromarray(coarse).resize((size[1], size[0]), Image.Resampling.BICUBIC)
@@ -53,7 +53,7 @@ def _noise(
 
 
 def _mix(low: tuple[int, int, int], high: tuple[int, int, int], weight: np.ndarray) -> np.ndarray:
-    """Colour `(H, W, 3)` between `low` (weight 0) and `high` (weight 1)."""
+    """Mixes two colours to `(H, W, 3)`: `low` at weight 0, `high` at weight 1."""
     weight = np.clip(weight, 0, 1)[..., None]
     return _rgb(low) * (1 - weight) + _rgb(high) * weight
 
@@ -133,7 +133,7 @@ def _atlas() -> Image.Image:
 
 @lru_cache(maxsize=4096)
 def _sprite(name: str, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Colour `(h, w, 3)` and alpha `(h, w, 1)` of a sprite whose longer side is `side` pixels."""
+    """Returns colour `(h, w, 3)` and alpha `(h, w, 1)` of a sprite with longer side `side`."""
     left = list(OBJECTS).index(name) * CELL
     cell = _atlas().crop((left, 0, left + CELL, CELL))
     cell = cell.crop(cell.getchannel("A").getbbox())
@@ -144,9 +144,11 @@ def _sprite(name: str, side: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_object(name: str, side: int, colour: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """Colour `(h, w, 3)`, 0 to 255, and alpha `(h, w, 1)` of an object, its longer side `side`.
+    """Draws an object: colour `(h, w, 3)`, 0 to 255, and alpha `(h, w, 1)`, 0 to 1.
 
-    A colour replaces the hue; light and shade, and so the object's features, stay.
+    name: key of `OBJECTS`.
+    side: length of the longer side in pixels.
+    colour: key of `COLOURS` that replaces the hue and keeps light and shade, or None.
     """
     pixels, alpha = _sprite(name, side)
     if colour is not None:
@@ -155,17 +157,17 @@ def draw_object(name: str, side: int, colour: str | None) -> tuple[np.ndarray, n
 
 
 def draw_ground(name: str, seed: int, size: tuple[int, int]) -> np.ndarray:
-    """A ground `(H, W, 3)`, 0 to 255; the seed decides its texture."""
+    """Draws a ground `(H, W, 3)`, 0 to 255, with the texture of a seed."""
     return GROUNDS[name](np.random.default_rng(seed), size)
 
 
 def apply_style(frames: np.ndarray, style: str | None) -> np.ndarray:
-    """Frames `(F, H, W, 3)` in a style, rounded to uint8."""
+    """Applies a style to frames `(F, H, W, 3)`, 0 to 255, and rounds them to uint8."""
     styled = STYLES[style](frames) if style else frames
     return np.clip(np.rint(styled), 0, 255).astype(np.uint8)
 
 
-def _paste(
+def paste(
     frame: np.ndarray,
     coverage: np.ndarray,
     pixels: np.ndarray,
@@ -173,7 +175,11 @@ def _paste(
     top: int,
     left: int,
 ) -> None:
-    """Composite a sprite into `frame (H, W, 3)` and `coverage (H, W)` in place, clipped."""
+    """Composites a sprite into `frame (H, W, 3)` and `coverage (H, W)` in place.
+
+    pixels, alpha: the sprite, `(h, w, 3)` and `(h, w, 1)`; the parts outside the frame are clipped.
+    top, left: its corner in the frame.
+    """
     rows, columns = coverage.shape
     y0, y1 = max(0, top), min(rows, top + alpha.shape[0])
     x0, x1 = max(0, left), min(columns, left + alpha.shape[1])

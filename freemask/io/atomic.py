@@ -1,4 +1,4 @@
-"""Files that are whole or absent, whatever happens while they are written."""
+"""Writes files and folders that are complete or absent, even if the process dies in between."""
 
 from __future__ import annotations
 
@@ -13,26 +13,34 @@ from freemask.types import InputError
 
 
 @contextmanager
-def whole_folder(folder: Path, files: Collection[str]) -> Iterator[Path]:
-    """A folder to write into that becomes `folder` at the end, and vanishes on an error.
+def atomic_folder(folder: Path, files: Collection[str]) -> Iterator[Path]:
+    """Yields a temporary folder, which becomes `folder` at the end and is deleted on an error.
 
-    files: what an earlier result may hold; it is replaced. Raises `InputError` as `check_writable`.
+    folder: where the result goes; an earlier result there is replaced.
+    files: names that a result may contain.
+
+    Raises `InputError` as `check_writable` does.
     """
     check_writable(folder, files)
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        yield aside
-        aside.chmod(0o755)
-        sync_folder(aside)
+        yield temporary
+        temporary.chmod(0o755)
+        sync_folder(temporary)
         if folder.exists():
             shutil.rmtree(folder)
-        aside.rename(folder)
+        temporary.rename(folder)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_writable(folder: Path, files: Collection[str]) -> None:
-    """Raises `InputError` unless a result of some files can be written; makes the parent folder."""
+    """Checks that a result can be written to `folder`, and creates the parent folder.
+
+    files: names that a result may contain; a folder that contains others is never replaced.
+
+    Raises `InputError` if the folder is no earlier result or the parent cannot be written to.
+    """
     if folder.exists() and not (
         folder.is_dir() and {path.name for path in folder.iterdir()} <= set(files)
     ):
@@ -45,24 +53,24 @@ def check_writable(folder: Path, files: Collection[str]) -> None:
         raise InputError(f"cannot write to {folder.parent}: {error.strerror}") from None
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file aside, make sure that the disk has it, and give it its name.
+def write_atomic(path: Path, content: bytes) -> None:
+    """Writes a file under a temporary name, syncs it to disk and renames it.
 
-    Raises OSError as the system does; nothing of the attempt stays behind then.
+    Raises OSError if the system cannot write; no partial file is left then.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with aside.open("wb") as file:
+        with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        aside.replace(path)
+        temporary.replace(path)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make sure that the disk has every file of a folder, and their names."""
+    """Syncs every file of a folder, and the folder itself, to disk."""
     for path in (*folder.iterdir(), folder):
         handle = os.open(path, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""Arrays that grow: in memory while they are small, in a file without a name once they are not."""
+"""Collects the frames of a clip: in memory while they are few, in a temporary file after that."""
 
 from __future__ import annotations
 
@@ -13,26 +13,29 @@ IN_MEMORY = 2**28  # bytes
 
 
 class FrameBuffer:
-    """Arrays `(n, ...)` one behind the other, as `np.concatenate` would join them.
+    """An array that grows along its first axis, as if by `np.concatenate`.
 
-    A long clip's frames are read from such a file as they are needed, and its memory is the
-    system's to take back. The file lies where Python puts temporary ones (`TMPDIR`), and goes with
-    the last array that shows it. Raises `InputError` when there is no room for it.
+    Beyond `IN_MEMORY` bytes the array is a memory map of a temporary file, so that the system can
+    page out the frames of a long clip. The file lies in Python's temporary folder (`TMPDIR`), has
+    no name, and is deleted with the last array that maps it.
     """
 
     def __init__(self) -> None:
-        self._first: np.ndarray | None = None  # of which only dtype and shape matter
+        self._empty: np.ndarray | None = None  # holds the dtype and the shape of a frame
         self._waiting: list[np.ndarray] = []
         self._bytes = self._length = 0
         self._file: IO[bytes] | None = None
 
     def add(self, array: np.ndarray) -> None:
-        """Put an array behind those before, of their dtype and, but for its length, their shape."""
-        if self._first is None:
-            self._first = np.empty_like(array, shape=(0, *array.shape[1:]))
-        first = self._first
-        if (array.shape[1:], array.dtype) != (first.shape[1:], first.dtype):
-            given, before = (f"{x.dtype} of {x.shape[1:]}" for x in (array, first))
+        """Appends an array `(n, ...)`.
+
+        Raises ValueError if its dtype or the shape of its frames differs from the earlier ones,
+        `InputError` if the disk is full.
+        """
+        if self._empty is None:
+            self._empty = np.empty_like(array, shape=(0, *array.shape[1:]))
+        if (array.shape[1:], array.dtype) != (self._empty.shape[1:], self._empty.dtype):
+            given, before = (f"{x.dtype} of {x.shape[1:]}" for x in (array, self._empty))
             raise ValueError(f"{given} cannot follow {before}")
         self._bytes += array.nbytes
         self._length += len(array)
@@ -41,12 +44,12 @@ class FrameBuffer:
             self._write()
 
     def array(self) -> np.ndarray:
-        """All of them; at least one must have been added."""
+        """Returns everything that was added, `(sum of n, ...)`; that is at least one array."""
         if self._file is None:
             return np.concatenate(self._waiting)
-        assert self._first is not None
-        shape = (self._length, *self._first.shape[1:])
-        return np.memmap(self._file, self._first.dtype, "r+", shape=shape)
+        assert self._empty is not None
+        shape = (self._length, *self._empty.shape[1:])
+        return np.memmap(self._file, self._empty.dtype, "r+", shape=shape)
 
     def _write(self) -> None:
         try:

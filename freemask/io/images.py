@@ -1,4 +1,4 @@
-"""freemask.io.images: docstring to be written."""
+"""Reads image files and folders of them, and scales frames to a size."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ UNREADABLE_IMAGE = (
 
 
 def read_labels(path: Path) -> np.ndarray:
-    """An annotation as object numbers, uint8 `(H, W)`: a palette's indices, or grey levels.
+    """Reads an annotation as object numbers, uint8 `(H, W)`: palette indices or grey levels.
 
-    Raises InputError for an unreadable image and for one in colour without a palette.
+    Raises `InputError` for an unreadable image, and for a colour image without a palette.
     """
     image = read_image(path)
     if image.mode not in ("P", "L", "1"):
@@ -37,12 +37,17 @@ def read_labels(path: Path) -> np.ndarray:
     return np.asarray(image).astype(np.uint8)
 
 
-def cover(
+def cover_and_crop(
     frame: np.ndarray,
     size: tuple[int, int],
     resampling: Image.Resampling = Image.Resampling.LANCZOS,
 ) -> np.ndarray:
-    """Scales uint8 `(H, W, 3)` or `(H, W)` to cover `size` and crops about the centre, at once."""
+    """Scales a frame until it covers a size, and crops it about the centre.
+
+    frame: uint8 `(H, W, 3)` or `(H, W)`.
+    size: `(H, W)` in pixels.
+    resampling: filter of the scaling.
+    """
     if frame.shape[:2] == tuple(size):
         return frame
     (height, width), (to_height, to_width) = frame.shape[:2], size
@@ -55,7 +60,10 @@ def cover(
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The folder's images in natural order. Raises `InputError` if there are none."""
+    """Lists a folder's PNG and JPEG files in natural order (`2.png` before `10.png`).
+
+    Raises `InputError` if there are none.
+    """
     images = [
         path
         for path in folder.iterdir()
@@ -71,12 +79,16 @@ def _natural_key(path: Path) -> tuple[list[tuple[int, str]], str]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], path.name
 
 
-def _read_rgb(path: Path) -> np.ndarray:
+def read_rgb(path: Path) -> np.ndarray:
+    """Reads an image as uint8 `(H, W, 3)`. Raises `InputError` as `read_image` does."""
     return np.asarray(read_image(path).convert("RGB"))
 
 
 def read_image(path: Path) -> Image.Image:
-    """A decoded 8-bit image, turned the way its EXIF orientation says it is shown."""
+    """Reads an 8-bit image, rotated as its EXIF orientation says.
+
+    Raises `InputError` if it cannot be read, is larger than Pillow's limit or is not 8-bit.
+    """
     try:
         with (
             warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
@@ -92,12 +104,13 @@ def read_image(path: Path) -> Image.Image:
     return upright
 
 
-def shape_words(shape: Sequence[int]) -> str:
-    """How a message names the shape of a clip or mask."""
+def describe_shape(shape: Sequence[int]) -> str:
+    """Returns the shape of a clip or mask in words, for a message."""
     if len(shape) != 3:
         return f"of shape {tuple(shape)}"
-    return f"{shape[0]} frames of {_size_words(shape[1:])}"
+    return f"{shape[0]} frames of {describe_size(shape[1:])}"
 
 
-def _size_words(shape: Sequence[int]) -> str:
+def describe_size(shape: Sequence[int]) -> str:
+    """Returns the height and width of a shape `(H, W, ...)` in words, for a message."""
     return f"{shape[0]}x{shape[1]} (height x width)"

@@ -1,6 +1,6 @@
-"""Masks as files: arrays, pictures and videos.
+"""Reads masks from array files, images and videos.
 
-A mask is float `(F, H, W)` in [0, 1], **1 = edit, 0 = keep the source**; in a picture white = edit.
+A mask is float `(F, H, W)` in [0, 1], **1 = edit, 0 = keep the source**; in an image white = edit.
 """
 
 from __future__ import annotations
@@ -14,21 +14,27 @@ import numpy as np
 from PIL import Image
 
 from freemask.io.frame_buffer import FrameBuffer
-from freemask.io.images import IMAGE_SUFFIXES, image_files, read_image, shape_words
+from freemask.io.images import IMAGE_SUFFIXES, describe_shape, image_files, read_image
 from freemask.io.video import read_video
 from freemask.types import InputError
 
 
 def read_mask(path: str | Path, *, frames: int, size: tuple[int, int]) -> np.ndarray:
-    """Reads a mask for a clip of `frames` frames of `size` `(H, W)`; 1 (white) = edit.
+    """Reads a mask for a clip; 1 (white) = edit.
 
-    path: `.npz` (key `mask`) or `.npy` with values in [0, 1], shape `(F, H, W)`, or `(H, W)` for
-        all frames, or `(1, F, H, W)` as an edit's `masks.npz` has it; a video, gif or folder of
-        images with one picture per frame; or one image for all frames. A picture's brightest
-        channel counts, 255 as 1; in a PNG with a coloured palette every label but 0 counts as 1.
-    Returns float32 `(F, H, W)` in [0, 1]; a long clip's lies in a temporary file (`buffer`).
-    Raises InputError for an unreadable file, values outside [0, 1], and another length or size
-    than asked: a mask is never resized.
+    path: one of
+        - `.npz` (key `mask`) or `.npy` with values in [0, 1], shape `(F, H, W)`, or `(H, W)` for
+          all frames, or `(1, F, H, W)` as in the `masks.npz` of an edit;
+        - a video, a gif or a folder of images, one image per frame;
+        - one image for all frames.
+        In an image the brightest channel counts, and 255 stands for 1. In a PNG with a coloured
+        palette every label but 0 stands for 1.
+    frames: frames of the clip.
+    size: `(H, W)` of the clip in pixels.
+
+    Returns float32 `(F, H, W)` in [0, 1], in a temporary file if it is large (`FrameBuffer`).
+    Raises `InputError` for an unreadable file, for values outside [0, 1], and for another length or
+    size than the clip's; a mask is never resized.
     """
     path = Path(path)
     if path.suffix.lower() in (".npz", ".npy"):
@@ -36,24 +42,24 @@ def read_mask(path: str | Path, *, frames: int, size: tuple[int, int]) -> np.nda
         if array.ndim == 4 and len(array) == 1:
             array = array[0]
         _check_shape(path, array.shape, frames, size)
-        return _spooled(repeat(array, frames) if array.ndim == 2 else array)
-    levels = _spooled(_pictures(path, frames), np.uint8)
+        return _collect(repeat(array, frames) if array.ndim == 2 else array)
+    levels = _collect(_read_frames(path, frames), np.uint8)
     _check_shape(path, levels.shape, frames, size)
     if levels.max() == 1:
         raise InputError(f"mask {str(path)!r} has levels 0 and 1 of 255; 255 = edit, so scale it")
-    return _spooled(picture / np.float32(255) for picture in levels)
+    return _collect(frame / np.float32(255) for frame in levels)
 
 
-def _pictures(path: Path, frames: int) -> Iterator[np.ndarray]:
-    """Levels `(H, W)` of every frame, 0 to 255, all of one size."""
+def _read_frames(path: Path, frames: int) -> Iterator[np.ndarray]:
+    """Yields the levels `(H, W)` of every frame, 0 to 255, all of one size."""
     if path.is_dir():
         size: tuple[int, ...] = ()
         for image in image_files(path):
-            picture = _levels(read_image(image))
-            size = size or picture.shape
-            if picture.shape != size:
+            levels = _levels(read_image(image))
+            size = size or levels.shape
+            if levels.shape != size:
                 raise InputError(f"the images in {str(path)!r} have different sizes")
-            yield picture
+            yield levels
     elif path.suffix.lower() in IMAGE_SUFFIXES and path.exists():
         yield from repeat(_levels(read_image(path)), frames)
     else:
@@ -77,7 +83,7 @@ def _read_array(path: Path) -> np.ndarray:
         raise InputError(f"mask {str(path)!r} cannot be read as an array") from error
     if mask.dtype.kind not in "biuf":
         raise InputError(f"mask {str(path)!r} holds {mask.dtype}, not numbers in [0, 1]")
-    # Written so that NaN fails it.
+    # NaN fails this condition too.
     if mask.size and not (mask.min() >= 0 and mask.max() <= 1):
         raise InputError(
             f"mask {str(path)!r} has values from {mask.min():g} to {mask.max():g}; they must be "
@@ -90,8 +96,8 @@ def _check_shape(path: Path, shape: tuple[int, ...], frames: int, size: tuple[in
     given = (frames, *shape) if len(shape) == 2 else shape
     if given != (frames, *size):
         raise InputError(
-            f"mask {str(path)!r} is {shape_words(given)}, the clip is "
-            f"{shape_words((frames, *size))}; give a mask of the clip's length and size"
+            f"mask {str(path)!r} is {describe_shape(given)}, the clip is "
+            f"{describe_shape((frames, *size))}; give a mask of the clip's length and size"
         )
 
 
@@ -101,7 +107,7 @@ def _levels(image: Image.Image) -> np.ndarray:
     return np.where(np.asarray(image), np.uint8(255), np.uint8(0)) if labels else colors.max(-1)
 
 
-def _spooled(frames: Iterable[np.ndarray], dtype: type = np.float32) -> np.ndarray:
+def _collect(frames: Iterable[np.ndarray], dtype: type = np.float32) -> np.ndarray:
     buffer = FrameBuffer()
     for frame in frames:
         buffer.add(frame[None].astype(dtype))

@@ -1,4 +1,4 @@
-"""freemask.io.panels: docstring to be written."""
+"""Makes clips to look at: panels side by side, masks in grey, masks over a clip."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ import numpy as np
 from einops import repeat
 
 from freemask.io.frame_buffer import FrameBuffer
-from freemask.io.images import shape_words
+from freemask.io.images import describe_shape
 from freemask.io.video import FOLDER_FPS
 from freemask.types import Video
 
 
 def side_by_side(videos: Sequence[Video], *, gap: int = 4, upscale: int = 1) -> Video:
-    """Puts clips of one length and one height next to each other, left to right.
+    """Joins clips of equal length and height from left to right.
 
-    gap: white pixels between two clips. upscale: whole factor, pixels repeated.
-    Returns a Video `(F, H * upscale, sum of W * upscale + gaps, 3)` with the first one's fps.
+    gap: width of the white gap between two clips, in pixels.
+    upscale: integer factor by which pixels are repeated.
+
+    Returns frames `(F, H * upscale, sum of W * upscale + gaps, 3)` with the fps of the first clip.
+    Raises ValueError if lengths or heights differ.
     """
     if len({(video.num_frames, video.size[0]) for video in videos}) != 1:
-        shapes = ", ".join(shape_words(video.frames.shape[:3]) for video in videos)
-        raise ValueError(f"clips side by side need one length and one height, got {shapes or 0}")
+        shapes = ", ".join(describe_shape(video.frames.shape[:3]) for video in videos)
+        raise ValueError(f"clips side by side must agree in length and height, got {shapes or 0}")
     buffer = FrameBuffer()
     for frames in zip(*(video.frames for video in videos), strict=True):
         panels: list[np.ndarray] = []
@@ -35,7 +38,7 @@ def side_by_side(videos: Sequence[Video], *, gap: int = 4, upscale: int = 1) -> 
 
 
 def mask_video(mask: np.ndarray, *, fps: float = FOLDER_FPS) -> Video:
-    """A mask `(F, H, W)` in [0, 1] as a grey clip: white = edit, black = keep the source."""
+    """Turns a mask `(F, H, W)` in [0, 1] into a grey clip: white = edit, black = keep."""
     buffer = FrameBuffer()
     for frame in mask:
         grey = np.rint(np.clip(frame, 0.0, 1.0) * 255).astype(np.uint8)
@@ -50,7 +53,12 @@ def mask_overlay(
     color: tuple[int, int, int] = (255, 0, 80),
     opacity: float = 0.5,
 ) -> Video:
-    """The clip with the mask `(F, H, W)` in [0, 1] laid over it: where mask = 1, `color`."""
+    """Blends a colour into a clip where a mask is 1.
+
+    mask: `(F, H, W)` in [0, 1].
+    color: RGB, 0 to 255.
+    opacity: weight of the colour where the mask is 1, in [0, 1].
+    """
     weight = opacity * np.clip(mask, 0.0, 1.0)[..., None]
     blended = (1.0 - weight) * video.frames + weight * np.asarray(color)
     return Video(np.rint(blended).astype(np.uint8), fps=video.fps)

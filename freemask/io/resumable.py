@@ -6,7 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
-from freemask.io.atomic import write_whole
+from freemask.io.atomic import write_atomic
 from freemask.types import InputError
 
 RECORD = "run.json"  # holds the fingerprint of the run
@@ -43,7 +43,7 @@ class ResumableFolder:
 
     def write(self, name: str, content: bytes) -> None:
         """Writes a piece atomically. Raises OSError if the disk cannot take it."""
-        write_whole(self.path(name), content)
+        write_atomic(self.path(name), content)
 
     def remove(self) -> None:
         """Deletes the folder with all pieces."""

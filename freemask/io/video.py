@@ -1,9 +1,8 @@
-"""Videos as files, and the pictures that show them and their masks.
+"""Reads and writes videos.
 
-A video is uint8 RGB frames `(F, H, W, 3)` with its fps; on disk it is an mp4 (or whatever else
-PyAV decodes), a gif, or a folder of PNG / JPEG images in natural order (`2.png` before `10.png`).
-A mask is float `(F, H, W)` in [0, 1], **1 = edit, 0 = keep the source**; in a picture white = edit
-(`mask_files` reads them). Sizes are pairs `(H, W)`. The same frames are written as the same bytes.
+A video is uint8 RGB frames `(F, H, W, 3)` with its fps. On disk it is an mp4 (or another format
+that PyAV decodes), a gif, or a folder of PNG or JPEG images in natural order (`2.png` before
+`10.png`). Sizes are pairs `(H, W)`. Equal frames are written as equal bytes.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ import numpy as np
 from PIL import Image
 
 from freemask.io.frame_buffer import FrameBuffer
-from freemask.io.images import _read_rgb, _size_words, cover, image_files
+from freemask.io.images import cover_and_crop, describe_size, image_files, read_rgb
 from freemask.types import InputError, Video
 
-FOLDER_FPS = 8.0  # images carry no frame rate
-MAX_PIXELS = 2**26  # of a video's frame; images have Pillow's own limit
-GIF_MAX_FPS = 50.0  # viewers slow down delays under 2 hundredths of a second
-PALETTE_PIXELS = 2**18  # that vote on a gif's palette
+FOLDER_FPS = 8.0  # of a folder of images, which has no frame rate
+MAX_PIXELS = 2**26  # in a frame of a video; for images Pillow has a limit
+GIF_MAX_FPS = 50.0  # viewers slow down delays below 20 ms
+PALETTE_PIXELS = 2**18  # sampled to find the palette of a gif
 FrameLoader = Callable[[], np.ndarray]
 
 
@@ -38,33 +37,38 @@ def read_video(
     start: int = 0,
     stride: int = 1,
 ) -> Video:
-    """Reads `frames` frames (all, if None): the source frames `start`, `start + stride`, ...
+    """Reads a video: the source frames `start`, `start + stride`, ...
 
-    Decoding stops at the last frame that is needed, and frames between are never converted. Frames
-    of a long clip come to lie in a temporary file (`buffer`).
+    Decoding stops at the last frame that is needed, and skipped frames are never converted.
 
-    path: a video file, or a folder of PNG / JPEG images, all of one size.
+    path: a video file, or a folder of PNG or JPEG images of one size.
+    frames: number of frames to read; None reads all.
     size: `(H, W)` in pixels; frames are scaled (Lanczos, aspect kept) until they cover it and
         cropped about the centre. None keeps the source's size.
-    Returns a `Video` whose fps is the source's divided by `stride` (images: 8).
-    Raises InputError for a missing or unreadable file, no frames or fewer than asked (it says how
-    many there are), frames of different sizes, frames so large that they look like an
-    attack, or arguments out of range.
+    start: index of the first source frame.
+    stride: distance between two source frames.
+
+    Returns a `Video` whose fps is the source's (8 for images) divided by `stride`. Frames of a long
+    clip lie in a temporary file (`FrameBuffer`).
+    Raises `InputError` for a missing or unreadable file, no frames or fewer than asked, frames of
+    different sizes, frames of more than `MAX_PIXELS` pixels, or arguments out of range.
     """
     _check_counts(frames=frames, size=size, start=start, stride=stride)
-    with _opened(Path(path)) as (fps, loaders):
+    with _open(Path(path)) as (fps, loaders):
         wanted = _take(path, loaders, frames=frames, size=size, start=start, stride=stride)
     return Video(wanted, fps=fps / stride)
 
 
 def write_video(video: Video, path: str | Path) -> None:
-    """Writes a video by the path's suffix: `.mp4`, `.gif`, or none for a new folder of PNGs.
+    """Writes a video in the format of the path's suffix.
 
-    mp4: h264, yuv420p, BT.709; an odd height or width is padded by one repeated row or column,
-    which yuv420p needs. gif: loops for ever, one palette of 256 colours for the whole clip, at
-    most `GIF_MAX_FPS`. PNG: `00000.png`, ..., lossless; the fps is lost.
+    `.mp4`: h264, yuv420p, BT.709. An odd height or width is padded by one repeated row or column,
+        as yuv420p requires even sides.
+    `.gif`: loops forever, has one palette of 256 colours for the whole clip and at most
+        `GIF_MAX_FPS` frames a second.
+    no suffix: a new folder of lossless PNGs `00000.png`, ...; the fps is not stored.
 
-    Raises InputError for another suffix and for a folder that already holds files.
+    Raises `InputError` for another suffix, and for a folder that already holds files.
     """
     path = Path(path)
     writer = WRITERS.get(path.suffix.lower())
@@ -109,10 +113,10 @@ def _take(
         native = native or frame.shape
         if frame.shape != native:
             raise InputError(
-                f"frame {index} of {str(path)!r} is {_size_words(frame.shape)}, those before it "
-                f"are {_size_words(native)}; all frames must have one size"
+                f"frame {index} of {str(path)!r} is {describe_size(frame.shape)}, those before it "
+                f"are {describe_size(native)}; all frames must have one size"
             )
-        buffer.add((frame if size is None else cover(frame, size))[None])
+        buffer.add((frame if size is None else cover_and_crop(frame, size))[None])
         taken += 1
         if taken == frames:
             return buffer.array()
@@ -124,12 +128,15 @@ def _take(
     )
 
 
-def _opened(path: Path) -> AbstractContextManager[tuple[float, Iterator[FrameLoader]]]:
-    """The fps, and for each frame in turn a function that returns it as uint8 `(H, W, 3)`."""
+def _open(path: Path) -> AbstractContextManager[tuple[float, Iterator[FrameLoader]]]:
+    """Opens a video; the context is its fps and a function per frame.
+
+    The function decodes the frame to uint8 `(H, W, 3)`.
+    """
     if not path.exists():
         raise InputError(f"there is no video at {str(path)!r}; give a file or a folder of images")
     if path.is_dir():
-        return nullcontext((FOLDER_FPS, (partial(_read_rgb, image) for image in image_files(path))))
+        return nullcontext((FOLDER_FPS, (partial(read_rgb, image) for image in image_files(path))))
     return _container(path)
 
 
@@ -138,14 +145,14 @@ def _container(path: Path) -> Iterator[tuple[float, Iterator[FrameLoader]]]:
     import av
 
     try:
-        # The prefix keeps a colon in the name from being read as a protocol.
+        # Without the prefix, a colon in the name would be read as a protocol.
         with av.open(f"file:{path}") as container:
             if not container.streams.video:
                 raise InputError(f"{str(path)!r} holds no video; give an mp4, a gif or a folder")
             stream = container.streams.video[0]
             if stream.height * stream.width > MAX_PIXELS:
                 raise InputError(
-                    f"{str(path)!r} has frames of {_size_words((stream.height, stream.width))}, "
+                    f"{str(path)!r} has frames of {describe_size((stream.height, stream.width))}, "
                     f"at most {MAX_PIXELS} pixels are read"
                 )
             yield _fps(stream), (partial(_frame_rgb, frame) for frame in container.decode(stream))
@@ -157,14 +164,14 @@ def _container(path: Path) -> Iterator[tuple[float, Iterator[FrameLoader]]]:
 
 
 def _fps(stream: Any) -> float:
-    """Frames over seconds for a gif, whose delays are rounded; elsewhere the rate it declares."""
+    """Returns frames over seconds for a gif, whose delays are rounded, else the declared rate."""
     if stream.codec_context.name == "gif" and stream.frames and stream.duration:
         return float(stream.frames / (stream.duration * stream.time_base))
     return float(stream.average_rate or FOLDER_FPS)
 
 
 def _frame_rgb(frame: Any) -> np.ndarray:
-    """A decoded PyAV frame as uint8 `(H, W, 3)`, turned the way its file says it is shown."""
+    """Converts a PyAV frame to uint8 `(H, W, 3)`, rotated as its file says."""
     return np.rot90(frame.to_ndarray(format="rgb24"), k=round(frame.rotation / 90))
 
 
@@ -181,7 +188,7 @@ def _write_mp4(video: Video, path: Path) -> None:
     )
     options = dict.fromkeys(("colorspace", "color_primaries", "color_trc"), "bt709")
     options["crf"] = "12"
-    # Without it x264's assembly for macroblock trees reads memory that nobody has written.
+    # Otherwise x264's assembly for macroblock trees reads uninitialised memory.
     options["x264-params"] = "cpu-independent=1"
     _encode(pictures, path, "libx264", "yuv420p", fps=video.fps, options=options)
 
@@ -191,9 +198,9 @@ def _write_gif(video: Video, path: Path) -> None:
 
     pixels = video.frames.reshape(-1, 1, 3)
     spread = np.linspace(0, len(pixels) - 1, min(len(pixels), PALETTE_PIXELS)).astype(int)
-    voters = Image.fromarray(pixels[spread])
-    # No dithering: it would make the parts of the picture that rest crawl.
-    palette = voters.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=1)
+    sample = Image.fromarray(pixels[spread])
+    # Dithering would make the parts that do not move flicker.
+    palette = sample.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=1)
     colors = np.asarray(palette.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
     argb = np.zeros((256, 4), dtype=np.uint8)
     argb[:, 0] = 255
@@ -217,7 +224,7 @@ def _encode(
     fps: float,
     options: dict[str, str],
 ) -> None:
-    """Encodes PyAV frames into a new file, by one thread: the bytes never depend on the cores."""
+    """Encodes PyAV frames into a new file, in one thread so that the bytes are reproducible."""
     import av
 
     rate = Fraction(fps).limit_denominator(1001)

@@ -1,14 +1,15 @@
-"""Labelled clips: drawn ones, and folders in DAVIS layout with one object or several."""
+"""Labelled clips from folders in DAVIS layout, with one object or several."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from freemask.data.clips import load_clips, sprites_clips
+from freemask.data.clips import load_clips
 from freemask.data.davis import davis_clips
 from freemask.types import InputError
 
@@ -39,22 +40,6 @@ def davis(tmp_path: Path) -> Path:
         indexed.save(tmp_path / f"Annotations/480p/bmx/{index:05d}.png")
     (tmp_path / "captions.yaml").write_text(CAPTIONS)
     return tmp_path
-
-
-def test_sprites_are_held_out_clips_with_their_masks() -> None:
-    first, second = load_clips(sprites_clips(2, size=(32, 48), frames=3))
-    assert first.video.frames.shape == (3, 32, 48, 3)
-    assert first.mask.shape == (3, 32, 48)
-    assert first.word in first.prompt
-    assert (first.name, second.name) == ("000000", "000001")
-
-
-def test_sprites_of_some_words_are_as_many_as_asked() -> None:
-    clips = list(load_clips(sprites_clips(3, size=(32, 32), frames=1, words=["bear", "panda"])))
-    assert len({clip.name for clip in clips}) == 3
-    assert {clip.word for clip in clips} <= {"bear", "panda"}
-    with pytest.raises(InputError, match=r"'beer'; did you mean 'bear'"):
-        sprites_clips(1, words=["beer"])
 
 
 def test_davis_masks_are_those_of_the_word(davis: Path) -> None:
@@ -102,8 +87,7 @@ def test_a_clip_whose_word_selects_no_object_is_left_out_with_a_line(
     lines: list[str] = []
     assert not list(load_clips(davis_clips(davis, frames=2), lines.append))
     assert len(lines) == 1
-    with pytest.raises(AssertionError, match=rf"bmx: left out, .*{line}"):
-        raise AssertionError(lines[0])
+    assert re.search(rf"bmx: left out, .*{line}", lines[0])
 
 
 BAD = {

@@ -1,4 +1,4 @@
-"""Sprites: clips, masks and counterfactuals that are exact, and the same whenever drawn."""
+"""Sprites: clips, masks and counterfactuals are exact and reproducible."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ from freemask.data.sprites_drawing import GROUNDS, OBJECTS, STYLES
 from freemask.evaluation import metrics
 from freemask.types import InputError
 
-BORDER = 2  # pixels at most between the mask and the last pixel that the object touches
+BORDER = 2  # pixels; the object reaches at most so far beyond its mask
 SIZES = [(64, 64), (64, 96), (96, 64), (32, 48)]
 DIGEST = """
 import hashlib
-from freemask.sprites import sample_scene
+from freemask.data.sprites import sample_scene
 clip = sample_scene(5, "heldout").render()
 print(hashlib.sha256(clip.video.frames.tobytes() + clip.mask.tobytes()).hexdigest())
 """
 
 
 def grown(mask: np.ndarray, pixels: int) -> np.ndarray:
-    """A mask and all that is within `pixels` of it."""
+    """Dilates a mask `(F, H, W)` by a number of pixels."""
     padded = max_pool2d(torch.from_numpy(mask)[:, None], 2 * pixels + 1, 1, pixels)
     return padded[:, 0].numpy() > 0
 
 
 def ground_alone(scene: Scene) -> np.ndarray:
-    """The scene's frame without the object or a style, uint8 `(H, W, 3)`."""
+    """Draws the ground of a scene without object or style, uint8 `(H, W, 3)`."""
     rng = np.random.default_rng(scene.texture_seed)
     ground = GROUNDS[scene.ground](rng, scene.size) * scene.light
     return np.clip(np.rint(ground), 0, 255).astype(np.uint8)
 
 
 def box(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """Top, bottom, left, right of a mask `(H, W)`."""
+    """Returns top, bottom, left and right of a mask `(H, W)`."""
     rows, columns = mask.any(1).nonzero()[0], mask.any(0).nonzero()[0]
     return rows[0], rows[-1], columns[0], columns[-1]
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_clip_has_the_size_and_types_stated(size: tuple[int, int]) -> None:
+def test_a_clip_has_the_size_and_types_of_its_scene(size: tuple[int, int]) -> None:
     clip = sample_scene(1, "train", frames=5, size=size).render()
     assert clip.video.frames.shape == (5, *size, 3)
     assert clip.mask.shape == (5, *size)
@@ -92,7 +92,7 @@ def test_pixels_outside_the_mask_are_the_ground(ground: str) -> None:
 
 @pytest.mark.parametrize("name", OBJECTS)
 def test_the_mask_is_where_the_object_hides_the_ground(name: str) -> None:
-    """Over black and over white the object's pixels are equal but for their translucency."""
+    """Compares the object over black and over white, which differ by its transparency alone."""
     scene = sample_scene(0, "heldout", object=name, colour=None, style=None, ground="sand")
     dark, light = (replace(scene, light=level).render() for level in (0.0, 50.0))
     alpha = 1 - (light.video.frames.astype(float) - dark.video.frames).mean(-1) / 255
@@ -147,7 +147,7 @@ def test_the_object_moves_as_its_caption_says(motion: str, down: int, right: int
         np.testing.assert_array_equal(np.sign(last - first), (down, right))
 
 
-def test_the_caption_names_all_there_is() -> None:
+def test_the_caption_names_everything_in_the_scene() -> None:
     scene = Scene("elephant", "snow", "up")
     assert scene.caption == "an elephant moving up on the snow"
     assert scene.counterfactual(colour="golden", style="sepia").caption == (
@@ -173,7 +173,7 @@ def test_every_choice_occurs() -> None:
         ({"color": "red"}, "color.*colour"),
     ],
 )
-def test_what_cannot_be_drawn_is_named(fixed: dict[str, str | None], said: str) -> None:
+def test_an_unknown_value_is_named_in_the_error(fixed: dict[str, str | None], said: str) -> None:
     with pytest.raises(InputError, match=said):
         sample_scene(0, "train", **fixed)
     with pytest.raises(InputError, match=said):
@@ -204,7 +204,7 @@ def test_along_its_flow_a_clip_keeps_its_colours(motion: str) -> None:
     flow, visible = scene.flow()
     video = scene.render().video
     assert flow.shape == (7, 64, 64, 2)
-    # soft edges of the sprite lie over another ground in the next frame
+    # the soft edges of the sprite lie over other ground in the next frame
     assert metrics.warp_error(video, flow=flow, visible=visible) < 1
     still = np.zeros_like(flow)
     assert metrics.warp_error(video, flow=still, visible=visible) > 3

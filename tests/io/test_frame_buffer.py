@@ -1,4 +1,4 @@
-"""Long clips lie on disk, and are what they would be in memory."""
+"""Long clips lie on disk and have the same values as in memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from freemask.editors.registry import load_editor
-from freemask.io import frame_buffer as buffer
+from freemask.io import frame_buffer
 from freemask.io.frame_buffer import FrameBuffer
 from freemask.io.panels import mask_video, side_by_side
 from freemask.io.video import read_video, write_video
@@ -21,52 +21,52 @@ from freemask.types import EditRequest, InputError, Video
 
 @pytest.fixture
 def always_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(buffer, "IN_MEMORY", 100)
+    monkeypatch.setattr(frame_buffer, "IN_MEMORY", 100)
 
 
-def parts() -> list[np.ndarray]:
+def pieces() -> list[np.ndarray]:
     return [np.random.default_rng(n).random((n, 3, 4)).astype(np.float32) for n in (2, 1, 0, 5)]
 
 
-def spooled() -> np.ndarray:
-    built = FrameBuffer()
-    for part in parts():
-        built.add(part)
-    return built.array()
+def collected() -> np.ndarray:
+    buffer = FrameBuffer()
+    for piece in pieces():
+        buffer.add(piece)
+    return buffer.array()
 
 
 def test_small_arrays_stay_in_memory() -> None:
-    assert not isinstance(spooled(), np.memmap)
-    np.testing.assert_array_equal(spooled(), np.concatenate(parts()))
+    assert not isinstance(collected(), np.memmap)
+    np.testing.assert_array_equal(collected(), np.concatenate(pieces()))
 
 
 @pytest.mark.usefixtures("always_on_disk")
-def test_large_ones_lie_in_a_file_that_nobody_sees(
+def test_large_arrays_lie_in_a_file_without_a_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    array = spooled()
+    array = collected()
     assert isinstance(array, np.memmap)
     assert not list(tmp_path.iterdir())
-    np.testing.assert_array_equal(array, np.concatenate(parts()))
+    np.testing.assert_array_equal(array, np.concatenate(pieces()))
 
 
-def test_what_does_not_fit_together_is_an_error() -> None:
-    built = FrameBuffer()
-    built.add(np.zeros((1, 2)))
+def test_arrays_of_another_shape_or_dtype_are_an_error() -> None:
+    buffer = FrameBuffer()
+    buffer.add(np.zeros((1, 2)))
     for other in (np.zeros((1, 3)), np.zeros((1, 2), np.float32)):
         with pytest.raises(ValueError, match="cannot follow"):
-            built.add(other)
+            buffer.add(other)
 
 
 @pytest.mark.usefixtures("always_on_disk")
-def test_no_room_is_an_error_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_an_error_that_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> Any:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
     with pytest.raises(InputError, match=r"No space left.*set TMPDIR"):
-        spooled()
+        collected()
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def clip(tmp_path: Path) -> Path:
     return tmp_path / "clip"
 
 
-def test_a_clip_on_disk_is_read_and_shown_as_one_in_memory(
+def test_reading_and_showing_a_clip_are_the_same_on_disk(
     clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def made() -> list[Video]:
@@ -85,7 +85,7 @@ def test_a_clip_on_disk_is_read_and_shown_as_one_in_memory(
         return [video, mask, side_by_side([video, mask], upscale=2)]
 
     expected = made()
-    monkeypatch.setattr(buffer, "IN_MEMORY", 100)
+    monkeypatch.setattr(frame_buffer, "IN_MEMORY", 100)
     for found, kept in zip(made(), expected, strict=True):
         assert isinstance(found.frames, np.memmap)
         np.testing.assert_array_equal(found.frames, kept.frames)
@@ -112,5 +112,5 @@ def test_an_edit_in_windows_is_the_same_on_disk(
         return {p.name: p.read_bytes() for p in files.iterdir() if p.suffix != ".json"}
 
     in_memory = made(tmp_path / "memory", np.ndarray)
-    monkeypatch.setattr(buffer, "IN_MEMORY", 100)
+    monkeypatch.setattr(frame_buffer, "IN_MEMORY", 100)
     assert made(tmp_path / "disk", np.memmap) == in_memory

@@ -1,4 +1,4 @@
-"""A mask file comes back as what it means, and a bad one is explained."""
+"""Masks are read from every kind of file, and bad ones are explained."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from freemask.io import frame_buffer as buffer
+from freemask.io import frame_buffer
 from freemask.io.masks import read_mask
 from freemask.io.panels import mask_video
 from freemask.io.video import write_video
@@ -128,7 +128,7 @@ def test_a_long_mask_lies_in_a_file(
         Image.fromarray(mask[0].astype(np.uint8) * 255).save(tmp_path / name)
     small = read_mask(tmp_path / name, frames=6, size=(8, 12))
     assert not isinstance(small, np.memmap)
-    monkeypatch.setattr(buffer, "IN_MEMORY", small.nbytes // 2)
+    monkeypatch.setattr(frame_buffer, "IN_MEMORY", small.nbytes // 2)
     large = read_mask(tmp_path / name, frames=6, size=(8, 12))
     assert isinstance(large, np.memmap)
     np.testing.assert_array_equal(large, small)

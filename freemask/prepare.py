@@ -17,7 +17,8 @@ from freemask.config import merge
 from freemask.editors.editor import Editor
 from freemask.kernels import TokenEdit
 from freemask.masks.build import user_masks
-from freemask.masks.policies import Selection, codebook_for, select
+from freemask.masks.policies import mask_policy
+from freemask.masks.selection import Selection, codebook_for, select
 from freemask.prompts.prompt_pair import PromptPair, prompt_pair
 from freemask.settings import Settings, load_settings
 from freemask.types import EditRequest, InputError, Inversion, Masks, Site, Video
@@ -71,6 +72,7 @@ def prepare(
     Raises `InputError` for prompts, words, settings or sizes that do not fit.
     """
     settings = _resolve_settings(request, settings)
+    mask_policy(settings.mask.policy)  # an unknown one is an error, needed or not
     scheduler = editor.scheduler(request.steps)
     sites = editor.sites(editor.latent_size(video.size))
     masked = needs_mask(settings)

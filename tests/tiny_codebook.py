@@ -1,8 +1,12 @@
-"""A codebook by hand, and the sites and timesteps of a run that it serves."""
+"""A small codebook, the sites and timesteps of a run that it serves, and what a selection takes."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from freemask.masks.codebook import Codebook
+from freemask.masks.selection import select
+from freemask.settings import MaskSettings
 from freemask.types import Site
 
 SITES = (
@@ -28,3 +32,9 @@ CODEBOOK = Codebook(
     lmmc_spread=(0.0,) * 3,
     tmmc_spread=(0.0,) * 3,
 )
+
+
+def chosen(codebook: Codebook | None = CODEBOOK, **settings: Any) -> list[list[tuple[str, int]]]:
+    """Returns the cells of each step, sites by name."""
+    selection = select(codebook, MaskSettings(**settings), (*OTHERS, *SITES), ENTRIES)
+    return [[(site.name, entry) for site, entry in cells] for cells in selection.cells]

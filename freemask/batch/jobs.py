@@ -105,11 +105,14 @@ def check_job(job: Job, folder: Path) -> JobInputs:
 
     Raises `InputError` for prompts, settings, files or a folder that cannot be used.
     """
+    from freemask.masks.policies import mask_policy
+
     request = job.request
     for role, prompt in (("source", request.source), ("target", request.target)):
         if not prompt.strip():
             raise InputError(f"the {role} prompt is empty; describe the clip in a few words")
-    load_settings(request.task, request.overrides, method=request.method)
+    settings = load_settings(request.task, request.overrides, method=request.method)
+    mask_policy(settings.mask.policy)
     if request.steps < 1:
         raise InputError(f"steps is {request.steps}; it must be 1 or more")
     check_writable(folder, REPLACEABLE)

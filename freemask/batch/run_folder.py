@@ -28,7 +28,7 @@ from freemask.batch.jobs import Job
 from freemask.editors.editor import Editor
 from freemask.io.atomic import check_writable, write_atomic
 from freemask.io.fingerprint import fingerprint
-from freemask.masks.policies import codebook_for
+from freemask.masks.selection import codebook_for
 from freemask.result import FILES, REPLACEABLE
 from freemask.settings import load_settings
 from freemask.types import InputError

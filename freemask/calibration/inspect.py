@@ -14,7 +14,7 @@ from freemask.editors.editor import Editor
 from freemask.io.atomic import atomic_folder
 from freemask.io.panels import mask_overlay
 from freemask.io.video import write_video
-from freemask.masks.policies import codebook_for
+from freemask.masks.selection import codebook_for
 from freemask.pipeline import find_masks
 from freemask.prepare import prepare
 from freemask.sampling.inversion import invert_for

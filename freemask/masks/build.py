@@ -1,11 +1,11 @@
-"""Word maps to the mask `M*`: which maps, resized, joined, refined and cut at a threshold.
+"""Builds the mask `M*` from word maps: average, refine, binarise. Mask 1 = edit.
 
-    heat = resize(max_pool(map)) / max per frame          in [0, 1], `(F, H, W)`
-    M*   = refined(mean over the chosen cells of heat / max per frame) >= level
+    heat = resize(max_pool(map)) / maximum per frame          (F, H, W) in [0, 1]
+    M*   = refine(mean over the chosen cells of heat) / maximum per frame >= level
 
-A cell is one cross site at one inversion entry; `mmc` says which cells to trust. The mean is the
-arithmetic one, or the geometric one, which stays low where any of the maps does: what only one map
-shows (a cloud, say) is left out. An edit reaches a margin beyond M* (`widened`). Mask 1 = edit.
+A cell is one cross site at one inversion entry; `policies` chooses the cells. The mean is
+arithmetic or geometric. The geometric mean is low wherever one of the maps is low, so it leaves out
+what a single map shows, such as a cloud.
 """
 
 from __future__ import annotations
@@ -13,16 +13,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
+from kornia.filters import otsu_threshold
 from torch import Tensor
 
 from freemask.masks.guided_filter import refine
-from freemask.masks.heat import DOUBT, agreement, at_most_one, heat, mean_heat, otsu_level
+from freemask.masks.heat import agreement, heat, mean_heat, normalise
 from freemask.masks.morphology import in_pixels
-from freemask.masks.policies import Cell, CellsByStep, Selection
+from freemask.masks.policies import Cell
+from freemask.masks.selection import Selection
 from freemask.settings import MaskSettings
 from freemask.types import InputError, Masks, Video, WordMaps
 
 ROLES = {"source": ("source",), "union": ("source", "target"), "both": ("source", "target")}
+AGREEMENT_POWER = 4  # power of the agreement that weights each map of adaptive masks
+OTSU_BINS = 256
 
 
 def make_masks(
@@ -31,35 +35,25 @@ def make_masks(
     settings: MaskSettings,
     video: Video,
 ) -> Masks:
-    """`M*` in pixels from the maps of the source word and, as `settings.words` says, of the target
-    word, of a clip `video`.
+    """Returns `M*` in pixels.
+
+    word_maps: the maps of the clip by role, "source" and "target"; `settings.words` says which
+        of them count.
+    selection: the cells, threshold and pooling.
+    video: the clip, which guides the refinement.
     """
     roles = [word_maps[role] for role in ROLES[settings.words] if role in word_maps]
     groups = [[maps] for maps in roles] if settings.words == "union" else [roles]
-
-    def joined(cells_by_step: CellsByStep) -> Tensor:
-        by_group = []
-        for group in groups:
-            means = [
-                _mean_of(group, cells, selection, settings, video.size) for cells in cells_by_step
-            ]
-            by_group.append(_cut(torch.stack(means), selection, settings, video))
-        return torch.stack(by_group).amax(0)
-
-    return Masks(
-        values=joined(selection.cells),
-        origin=selection.origin,
-    )
+    masks = [_masks_of(group, selection, settings, video) for group in groups]
+    return Masks(torch.stack(masks).amax(0), selection.origin)
 
 
-def _cut(heat: Tensor, selection: Selection, settings: MaskSettings, video: Video) -> Tensor:
-    """Binary masks of heat `(S, F, H, W)`."""
-    radius = in_pixels(settings.refine, heat)
-    if radius:
-        heat = at_most_one(refine(heat, video, radius))
-    if settings.binarise == "otsu":
-        return torch.stack([(step >= otsu_level(step)).float() for step in heat])
-    return (heat >= selection.threshold).float()
+def _masks_of(
+    words: Sequence[WordMaps], selection: Selection, settings: MaskSettings, video: Video
+) -> Tensor:
+    """Returns binary masks `(S, F, H, W)` of the maps of one or more words."""
+    means = [_mean_of(words, cells, selection, settings, video.size) for cells in selection.cells]
+    return _binarise(_refined(torch.stack(means), settings, video), selection, settings)
 
 
 def _mean_of(
@@ -69,26 +63,53 @@ def _mean_of(
     settings: MaskSettings,
     size: tuple[int, int],
 ) -> Tensor:
-    """The mean heat `(F, H, W)` of the maps of one or more words."""
-
-    def heats() -> Iterator[Tensor]:  # one after the other: naive takes all sites and steps
+    def heats() -> Iterator[Tensor]:  # one at a time, because naive takes all sites and steps
         for maps in words:
             for site, entry in cells:
                 yield heat(maps.maps[site][entry], size, max_pool=selection.max_pool)
 
     mean, threshold = mean_heat(heats(), settings.average), selection.threshold
-    if selection.by_agreement:
-        consensus = mean >= threshold
-        mean = mean_heat(
-            heats(), settings.average, lambda heat: agreement(heat >= threshold, consensus) ** DOUBT
-        )
-    return mean
+    if not selection.by_agreement:
+        return mean
+    consensus = mean >= threshold
+    return mean_heat(
+        heats(),
+        settings.average,
+        weigh=lambda one: agreement(one >= threshold, consensus) ** AGREEMENT_POWER,
+    )
+
+
+def _refined(mean: Tensor, settings: MaskSettings, video: Video) -> Tensor:
+    radius = in_pixels(settings.refine, mean)
+    return normalise(refine(mean, video, radius)) if radius else mean
+
+
+def _binarise(mean: Tensor, selection: Selection, settings: MaskSettings) -> Tensor:
+    if settings.binarise == "otsu":
+        return torch.stack([otsu_mask(step) for step in mean])
+    return (mean >= selection.threshold).float()
+
+
+def otsu_mask(heat: Tensor) -> Tensor:
+    """Returns the upper of the two classes into which the values of a clip's heat separate best.
+
+    heat: `(F, H, W)`; values outside [0, 1] count as 0 and 1. Constant heat gives an empty mask.
+
+    Source: Otsu, "A Threshold Selection Method from Gray-Level Histograms" (1979), as in kornia.
+    """
+    all_frames = heat.float().clamp(0, 1).flatten(0, 1)
+    mask, _ = otsu_threshold(all_frames, nbins=OTSU_BINS, return_mask=True)
+    return mask.float().view_as(heat)
 
 
 def user_masks(mask: Tensor, frames: int, size: tuple[int, int]) -> Masks:
-    """A mask `(F, H, W)` that the user gave, instead of word maps.
+    """Returns a mask that the user gave, in place of one from word maps.
 
-    Raises `InputError` when it does not fit the clip or leaves [0, 1].
+    mask: `(F, H, W)` in [0, 1], 1 = edit.
+    frames: number of frames F of the clip.
+    size: `(H, W)` of the clip in pixels.
+
+    Raises `InputError` for a mask of another shape and for values outside [0, 1].
     """
     if tuple(mask.shape) != (frames, *size):
         given = "x".join(map(str, mask.shape))
@@ -99,5 +120,5 @@ def user_masks(mask: Tensor, frames: int, size: tuple[int, int]) -> Masks:
 
 
 def whole_frame(frames: int, size: tuple[int, int]) -> Masks:
-    """Edit everywhere."""
+    """Returns a mask that edits everywhere."""
     return Masks(torch.ones(1, frames, *size), "the whole frame")

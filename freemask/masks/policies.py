@@ -1,192 +1,157 @@
-"""Which cells a policy takes: cross sites, and the inversion entries at which their maps are read.
+"""Chooses the cells whose word maps make the mask: `MASK_POLICIES`.
 
-A policy ranks by a `Codebook`, but for "naive" and the layers of the releases, which need none. The
-entries of a run are matched to the codebook's by the nearest timestep.
+A cell is one cross site at one inversion entry. A policy gets `Candidates` and returns a `Choice`.
+A new policy is one function and one entry of the dictionary. Third parties add one through the
+entry-point group `freemask.mask_policies`, whose entries are `MaskPolicy` objects.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
 
 import numpy as np
 
-from freemask.editors.editor import Editor
+from freemask.config import nearest
 from freemask.masks.codebook import Codebook
-from freemask.settings import MaskSettings, Settings
 from freemask.types import InputError, Site
 
 Cell = tuple[Site, int]  # a cross site and an inversion entry
 CellsByStep = tuple[tuple[Cell, ...], ...]
-Resolution = tuple[int, int]
+
+ENTRIES = 12  # about as many entries of a run, evenly spaced, compete under "adaptive"
 
 
 @dataclass(frozen=True)
-class Selection:
-    """Which cells make the mask.
+class Candidates:
+    """The cells that a policy chooses from.
 
-    cells: for one mask per run a single entry, else one entry per step of the edit.
-    by_resolution: the same for attention sites of certain resolutions.
-    threshold: on the heat, between 0 and 1. max_pool: maps before they become heat.
-    by_agreement: weigh the cells by how much each agrees with all of them together on this clip.
+    sites: the cross sites that `mask.sites` names, best first if they are ranked.
+    timesteps: the T timesteps of the inversion, ascending; an entry is an index into them.
+    codebook: the costs of the sites; None if nothing ranks them.
+    tolerance: how far above the lowest cost a cell may lie, in [0, 1].
+    """
+
+    sites: tuple[Site, ...]
+    timesteps: tuple[int, ...]
+    codebook: Codebook | None = None
+    tolerance: float = 0.0
+
+    def best_entry(self, site: Site | None = None) -> int:
+        """Returns the entry of lowest MMC at a site, or the one nearest to the lowest TMMC.
+
+        Without a codebook it is entry T // 5, the authors' choice for their fixed sites (10 of 50).
+        """
+        if self.codebook is None:
+            return len(self.timesteps) // 5
+        if site is None:
+            best = self.codebook.best_timestep
+            return int(np.argmin([abs(timestep - best) for timestep in self.timesteps]))
+        return int(np.argmin([self.codebook.cost(site, t) for t in self.timesteps]))
+
+    def at(self, entry: int) -> tuple[Cell, ...]:
+        """Returns the cells of all sites at one entry."""
+        return tuple((site, entry) for site in self.sites)
+
+    def names(self) -> str:
+        """Returns the names of the sites in one line."""
+        return ", ".join(site.name for site in self.sites)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The cells that a policy takes.
+
+    cells: one tuple of cells for a mask that serves the whole run, or one for each of the T steps
+        of the edit.
+    origin: the cells in words, for `result.json`.
+    by_agreement: whether each map is weighted by how far it agrees with the mean of all of them.
     """
 
     cells: CellsByStep
-    threshold: float
-    max_pool: bool
     origin: str
-    by_resolution: Mapping[Resolution, CellsByStep] = field(default_factory=dict)
     by_agreement: bool = False
 
 
-def codebook_for(editor: Editor, settings: Settings) -> Codebook | None:
-    """The codebook that the settings name, or else the one that the checkpoint came with."""
-    path = settings.codebook or editor.codebook
-    return Codebook.load(path) if path else None
+@dataclass(frozen=True)
+class MaskPolicy:
+    """A rule that chooses cells.
 
-
-ENTRIES = 12  # steps of a run, evenly spread, that adaptive masks choose from
-UNMEASURED = (0.3, True)  # threshold (0.3 to 0.4) and max-pooling as released
-
-
-def select(
-    codebook: Codebook | None,
-    settings: MaskSettings,
-    sites: Sequence[Site],
-    timesteps: Sequence[int],
-) -> Selection:
-    """The cells that a policy takes, and the threshold and pooling that go with them.
-
-    timesteps: those of the inversion, ascending. Without a codebook only the naive policy and the
-    released sites work. Raises `InputError` when a codebook is needed and absent or foreign, or a
-    site is unknown.
+    choose: returns the choice among candidates.
+    needs_codebook: whether it chooses among the sites that `mask.sites` names, which a codebook
+        ranks unless they are fixed. A policy that needs none gets every cross site.
     """
-    cross = {site.name: site for site in sites if site.kind == "cross"}
-    threshold, max_pool = UNMEASURED
-    if codebook and settings.sites != "released":
-        threshold, max_pool = codebook.threshold, codebook.max_pool
-    if settings.policy == "naive":
-        chosen = _everything(cross, timesteps)
-    elif settings.sites == "released":
-        chosen = _released(settings, cross, timesteps)
-    elif codebook is None:
-        raise InputError(
-            "this checkpoint has no codebook; write one with `freemask calibrate`, or choose "
-            "method=released (unmeasured) or mask.policy=naive, which need none"
-        )
-    else:
-        codebook.check(sites)
-        chosen = _measured(codebook, settings, cross, timesteps)
-    return replace(
-        chosen,
-        threshold=settings.threshold or threshold,
-        max_pool=max_pool if settings.max_pool is None else settings.max_pool,
-    )
+
+    choose: Callable[[Candidates], Choice]
+    needs_codebook: bool = True
 
 
-def _everything(cross: dict[str, Site], timesteps: Sequence[int]) -> Selection:
-    cells = tuple((site, entry) for site in cross.values() for entry in range(len(timesteps)))
-    return Selection((cells,), *UNMEASURED, "mean of all sites and steps")
+def time_agnostic(candidates: Candidates) -> Choice:
+    """Takes all sites at the step of lowest TMMC: one mask for the whole run."""
+    return _one_mask(candidates, candidates.at(candidates.best_entry()))
 
 
-def _released(
-    settings: MaskSettings, cross: dict[str, Site], timesteps: Sequence[int]
-) -> Selection:
-    """The layers of the releases at the current step, or at entry 10 of 50."""
-    chosen = released_sites(cross.values())
-    early = (len(timesteps) // 5,)
-    entries = _every_step(timesteps) if settings.policy == "time_aware" else early
-    origin = f"{settings.policy}, as released: {', '.join(site.name for site in chosen)}"
-    return Selection(_cells(chosen, entries), *UNMEASURED, origin)
+def best(candidates: Candidates) -> Choice:
+    """Takes each site at its own step of lowest MMC: one mask for the whole run."""
+    cells = ((site, candidates.best_entry(site)) for site in candidates.sites)
+    return _one_mask(candidates, tuple(cells))
 
 
-def _measured(
-    codebook: Codebook, settings: MaskSettings, cross: dict[str, Site], timesteps: Sequence[int]
-) -> Selection:
-    """What a codebook ranks first."""
-    chosen = _chosen_sites(codebook, settings, cross)
-    by_step = _cells_of(codebook, settings, chosen, timesteps)
-    by_resolution = {}
-    if settings.sites == "best_per_resolution":
-        by_resolution = {
-            site.resolution: _cells_of(codebook, settings, [site], timesteps)
-            for site in reversed([cross[name] for name in codebook.ranked_sites()])
-        }
-    named = ", ".join(site.name for site in chosen)
-    if settings.policy == "adaptive":
-        named = f"{len(by_step[0])} cells of {named}, by their agreement"
-    elif len(by_step) == 1:
-        named = ", ".join(f"{site.name} at t = {timesteps[entry]}" for site, entry in by_step[0])
-    return Selection(
-        by_step,
-        *UNMEASURED,
-        f"{settings.policy}: {named}",
-        by_resolution=by_resolution,
-        by_agreement=settings.policy == "adaptive",
-    )
+def time_aware(candidates: Candidates) -> Choice:
+    """Takes all sites at the current step: one mask per step, looser than the others."""
+    entries = reversed(range(len(candidates.timesteps)))  # step i reads entry T - 1 - i
+    return Choice(tuple(map(candidates.at, entries)), candidates.names())
 
 
-def _cells_of(
-    codebook: Codebook, settings: MaskSettings, chosen: Sequence[Site], timesteps: Sequence[int]
-) -> CellsByStep:
-    """The cells of some sites, one tuple for the whole run or one for each of its steps."""
-    if settings.policy == "adaptive":
-        return (_trusted(codebook, settings.tolerance, chosen, timesteps),)
-    if settings.policy == "best":
-        return (tuple((site, _best_entry(codebook, site, timesteps)) for site in chosen),)
-    return _cells(chosen, _entries(codebook, settings, timesteps))
+def adaptive(candidates: Candidates) -> Choice:
+    """Takes the cells within `tolerance` of the lowest cost, weighted by their agreement.
 
-
-def released_sites(cross: Iterable[Site]) -> list[Site]:
-    """The cross sites that the releases take on every backbone, unmeasured: those of the down and
-    up blocks at the second-coarsest resolution, 16x16 for clips of 512x512 pixels."""
-    ordered = list(cross)
-    levels = sorted({site.resolution for site in ordered})
-    blocks = [s for s in ordered if s.name.startswith(("down_blocks", "up_blocks"))]
-    return [site for site in blocks if site.resolution == levels[:2][-1]]
-
-
-def _cells(sites: Sequence[Site], entries: Sequence[int]) -> CellsByStep:
-    return tuple(tuple((site, entry) for site in sites) for entry in entries)
-
-
-def _chosen_sites(codebook: Codebook, settings: MaskSettings, cross: dict[str, Site]) -> list[Site]:
-    if settings.sites == "explicit":
-        unknown = [name for name in settings.explicit if name not in cross]
-        if unknown or not settings.explicit:
-            raise InputError(
-                f"mask.explicit names {unknown or 'no sites'}; cross sites: {', '.join(cross)}"
-            )
-        return [cross[name] for name in settings.explicit]
-    count = settings.top_k if settings.sites == "mean_of" else 1
-    return [cross[name] for name in codebook.ranked_sites()[:count]]
-
-
-def _every_step(timesteps: Sequence[int]) -> tuple[int, ...]:
-    """For each step of the edit the inversion entry of its timestep."""
-    return tuple(reversed(range(len(timesteps))))
-
-
-def _trusted(
-    codebook: Codebook, tolerance: float, sites: Sequence[Site], timesteps: Sequence[int]
-) -> tuple[Cell, ...]:
-    """Cells of some sites, ENTRIES of the run's steps, at most `tolerance` dearer than the best."""
+    Fixed sites have no costs; they give the choice of `time_agnostic`.
+    """
+    codebook, timesteps = candidates.codebook, candidates.timesteps
+    if codebook is None:
+        return time_agnostic(candidates)
     entries = range(0, len(timesteps), max(1, len(timesteps) // ENTRIES))
-    costs = {(s, entry): codebook.cost(s, timesteps[entry]) for s in sites for entry in entries}
-    least = min(costs.values())
-    return tuple(cell for cell, cost in costs.items() if cost <= least + tolerance)
+    costs = {(s, n): codebook.cost(s, timesteps[n]) for s in candidates.sites for n in entries}
+    limit = min(costs.values()) + candidates.tolerance
+    cells = tuple(cell for cell, cost in costs.items() if cost <= limit)
+    origin = f"{len(cells)} cells of {candidates.names()}, by their agreement"
+    return Choice((cells,), origin, by_agreement=True)
 
 
-def _best_entry(codebook: Codebook, site: Site, timesteps: Sequence[int]) -> int:
-    """The inversion entry at which a site costs least."""
-    return int(np.argmin([codebook.cost(site, timestep) for timestep in timesteps]))
+def naive(candidates: Candidates) -> Choice:
+    """Takes every site at every step: one mask for the whole run, the baseline without MMC."""
+    entries = range(len(candidates.timesteps))
+    cells = tuple((site, entry) for site in candidates.sites for entry in entries)
+    return Choice((cells,), "mean of all sites and steps")
 
 
-def _entries(
-    codebook: Codebook, settings: MaskSettings, timesteps: Sequence[int]
-) -> tuple[int, ...]:
-    """Inversion entries: the best one, or for `time_aware` that of each step of the edit."""
-    if settings.policy == "time_aware":
-        return _every_step(timesteps)
-    distance = [abs(t - codebook.best_timestep) for t in timesteps]
-    return (int(np.argmin(distance)),)
+def _one_mask(candidates: Candidates, cells: tuple[Cell, ...]) -> Choice:
+    named = (f"{site.name} at t = {candidates.timesteps[entry]}" for site, entry in cells)
+    return Choice((cells,), ", ".join(named))
+
+
+MASK_POLICIES: dict[str, MaskPolicy] = {
+    "time_agnostic": MaskPolicy(time_agnostic),
+    "time_aware": MaskPolicy(time_aware),
+    "best": MaskPolicy(best),
+    "adaptive": MaskPolicy(adaptive),
+    "naive": MaskPolicy(naive, needs_codebook=False),
+}
+PLUGINS = "freemask.mask_policies"  # the entry-point group
+
+
+def mask_policy(name: str) -> MaskPolicy:
+    """Returns the policy of a name, built in or of an installed package.
+
+    Raises `InputError` for an unknown name.
+    """
+    if name in MASK_POLICIES:
+        return MASK_POLICIES[name]
+    plugins = entry_points(group=PLUGINS)
+    if name not in plugins.names:
+        known = sorted({*MASK_POLICIES, *plugins.names})
+        raise InputError(f"mask.policy is {name!r}{nearest(name, known)}")
+    plugin: MaskPolicy = plugins[name].load()
+    return plugin

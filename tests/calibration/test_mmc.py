@@ -18,7 +18,7 @@ from freemask.calibration.mmc import BINS, Calibration, ClipCost, clip_cost
 from freemask.masks.codebook import Codebook
 from freemask.masks.heat import heat
 from freemask.masks.morphology import dilate
-from freemask.masks.policies import select
+from freemask.masks.selection import select
 from freemask.settings import MaskSettings
 from freemask.types import InputError, WordMaps
 

@@ -1,4 +1,4 @@
-"""From word maps to M*: heat, union, threshold, margin, and which side is edited."""
+"""The mask from word maps: mean, refinement, threshold, union, and masks that the user gives."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from freemask.masks.build import make_masks, user_masks, whole_frame
+from freemask.masks.build import make_masks, otsu_mask, user_masks, whole_frame
 from freemask.masks.guided_filter import refine
-from freemask.masks.heat import agreement, heat, otsu_level
-from freemask.masks.morphology import dilate, faded, widened
-from freemask.masks.policies import Cell, Selection
+from freemask.masks.heat import heat
+from freemask.masks.policies import Cell
+from freemask.masks.selection import Selection
 from freemask.settings import MaskSettings
 from freemask.types import InputError, Masks, Site, Video, WordMaps
 
@@ -44,36 +44,6 @@ def selection(*cells: Cell, threshold: float = 0.5, max_pool: bool = False) -> S
 
 def masks_of(maps: dict[str, WordMaps], chosen: Selection, **settings: Any) -> Masks:
     return make_masks(maps, chosen, MaskSettings(**settings), CLIP)
-
-
-def test_heat_is_one_at_the_maximum_of_every_frame() -> None:
-    maps = word_maps(0).maps[SITES[0]]
-    found = heat(maps, SIZE, max_pool=True)
-    assert found.shape == (2, 3, *SIZE)
-    assert found.min() >= 0
-    torch.testing.assert_close(found.amax((-2, -1)), torch.ones(2, 3))
-
-
-def test_heat_does_not_depend_on_the_scale_of_a_frame() -> None:
-    maps = word_maps(0).maps[SITES[0]]
-    scale = torch.tensor([1.0, 1e-3, 7.0])[:, None, None]
-    torch.testing.assert_close(
-        heat(maps * scale, SIZE, max_pool=True), heat(maps, SIZE, max_pool=True)
-    )
-
-
-def test_heat_of_a_word_that_is_nowhere_is_zero() -> None:
-    assert (heat(torch.zeros(2, 3, 5), SIZE, max_pool=True) == 0).all()
-
-
-def test_max_pool_takes_the_brightest_of_each_cells_neighbours() -> None:
-    maps = torch.zeros(1, 4, 6)
-    maps[0, 1, 3], maps[0, 3, 0] = 1.0, 0.5
-    pooled = torch.zeros(1, 4, 6)
-    pooled[0, 2:, :2] = 0.5
-    pooled[0, :3, 2:5] = 1
-    torch.testing.assert_close(heat(maps, (4, 6), max_pool=True), pooled)
-    torch.testing.assert_close(heat(maps, (4, 6), max_pool=False), maps)
 
 
 def test_the_mask_is_one_where_the_word_is() -> None:
@@ -105,40 +75,45 @@ def test_the_pooling_is_the_one_asked_for() -> None:
 
 def test_a_refined_mask_is_cut_from_the_filtered_heat() -> None:
     maps, chosen = word_maps(6), selection((SITES[1], 0), threshold=0.6)
-    after = refine(heat(maps.maps[SITES[1]][0], SIZE, max_pool=False), CLIP, 2)
+    after = refine(heat(maps.maps[SITES[1]][:1], SIZE, max_pool=False), CLIP, 2)[0]
     after = after / after.amax((-2, -1), keepdim=True)
     found = masks_of({"source": maps}, chosen, refine=2 / 12).values  # of the shorter side
     assert torch.equal(found[0], (after >= 0.6).float())
     assert not torch.equal(found, masks_of({"source": maps}, chosen).values)
 
 
-def test_otsus_level_parts_two_heaps_between_them() -> None:
+def test_otsus_mask_is_the_upper_of_two_groups_of_values() -> None:
     generator = torch.Generator().manual_seed(0)
-    low, high = (0.05 * torch.randn(n, generator=generator) for n in (900, 100))
-    heat = torch.cat([0.2 + low, 0.8 + high]).clamp(0, 1).reshape(4, 10, 25)
-    assert 0.35 < otsu_level(heat) < 0.65
+    high = torch.rand(1000, generator=generator) < 0.1
+    values = 0.2 + 0.6 * high + 0.05 * torch.randn(1000, generator=generator)
+    assert torch.equal(otsu_mask(values.reshape(4, 10, 25)).flatten(), high.float())
 
 
-def test_otsus_level_is_the_one_of_largest_variance_between_classes() -> None:
-    heat = torch.rand(2, 9, 11) ** 2
-    values = ((256 * heat.flatten()).floor().clamp_max(255) + 0.5) / 256
+def test_otsus_mask_has_the_largest_variance_between_classes() -> None:
+    warm = torch.rand(2, 9, 11, generator=torch.Generator().manual_seed(0)) ** 2
 
-    def between(level: float) -> float:
-        high = values >= level
-        share = float(high.double().mean())
-        apart = float(values[high].double().mean() - values[~high].double().mean())
+    def between(mask: Tensor) -> float:
+        share = float(mask.double().mean())
+        apart = float(warm[mask].double().mean() - warm[~mask].double().mean())
         return share * (1 - share) * apart**2
 
-    levels = [k / 256 for k in range(1, 256) if 0 < int((values >= k / 256).sum()) < len(values)]
-    assert between(otsu_level(heat)) == pytest.approx(max(map(between, levels)), rel=1e-6)
-    assert otsu_level(torch.zeros(1, 2, 2)) > 0  # nothing to part: nothing to edit
+    levels = warm.flatten().sort().values[1:]
+    most = max(between(warm >= level) for level in levels)
+    assert between(otsu_mask(warm).bool()) == pytest.approx(most, rel=1e-2)  # 256 bins
+    assert between(warm >= 0.5) < 0.98 * most
 
 
-def test_a_mask_may_be_cut_where_its_heat_parts_best() -> None:
+def test_otsus_mask_of_constant_heat_is_empty() -> None:
+    for value in (0.0, 0.5, 1.0):
+        assert not otsu_mask(torch.full((1, 2, 2), value)).any()
+
+
+def test_a_mask_may_be_cut_where_its_heat_separates_best() -> None:
     maps, chosen = word_maps(8), selection((SITES[1], 0), threshold=0.99)
     warm = heat(maps.maps[SITES[1]][0], SIZE, max_pool=False)
     found = masks_of({"source": maps}, chosen, binarise="otsu").values[0]
-    assert torch.equal(found, (warm >= otsu_level(warm)).float())
+    assert torch.equal(found, otsu_mask(warm))
+    assert not torch.equal(found, masks_of({"source": maps}, chosen).values[0])
 
 
 def test_union_joins_the_masks_of_both_words() -> None:
@@ -176,13 +151,6 @@ def test_the_geometric_mean_leaves_out_what_only_one_map_shows() -> None:
     assert not strict[8:10, 16:18].any()
 
 
-def test_agreement_by_counting() -> None:
-    mask = torch.tensor([[[1, 1, 0, 0]]], dtype=torch.bool)
-    assert agreement(mask, mask) == 1
-    assert agreement(mask, mask.roll(1, 2)) == pytest.approx(1 / 3)
-    assert 0 < agreement(mask, ~mask) < 1e-3
-
-
 @pytest.mark.parametrize("average", ["arithmetic", "geometric"])
 def test_adaptive_masks_weigh_each_map_by_its_agreement_with_all(average: str) -> None:
     maps, threshold = word_maps(6), 0.8
@@ -214,53 +182,6 @@ def test_a_selection_by_step_gives_a_mask_for_every_step() -> None:
         alone = masks_of({"source": maps}, selection((SITES[0], entry), threshold=0.95))
         assert torch.equal(found.at(step), alone.at(step))
     assert not torch.equal(found.at(0), found.at(1))
-
-
-def test_masks_by_resolution_come_from_their_own_cells() -> None:
-    maps, (coarse, fine) = word_maps(3), [((site, 0),) for site in SITES]
-    chosen = Selection((fine,), 0.6, False, "the test's", {(3, 5): (coarse,)})
-    found = masks_of({"source": maps}, chosen)
-    expected = masks_of({"source": maps}, selection(*coarse, threshold=0.6))
-    assert torch.equal(found.at(0, (3, 5)), expected.at(0))
-    assert torch.equal(found.at(0, (6, 10)), found.at(0))
-    assert not torch.equal(found.at(0, (3, 5)), found.at(0))
-
-
-@pytest.mark.parametrize("pixels", [0, 1, 2, 4, 15])
-def test_dilation_grows_by_a_disc(pixels: int) -> None:
-    mask = torch.zeros(1, 9, 11)
-    mask[0, 4, 1] = mask[0, 5, 8] = 1
-    rows, columns = torch.meshgrid(torch.arange(9), torch.arange(11), indexing="ij")
-    distance = torch.minimum(
-        ((rows - 4) ** 2 + (columns - 1) ** 2).sqrt(), ((rows - 5) ** 2 + (columns - 8) ** 2).sqrt()
-    )
-    assert torch.equal(dilate(mask, pixels)[0], (distance < pixels + 0.5).float())
-    assert torch.equal(dilate(0.3 * mask, pixels), 0.3 * dilate(mask, pixels))  # soft stays soft
-
-
-def test_an_edit_reaches_a_margin_beyond_its_masks() -> None:
-    steps = (torch.rand(2, 3, *SIZE) > 0.9).float()
-    masks = Masks(steps, "drawn", {(3, 5): steps.flip(0)})
-    wide = widened(masks, 2 / 12)  # of the shorter side
-    for step, mask in enumerate(steps):
-        assert torch.equal(wide.at(step), dilate(mask, 2))
-        assert torch.equal(wide.at(1 - step, (3, 5)), dilate(mask, 2))
-    assert torch.equal(widened(masks, 0).values, steps)
-    assert wide.origin == "drawn"
-
-
-@pytest.mark.parametrize("pixels", [0, 1, 2, 3, 4])
-def test_a_mask_fades_out_over_the_margin(pixels: int) -> None:
-    edge = torch.zeros(1, 12, 20)
-    edge[..., :6] = 1
-    ramp = [1 - n / (pixels + 1) for n in range(pixels + 2)]
-    torch.testing.assert_close(
-        faded(edge, pixels / 12)[0, 5, 5 : 5 + len(ramp)], torch.tensor(ramp)
-    )
-    blobs = (torch.rand(2, 12, 20, generator=torch.Generator().manual_seed(0)) > 0.95).float()
-    weight, reach = faded(blobs, pixels / 12), dilate(blobs, pixels)
-    assert (weight[blobs == 1] == 1).all()
-    assert torch.equal(weight > 0, reach > 0)
 
 
 def test_a_users_mask_is_taken_as_it_is() -> None:

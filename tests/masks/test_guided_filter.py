@@ -1,13 +1,14 @@
-"""The guided filter against its definition, window by window, and what it does to a mask."""
+"""The guided filter against its definition, window by window, and its effect on a mask."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+from kornia.filters import box_blur
 from torch import Tensor
 
-from freemask.masks.guided_filter import NOISE, box_mean, refine
+from freemask.masks.guided_filter import NOISE, refine
 from freemask.types import Video
 
 
@@ -16,39 +17,35 @@ def clip_of(frames: Tensor) -> Video:
     return Video((255 * frames).round().numpy().astype(np.uint8))
 
 
-def windows(size: tuple[int, int], radius: int) -> dict[tuple[int, int], tuple[slice, slice]]:
-    """The window around every pixel, cut off at the frame."""
-    return {
-        (y, x): (
-            slice(max(0, y - radius), y + radius + 1),
-            slice(max(0, x - radius), x + radius + 1),
-        )
-        for y in range(size[0])
-        for x in range(size[1])
-    }
-
-
-@pytest.mark.parametrize("radius", [1, 2, 9])
-def test_a_box_mean_is_the_mean_of_what_lies_in_the_frame(radius: int) -> None:
-    values = torch.rand(2, 5, 8, dtype=torch.float64)
-    found = box_mean(values, radius)
-    for (y, x), window in windows((5, 8), radius).items():
-        expected = values[:, *window].mean((1, 2))
-        torch.testing.assert_close(found[:, y, x], expected)
-
-
 def filtered_by_definition(picture: Tensor, heat: Tensor, radius: int) -> Tensor:
-    """Ridge regression of the heat on the colours in every window, then the mean of all windows."""
-    size = (int(heat.shape[0]), int(heat.shape[1]))
-    total, count = torch.zeros(size, dtype=torch.float64), torch.zeros(size)
-    for window in windows(size, radius).values():
+    """Ridge regression of heat on the colours of every window, then the mean of all windows.
+
+    picture `(H, W, 3)` and heat `(H, W)` are mirrored at the border, twice as windows overlap.
+    """
+    height, width = heat.shape
+    rows, columns = (mirrored(side, radius) for side in (height, width))
+    slopes, offsets = {}, {}
+    for y, x in np.ndindex(height, width):
+        window = (rows[y : y + 2 * radius + 1, None], columns[None, x : x + 2 * radius + 1])
         colours, values = picture[window].reshape(-1, 3), heat[window].reshape(-1)
         centred = colours - colours.mean(0)
         ridge = centred.T @ centred / len(values) + NOISE * torch.eye(3, dtype=torch.float64)
         slope = torch.linalg.solve(ridge, centred.T @ (values - values.mean()) / len(values))
-        total[window] += (picture[window] - colours.mean(0)) @ slope + values.mean()
-        count[window] += 1
-    return total / count
+        slopes[y, x], offsets[y, x] = slope, values.mean() - colours.mean(0) @ slope
+    found = torch.zeros(height, width, dtype=torch.float64)
+    for y, x in np.ndindex(height, width):
+        centres = [
+            (int(rows[y + dy]), int(columns[x + dx]))
+            for dy, dx in np.ndindex(2 * radius + 1, 2 * radius + 1)
+        ]
+        slope = torch.stack([slopes[c] for c in centres]).mean(0)
+        found[y, x] = picture[y, x] @ slope + torch.stack([offsets[c] for c in centres]).mean()
+    return found
+
+
+def mirrored(side: int, radius: int) -> Tensor:
+    """Indices of an axis with `radius` more at each end, mirrored about the first and last."""
+    return torch.from_numpy(np.pad(np.arange(side), radius, mode="reflect"))
 
 
 @pytest.mark.parametrize("radius", [1, 3])
@@ -59,7 +56,12 @@ def test_the_filter_is_the_mean_of_every_windows_regression(radius: int) -> None
     for step, frame in np.ndindex(3, 2):
         guide = torch.from_numpy(clip.frames[frame]).double() / 255
         expected = filtered_by_definition(guide, heat[step, frame].double(), radius)
-        torch.testing.assert_close(found[step, frame].double(), expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(found[step, frame].double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_window_larger_than_the_frame_is_the_largest_that_fits() -> None:
+    clip, heat = clip_of(torch.rand(1, 6, 9, 3)), torch.rand(1, 1, 6, 9)
+    assert torch.equal(refine(heat, clip, 50), refine(heat, clip, 5))
 
 
 def test_a_blurred_outline_goes_to_the_edge_of_the_object() -> None:
@@ -70,7 +72,7 @@ def test_a_blurred_outline_goes_to_the_edge_of_the_object() -> None:
     picture = (colours[disc.long()] + noise).clamp(0, 1)
     coarse = torch.nn.functional.avg_pool2d(disc[None], 4)
     heat = torch.nn.functional.interpolate(coarse[None], size=(40, 48), mode="bilinear")[0]
-    after = refine(heat, clip_of(picture[None]), 5)
+    after = refine(heat[None], clip_of(picture[None]), 5)[0]
 
     def wrong(mask: Tensor) -> float:
         return float(((mask[0] >= 0.5) != disc.bool()).float().mean())
@@ -79,7 +81,7 @@ def test_a_blurred_outline_goes_to_the_edge_of_the_object() -> None:
 
 
 def test_without_edges_the_heat_is_only_smoothed() -> None:
-    heat = torch.rand(1, 8, 8)
+    heat = torch.rand(1, 1, 8, 8)
     plain = refine(heat, clip_of(torch.full((1, 8, 8, 3), 0.4)), 2)
-    twice = box_mean(box_mean(heat.double(), 2), 2)
-    torch.testing.assert_close(plain.double(), twice, rtol=1e-5, atol=1e-6)
+    twice = box_blur(box_blur(heat, 5), 5)
+    torch.testing.assert_close(plain, twice, rtol=1e-4, atol=1e-4)

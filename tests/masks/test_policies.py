@@ -1,38 +1,20 @@
-"""What each policy takes from a codebook, and what works without one."""
+"""The cells that each policy takes, and how names become policies."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from importlib.metadata import EntryPoint, EntryPoints
 from typing import Any
 
 import pytest
-from tiny_codebook import CODEBOOK, ENTRIES, OTHERS, SITES
+from tiny_codebook import CODEBOOK, ENTRIES, SITES, chosen
 
-from freemask.masks.codebook import Codebook
-from freemask.masks.policies import select
+from freemask.masks import policies
+from freemask.masks.policies import MASK_POLICIES, Candidates, Choice, MaskPolicy, mask_policy
+from freemask.masks.selection import select
 from freemask.settings import MaskSettings
-from freemask.types import InputError, Site
+from freemask.types import InputError
 
-
-def chosen(codebook: Codebook | None = CODEBOOK, **settings: Any) -> list[list[tuple[str, int]]]:
-    """Names of the cells of each step."""
-    selection = select(codebook, MaskSettings(**settings), (*OTHERS, *SITES), ENTRIES)
-    return [[(site.name, entry) for site, entry in cells] for cells in selection.cells]
-
-
-def test_each_choice_of_sites_takes_those_that_it_says() -> None:
-    assert chosen(sites="best") == [[("b", 2)]]
-    assert chosen(sites="best_per_resolution") == [[("b", 2)]]
-    assert chosen(sites="mean_of", top_k=2) == [[("b", 2), ("c", 2)]]
-    assert chosen(sites="mean_of", top_k=9) == [[("b", 2), ("c", 2), ("a", 2)]]
-    assert chosen(sites="explicit", explicit=["c", "a"]) == [[("c", 2), ("a", 2)]]
-
-
-def test_best_per_resolution_has_the_best_site_of_each() -> None:
-    settings = MaskSettings(sites="best_per_resolution")
-    selection = select(CODEBOOK, settings, (*OTHERS, *SITES), ENTRIES)
-    assert selection.by_resolution == {(6, 10): (((SITES[0], 2),),), (3, 5): (((SITES[1], 2),),)}
-    assert select(CODEBOOK, MaskSettings(), SITES, ENTRIES).by_resolution == {}
+FIXED = Candidates(SITES, tuple(range(0, 1000, 20)))  # nothing ranks these sites
 
 
 def test_time_aware_takes_the_entry_of_each_step_of_the_edit() -> None:
@@ -43,9 +25,7 @@ def test_best_takes_each_site_at_its_own_cheapest_timestep() -> None:
     assert chosen(policy="best") == [[("b", 1)]]  # the codebook's 401 serves 251 and 501
     assert chosen(policy="best", sites="mean_of", top_k=3) == [[("b", 1), ("c", 3), ("a", 1)]]
     assert chosen(policy="best", sites="explicit", explicit=["c"]) == [[("c", 3)]]
-    settings = MaskSettings(policy="best", sites="best_per_resolution")
-    selection = select(CODEBOOK, settings, SITES, ENTRIES)
-    assert selection.by_resolution == {(6, 10): (((SITES[0], 1),),), (3, 5): (((SITES[1], 1),),)}
+    selection = select(CODEBOOK, MaskSettings(policy="best"), SITES, ENTRIES)
     assert selection.origin == "best: b at t = 251"
 
 
@@ -67,60 +47,36 @@ def test_naive_takes_every_site_at_every_step_and_needs_no_codebook() -> None:
     assert chosen(policy="naive") == chosen(None, policy="naive") == every
 
 
-@pytest.mark.parametrize(
-    ("best", "entry"), [(1, 0), (120, 0), (130, 1), (401, 2), (370, 1), (999, 3)]
-)
-def test_the_nearest_timestep_serves_a_run_of_other_steps(best: int, entry: int) -> None:
-    codebook = replace(CODEBOOK, timesteps=(0, best, 1000))
-    assert chosen(codebook) == [[("b", entry)]]
+@pytest.mark.parametrize("name", ["time_agnostic", "best", "adaptive"])
+def test_sites_without_costs_are_read_at_a_fifth_of_the_run(name: str) -> None:
+    choice = MASK_POLICIES[name].choose(FIXED)
+    assert choice.cells == (tuple((site, 10) for site in SITES),)
+    assert not choice.by_agreement
 
 
-def test_the_released_layers_need_no_codebook() -> None:
-    # Stable Diffusion's and Zeroscope's, at 512x512 pixels
-    rows = {"down_blocks.0": 64, "down_blocks.1": 32, "down_blocks.2": 16}
-    rows |= {"up_blocks.1": 16, "up_blocks.2": 32, "up_blocks.3": 64}
-    count = {block: 2 if block.startswith("down") else 3 for block in rows}
-    rows["mid_block"], count["mid_block"] = 8, 1
-    sites = [
-        Site(f"{block}.attentions.{i}", "cross", 0, (n, n))
-        for block, n in rows.items()
-        for i in range(count[block])
-    ]
-    taken = [f"down_blocks.2.attentions.{i}" for i in range(2)]
-    taken += [f"up_blocks.1.attentions.{i}" for i in range(3)]
-    timesteps = range(0, 1000, 20)
-    fixed = select(None, MaskSettings(sites="released"), sites, timesteps)
-    assert [[(site.name, entry) for site, entry in cells] for cells in fixed.cells] == [
-        [(name, 10) for name in taken]
-    ]
-    assert (fixed.threshold, fixed.max_pool) == (0.3, True)
-    settings = MaskSettings(sites="released", policy="time_aware", threshold=0.4)
-    current = select(None, settings, sites, timesteps)
-    assert [cells[0][1] for cells in current.cells] == list(range(49, -1, -1))
-    assert current.threshold == 0.4
+def test_only_naive_needs_no_codebook() -> None:
+    assert [name for name, p in MASK_POLICIES.items() if not p.needs_codebook] == ["naive"]
 
 
-def test_the_threshold_is_the_settings_or_else_the_codebooks() -> None:
-    for policy in ("time_agnostic", "time_aware", "naive"):
-        own = select(CODEBOOK, MaskSettings(policy=policy), SITES, ENTRIES)
-        given = select(CODEBOOK, MaskSettings(policy=policy, threshold=0.7), SITES, ENTRIES)
-        assert (own.threshold, given.threshold) == (0.4, 0.7)
+def test_an_unknown_policy_is_an_error_that_names_the_closest() -> None:
+    with pytest.raises(InputError, match=r"mask\.policy is 'adaptve'; did you mean 'adaptive'\?"):
+        mask_policy("adaptve")
+    with pytest.raises(InputError, match=r"there are: adaptive, best, naive, time_agnostic"):
+        mask_policy("zzz")
 
 
-def test_the_origin_says_what_was_taken() -> None:
-    assert select(CODEBOOK, MaskSettings(), SITES, ENTRIES).origin == "time_agnostic: b at t = 501"
+def last_entry(candidates: Candidates) -> Choice:
+    return Choice((candidates.at(len(candidates.timesteps) - 1),), "the noisiest step")
 
 
-def test_a_codebook_that_is_needed_and_absent_or_foreign_is_an_error() -> None:
-    with pytest.raises(InputError, match=r"no codebook.*naive"):
-        chosen(None)
-    for sites in (("a", "b"), ("a", "b", "d")):
-        with pytest.raises(InputError, match=r"calibrate it, or choose mask\.policy=naive"):
-            chosen(replace(CODEBOOK, sites=sites))
+LAST = MaskPolicy(last_entry, needs_codebook=False)
 
 
-def test_sites_that_are_unknown_or_missing_are_an_error() -> None:
-    with pytest.raises(InputError, match=r"\['s'\]; cross sites: a, b, c"):
-        chosen(sites="explicit", explicit=["a", "s"])
-    with pytest.raises(InputError, match="names no sites"):
-        chosen(sites="explicit")
+def test_a_policy_of_an_installed_package_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin = EntryPoint("last", f"{__name__}:LAST", policies.PLUGINS)
+    monkeypatch.setattr(policies, "entry_points", lambda group: EntryPoints([plugin]))
+    selection = select(None, MaskSettings(policy="last"), SITES, ENTRIES)
+    assert selection.cells == (tuple((site, 3) for site in SITES),)
+    assert selection.origin == "last: the noisiest step"
+    with pytest.raises(InputError, match="did you mean 'last'"):
+        mask_policy("lasst")

@@ -1,0 +1,130 @@
+"""Selects the cells, the threshold and the pooling of a mask from the settings and a codebook.
+
+    settings, codebook, sites -> Candidates -> policy -> Selection
+
+A codebook measured with other steps serves a run too: the nearest timestep is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from freemask.masks.codebook import Codebook
+from freemask.masks.policies import Candidates, CellsByStep, MaskPolicy, mask_policy
+from freemask.settings import MaskSettings, Settings
+from freemask.types import InputError, Site
+
+if TYPE_CHECKING:
+    from freemask.editors.editor import Editor
+
+# threshold (0.3 to 0.4) and max-pooling of the authors' release and of FateZero's
+UNMEASURED = (0.3, True)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The cells that make the mask, and how their maps become one.
+
+    cells: one tuple of cells for a mask that serves the whole run, or one for each of the T steps
+        of the edit.
+    threshold: on the heat, in (0, 1).
+    max_pool: whether maps are max-pooled by 3x3 before they become heat.
+    origin: the policy and its cells in words, for `result.json`.
+    by_agreement: whether each map is weighted by how far it agrees with the mean of all of them.
+    """
+
+    cells: CellsByStep
+    threshold: float
+    max_pool: bool
+    origin: str
+    by_agreement: bool = False
+
+
+def codebook_for(editor: Editor, settings: Settings) -> Codebook | None:
+    """Returns the codebook that the settings name, or else the checkpoint's own, if it has one.
+
+    Raises `InputError` for a file that is not a readable codebook.
+    """
+    path = settings.codebook or editor.codebook
+    return Codebook.load(path) if path else None
+
+
+def select(
+    codebook: Codebook | None,
+    settings: MaskSettings,
+    sites: Sequence[Site],
+    timesteps: Sequence[int],
+) -> Selection:
+    """Returns the cells that the policy of the settings takes, with their threshold and pooling.
+
+    codebook: the costs of this backbone; without one, only policies that need none and
+        `sites: released` work.
+    sites: the attention sites of the backbone, of every kind.
+    timesteps: the T timesteps of the inversion, ascending.
+
+    Raises `InputError` for an unknown policy or site, and when the policy needs a codebook and
+    there is none, or it was measured on another architecture.
+    """
+    policy = mask_policy(settings.policy)
+    candidates = _candidates(policy, codebook, settings, sites, tuple(timesteps))
+    choice = policy.choose(candidates)
+    threshold, max_pool = UNMEASURED
+    if codebook and settings.sites != "released":
+        threshold, max_pool = codebook.threshold, codebook.max_pool
+    return Selection(
+        cells=choice.cells,
+        threshold=settings.threshold or threshold,
+        max_pool=max_pool if settings.max_pool is None else settings.max_pool,
+        origin=f"{settings.policy}: {choice.origin}",
+        by_agreement=choice.by_agreement,
+    )
+
+
+def _candidates(
+    policy: MaskPolicy,
+    codebook: Codebook | None,
+    settings: MaskSettings,
+    sites: Sequence[Site],
+    timesteps: tuple[int, ...],
+) -> Candidates:
+    cross = {site.name: site for site in sites if site.kind == "cross"}
+    if not policy.needs_codebook:
+        return Candidates(tuple(cross.values()), timesteps)
+    if settings.sites == "released":
+        return Candidates(released_sites(cross.values()), timesteps)
+    if codebook is None:
+        raise InputError(
+            "this checkpoint has no codebook; write one with `freemask calibrate`, or choose "
+            "method=released (unmeasured) or mask.policy=naive, which need none"
+        )
+    codebook.check(sites)
+    ranked = _ranked_sites(codebook, settings, cross)
+    return Candidates(ranked, timesteps, codebook, settings.tolerance)
+
+
+def released_sites(cross: Iterable[Site]) -> tuple[Site, ...]:
+    """Returns the fixed sites of the authors' release and of FateZero's, on any backbone.
+
+    They are the cross sites of the down and up blocks at the second-coarsest resolution, 16x16 for
+    clips of 512x512 pixels.
+    """
+    ordered = list(cross)
+    resolutions = sorted({site.resolution for site in ordered})
+    blocks = [s for s in ordered if s.name.startswith(("down_blocks", "up_blocks"))]
+    return tuple(site for site in blocks if site.resolution == resolutions[:2][-1])
+
+
+def _ranked_sites(
+    codebook: Codebook, settings: MaskSettings, cross: Mapping[str, Site]
+) -> tuple[Site, ...]:
+    if settings.sites == "explicit":
+        unknown = [name for name in settings.explicit if name not in cross]
+        if unknown or not settings.explicit:
+            raise InputError(
+                f"mask.explicit names {unknown or 'no sites'}; cross sites: {', '.join(cross)}"
+            )
+        return tuple(cross[name] for name in settings.explicit)
+    count = settings.top_k if settings.sites == "mean_of" else 1
+    return tuple(cross[name] for name in codebook.ranked_sites()[:count])

@@ -22,7 +22,7 @@ from freemask.evaluation.methods import METHODS, BenchmarkSettings
 from freemask.evaluation.samples import Sample, SampleSource
 from freemask.evaluation.scores import score
 from freemask.io.panels import mask_overlay
-from freemask.masks.policies import codebook_for
+from freemask.masks.selection import codebook_for
 from freemask.pipeline import edit
 from freemask.prepare import PreparedEdit, prepare
 from freemask.result import EditResult
@@ -62,7 +62,7 @@ def run_sample(
         for method in settings.methods
     }
     inversions = _invert_once(editor, sample.video, edits)
-    common = EditedSample(
+    unedited = EditedSample(
         sample,
         sample.video,
         embedder=load_embedder(settings.clip, editor.device) if settings.clip else None,
@@ -74,19 +74,22 @@ def run_sample(
     named = {"task": source.task, "clip": source.number, "edit": edit_text(sample.request)}
     rows = []
     for method, result, seconds in _edit_all(editor, sample, edits, inversions):
-        masks = result.masks_used if edits[method].selection else None
-        save(method, result.video)
-        if masks is not None:
-            save(f"{method} mask", mask_overlay(sample.video, masks[-1]))
         edited = replace(
-            common,
+            unedited,
             video=result.video,
-            masks=masks,
+            masks=result.masks_used if edits[method].selection else None,
             relative_seconds=seconds / plain[0] if plain else None,
             relative_memory=result.memory_above_entry / plain[1] if plain and plain[1] else None,
         )
+        _save_edit(method, edited, save)
         rows.append({**named, "method": method, **score(edited)})
     return rows
+
+
+def _save_edit(method: str, edited: EditedSample, save: SaveClip) -> None:
+    save(method, edited.video)
+    if edited.masks is not None:
+        save(f"{method} mask", mask_overlay(edited.sample.video, edited.masks[-1]))
 
 
 def _edit_all(

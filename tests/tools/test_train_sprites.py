@@ -1,8 +1,10 @@
-"""The training tool: what it exports is what it trained, in the layout that others read."""
+"""The training tool exports what it trained, in a layout that diffusers and editors load."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +29,9 @@ from tools.sprites.networks import (
 )
 from tools.sprites.stages import ASSETS, STAGES, Stage, schedule
 from tools.sprites.tokenizer import POSITIONS, build_tokenizer, save_tokenizer
+from tools.sprites.train import fit
 
-TOOL = Path(__file__).parents[1] / "tools" / "train_sprites.py"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +53,11 @@ def test_whitening_normalises_latents_and_keeps_the_reconstruction(frames: np.nd
     torch.testing.assert_close(after.mean.mean((0, 2, 3)), torch.zeros(4), atol=1e-4, rtol=0)
     torch.testing.assert_close(after.mean.std((0, 2, 3)), torch.ones(4), atol=1e-3, rtol=0)
     ratio = before.mean.std((0, 2, 3)) / after.mean.std((0, 2, 3))
-    spread = before.std / after.std  # the noise keeps its size relative to the latents
+    spread = before.std / after.std  # the noise is scaled like the latents
     torch.testing.assert_close(spread.mean((0, 2, 3)), ratio, rtol=1e-3, atol=0)
 
 
-def test_every_caption_word_is_one_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_caption_word_is_one_token(tmp_path: Path) -> None:
     captions = [sprites.sample_scene(seed, "train").caption for seed in range(400)]
     tokenizer = build_tokenizer(captions)
     for caption in captions:
@@ -81,7 +84,7 @@ def test_before_training_the_temporal_model_is_the_image_model_on_every_frame() 
 
 
 def test_dropped_captions_get_the_empty_prompt() -> None:
-    text = torch.stack([torch.zeros(2, 3), torch.ones(2, 3)])  # the last one is of ""
+    text = torch.stack([torch.zeros(2, 3), torch.ones(2, 3)])  # the last one belongs to ""
     data = LatentData(torch.zeros(1, 4, 2, 2), text, torch.tensor([0]))
     torch.manual_seed(0)
     share = np.mean([float(data[0]["text"].mean()) for _ in range(2000)])
@@ -102,7 +105,7 @@ def test_shipped_text_encoders_are_the_text_half_of_the_shipped_clip() -> None:
 
 
 class Noise(torch.utils.data.Dataset):
-    """Latents and text of no meaning."""
+    """Random latents and text."""
 
     def __len__(self) -> int:
         return 8
@@ -118,7 +121,7 @@ def test_a_finished_stage_keeps_its_last_step_and_is_not_trained_again(
     stage = Stage(steps=3, batch=2, learning_rate=1e-3, examples=8)
     monkeypatch.setitem(STAGES, "sd", stage)
 
-    def fit() -> dict[str, torch.Tensor]:
+    def train() -> dict[str, torch.Tensor]:
         torch.manual_seed(0)
         unet = UNet2DConditionModel(
             sample_size=8, block_out_channels=(8,), layers_per_block=1, norm_num_groups=4,
@@ -134,7 +137,7 @@ def test_a_finished_stage_keeps_its_last_step_and_is_not_trained_again(
         weights: dict[str, torch.Tensor] = averaged_weights(tmp_path, "sd", "unet.")
         return weights
 
-    first, again = fit(), fit()
+    first, again = train(), train()
     assert first.keys() == again.keys()
     for name, weight in first.items():
         torch.testing.assert_close(weight, again[name], rtol=0, atol=0)
@@ -160,3 +163,10 @@ def test_an_untrained_motion_adapter_adds_nothing_and_editors_load_it(tmp_path: 
     )
     loaded = editor.predict(noisy, 500, text)
     torch.testing.assert_close(loaded, moving, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["train", "validate", "render_atlas"])
+def test_every_tool_explains_its_options(name: str) -> None:
+    command = [sys.executable, "-m", f"tools.sprites.{name}", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert f"python -m tools.sprites.{name}" in done.stdout

@@ -1,1 +1,11 @@
-"""Door."""
+"""Trains, exports and validates the demo checkpoints on clips of moving sprites.
+
+    python -m tools.sprites.train vae clip sd t2v motion
+    python -m tools.sprites.validate
+
+Names of stages go in; weights in diffusers' folder layout come out, in `freemask/assets`. Read
+`stages` (size and schedule of each stage's training), `networks` (their architectures), `tokenizer`
+(of their text encoder), `data` (clips and latents), `train` (trains the stages), `export` (writes
+the checkpoints) and `validate` (measures them on held-out clips). `render_atlas` renders the
+picture of all sprites, once.
+"""

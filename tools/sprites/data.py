@@ -1,4 +1,4 @@
-"""tools.sprites.data: docstring to be written."""
+"""Draws the training clips, encodes them to latents, and serves both as data sets."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ from freemask.data import sprites
 from tools.sprites.stages import ASSETS, FRAMES, SIZE, STAGES
 from tools.sprites.tokenizer import encode_captions
 
-DROPPED_CAPTIONS = 0.1
+DROPPED_CAPTIONS = 0.1  # fraction of examples with the empty caption, for guidance
 
 
 def draw_pool(work: Path, stage: str, split: sprites.Split = "train") -> tuple[Path, list[str]]:
-    """Draw a stage's clips once: uint8 `(N, F, H, W, 3)` on disk, and their captions."""
+    """Draws the clips of a stage, unless an earlier call did.
+
+    Returns the file of the frames, uint8 `(N, F, H, W, 3)`, and the captions.
+    """
     count, frames = STAGES[stage].examples, FRAMES[stage]
     path = work / f"pool-{count}x{frames}.npy"
     captions = path.with_suffix(".json")
@@ -40,12 +43,16 @@ def draw_pool(work: Path, stage: str, split: sprites.Split = "train") -> tuple[P
 
 
 def to_pixels(frames: np.ndarray) -> Tensor:
-    """uint8 `(..., H, W, 3)` to float `(..., 3, H, W)` in [-1, 1]."""
+    """Converts uint8 `(..., H, W, 3)` to float `(..., 3, H, W)` in [-1, 1]."""
     return torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, -3).float() / 127.5 - 1
 
 
 class FrameData(Dataset):
-    """First frames of the pool, as the VAE and the image encoder see them."""
+    """The first frames of a pool, as pixels in [-1, 1], for the VAE and for CLIP.
+
+    pool: file of frames, from `draw_pool`.
+    tokens: token ids `(N, POSITIONS)` of the captions; None for none.
+    """
 
     def __init__(self, pool: Path, tokens: Tensor | None = None) -> None:
         self.frames, self.tokens = np.load(pool, mmap_mode="r"), tokens
@@ -61,7 +68,12 @@ class FrameData(Dataset):
 
 
 class LatentData(Dataset):
-    """Latents with the text states of their captions, some captions dropped."""
+    """Latents with the text states of their captions, a share of which is dropped.
+
+    latents: `(N, C, h, w)`, or `(N, C, F, h, w)` of clips.
+    text: hidden states `(M, POSITIONS, E)` of all distinct captions, the empty one last.
+    caption_of: `(N,)`, the index of each example's caption.
+    """
 
     def __init__(self, latents: Tensor, text: Tensor, caption_of: Tensor) -> None:
         self.latents, self.text, self.caption_of = latents, text, caption_of
@@ -77,7 +89,7 @@ class LatentData(Dataset):
 
 @torch.no_grad()
 def latent_data(work: Path, stage: str) -> LatentData:
-    """Encode a stage's pool with the exported VAE and text encoder; cached on disk."""
+    """Encodes the clips of a stage with the exported VAE and text encoder; latents are cached."""
     pool, captions = draw_pool(work, stage)
     cache = work / f"latents-{pool.stem.removeprefix('pool-')}.pt"
     if not cache.exists():

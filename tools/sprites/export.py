@@ -1,4 +1,4 @@
-"""tools.sprites.export: docstring to be written."""
+"""Exports trained stages as float16 safetensors in diffusers' folder layout."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ from tools.sprites.tokenizer import build_tokenizer, save_tokenizer
 
 
 def averaged_weights(work: Path, stage: str, prefix: str) -> dict[str, Tensor]:
-    """The averaged weights of a stage's newest checkpoint."""
+    """Loads the averaged weights of a stage's newest checkpoint.
+
+    prefix: prefix of the weights to take, which is removed.
+    """
     state = torch.load(work / stage / "last.ckpt", map_location="cpu", weights_only=True)
     weights: dict[str, Tensor] = state["state_dict"]
     print(f"{stage}: weights of step {state['global_step']}")  # noqa: T201
@@ -43,6 +46,7 @@ def averaged_weights(work: Path, stage: str, prefix: str) -> dict[str, Tensor]:
 
 
 def export_vae(work: Path) -> None:
+    """Exports the whitened VAE into both checkpoints."""
     vae = AutoencoderKL(**VAE_CONFIG)
     vae.load_state_dict(averaged_weights(work, "vae", "vae."))
     pool, _ = draw_pool(work, "vae")
@@ -53,10 +57,12 @@ def export_vae(work: Path) -> None:
 
 @torch.no_grad()
 def whiten(vae: AutoencoderKL, frames: np.ndarray) -> None:
-    """Give the latents of `frames (N, H, W, 3)` mean 0 and variance 1 in every channel, in place.
+    """Normalises the latents of a VAE to mean 0 and variance 1 in every channel, in place.
 
-    The affine map and its inverse are folded into the 1x1 convolutions around the latents, so the
-    reconstruction stays as it was and `scaling_factor` is 1.
+    frames: uint8 `(N, H, W, 3)`, on which mean and variance are measured.
+
+    The affine map and its inverse are folded into the 1x1 convolutions before and after the
+    latents, so reconstructions do not change and `scaling_factor` is 1.
     """
     parts = np.array_split(frames, max(1, len(frames) // 100))
     means = torch.cat([vae.encode(to_pixels(part)).latent_dist.mean for part in parts])
@@ -71,6 +77,7 @@ def whiten(vae: AutoencoderKL, frames: np.ndarray) -> None:
 
 
 def export_clip(work: Path) -> None:
+    """Exports CLIP, and its text encoder and tokenizer into both checkpoints."""
     _, captions = draw_pool(work, "clip")
     tokenizer = build_tokenizer(captions)
     clip = CLIPModel(clip_config(tokenizer))
@@ -84,20 +91,20 @@ def export_clip(work: Path) -> None:
         image_mean=[0.5] * 3,  # pixels in [-1, 1], as in training
         image_std=[0.5] * 3,
     ).save_pretrained(ASSETS / "sprites-clip")
-    say_float32(ASSETS / "sprites-clip")
+    default_to_float32(ASSETS / "sprites-clip")
     save_tokenizer(tokenizer, ASSETS / "sprites-clip")
     for name in ("sprites-sd", "sprites-t2v"):
         folder = ASSETS / name / "text_encoder"
         text.half().save_pretrained(folder)
-        say_float32(folder)
-        # under the names that Stable Diffusion's own folders use, which every version reads
+        default_to_float32(folder)
+        # the names of Stable Diffusion's own folders, which every version of transformers reads
         named = {f"text_model.{key}": value for key, value in text.state_dict().items()}
         save_file(named, folder / "model.safetensors", metadata={"format": "pt"})
         save_tokenizer(tokenizer, ASSETS / name / "tokenizer")
 
 
-def say_float32(folder: Path) -> None:
-    """Have transformers load float32 by default, as diffusers does: parts must agree."""
+def default_to_float32(folder: Path) -> None:
+    """Makes transformers load a folder in float32 by default, as diffusers does."""
     path = folder / "config.json"
 
     def widened(config: dict[str, Any]) -> dict[str, Any]:
@@ -108,16 +115,18 @@ def say_float32(folder: Path) -> None:
 
 
 def export_motion(work: Path) -> None:
+    """Exports the motion adapter into `sprites-sd`."""
     unet = motion_model()
     unet.load_state_dict(averaged_weights(work, "motion", "unet.unet."))
     folder = ASSETS / "sprites-sd" / "motion_adapter"
-    unet.save_motion_modules(str(folder))  # in float32, whatever its dtype
+    unet.save_motion_modules(str(folder))  # always saves float32
     adapter = MotionAdapter(**MOTION_CONFIG)
     adapter.load_state_dict(MotionAdapter.from_pretrained(folder).state_dict())
     adapter.half().save_pretrained(folder)
 
 
 def export_unet(work: Path, stage: str) -> None:
+    """Exports the UNet, the scheduler and the model index of stage "sd" or "t2v"."""
     folder = ASSETS / f"sprites-{stage}"
     makers = {"sd": (UNet2DConditionModel, sd_config), "t2v": (UNet3DConditionModel, t2v_config)}
     network, config = makers[stage]
@@ -129,6 +138,7 @@ def export_unet(work: Path, stage: str) -> None:
 
 
 def export(work: Path, stage: str) -> None:
+    """Exports the newest checkpoint of a stage."""
     if stage in ("sd", "t2v"):
         export_unet(work, stage)
     else:

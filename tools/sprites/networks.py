@@ -1,4 +1,4 @@
-"""tools.sprites.networks: docstring to be written."""
+"""Defines the networks of the demo checkpoints: their configs, and how they start."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ UNET_CONFIG = {
     "cross_attention_dim": TEXT_WIDTH,
     "norm_num_groups": 16,
 }
-MOTION_CONFIG = {  # an AnimateDiff adapter for `sprites-sd`
+MOTION_CONFIG = {  # AnimateDiff adapter of `sprites-sd`
     "block_out_channels": CHANNELS,
     "motion_layers_per_block": 1,
     "motion_num_attention_heads": 4,
@@ -43,7 +43,7 @@ MOTION_CONFIG = {  # an AnimateDiff adapter for `sprites-sd`
 }
 SCHEDULER_CONFIG = {
     "num_train_timesteps": 1000,
-    "beta_schedule": "scaled_linear",  # as Stable Diffusion
+    "beta_schedule": "scaled_linear",  # as in Stable Diffusion
     "beta_start": 0.00085,
     "beta_end": 0.012,
     "prediction_type": "v_prediction",
@@ -77,6 +77,7 @@ MODEL_INDEX = {
 
 
 def clip_config(tokenizer: CLIPTokenizer) -> CLIPConfig:
+    """Returns the config of CLIP for a tokenizer."""
     shared = {"hidden_size": TEXT_WIDTH, "intermediate_size": 4 * TEXT_WIDTH}
     shared |= {"num_attention_heads": 3, "projection_dim": TEXT_WIDTH}
     text = {
@@ -94,16 +95,18 @@ def clip_config(tokenizer: CLIPTokenizer) -> CLIPConfig:
 
 
 def sd_config() -> dict[str, Any]:
+    """Returns the config of the image UNet."""
     return UNET_CONFIG | {
         "down_block_types": ("CrossAttnDownBlock2D",) * 3,
         "up_block_types": ("CrossAttnUpBlock2D",) * 3,
-        # diffusers' 2D models take the number of heads under this name, its 3D ones their width
+        # the number of heads in diffusers' 2D models, the width of a head in its 3D models
         "attention_head_dim": tuple(c // HEAD_DIM for c in CHANNELS),
         "use_linear_projection": True,
     }
 
 
 def t2v_config() -> dict[str, Any]:
+    """Returns the config of the video UNet."""
     return UNET_CONFIG | {
         "down_block_types": ("CrossAttnDownBlock3D",) * 3,
         "up_block_types": ("CrossAttnUpBlock3D",) * 3,
@@ -112,13 +115,21 @@ def t2v_config() -> dict[str, Any]:
 
 
 def shipped(name: str, part: str) -> dict[str, Tensor]:
-    """The weights that the repository holds, in float32."""
+    """Loads shipped weights in float32.
+
+    name: name of a checkpoint, such as "sprites-sd".
+    part: name of its subfolder.
+    """
     weights = load_file(ASSETS / name / part / "diffusion_pytorch_model.safetensors")
     return {key: value.float() for key, value in weights.items()}
 
 
 def inflated(spatial: dict[str, Tensor]) -> UNet3DConditionModel:
-    """A temporal model that treats every frame as the image model does, until it is trained."""
+    """Builds the video UNet from the weights of the image UNet.
+
+    Its temporal attention adds nothing until it is trained, so it treats each frame as the image
+    UNet does.
+    """
     unet = UNet3DConditionModel(**t2v_config())
     for module in unet.modules():
         if isinstance(module, TransformerTemporalModel):
@@ -129,7 +140,7 @@ def inflated(spatial: dict[str, Tensor]) -> UNet3DConditionModel:
 
 
 class PerFrameText(torch.nn.Module):
-    """A motion model that is given the text of a clip once, not once for every frame."""
+    """Wraps a motion model so that it takes the text once per clip, not once per frame."""
 
     def __init__(self, unet: UNetMotionModel) -> None:
         super().__init__()
@@ -140,7 +151,10 @@ class PerFrameText(torch.nn.Module):
 
 
 def motion_model() -> UNetMotionModel:
-    """The image model with a motion adapter that adds nothing, until it is trained."""
+    """Builds the image UNet with a motion adapter that adds nothing until it is trained.
+
+    Only the adapter requires gradients.
+    """
     spatial = UNet2DConditionModel(**sd_config())
     spatial.load_state_dict(shipped("sprites-sd", "unet"))
     unet = UNetMotionModel.from_unet2d(spatial, MotionAdapter(**MOTION_CONFIG))

@@ -1,6 +1,8 @@
-"""Render the sprite atlas `freemask/assets/sprites.png` from Noto Color Emoji.
+"""Renders the sprite atlas `freemask/assets/sprites.png` from Noto Color Emoji.
 
-Run once, where Debian's fonts-noto-color-emoji is installed; the atlas is committed.
+    python -m tools.sprites.render_atlas
+
+It needs Debian's package fonts-noto-color-emoji. The atlas is committed, so nobody has to run this.
 """
 
 from __future__ import annotations
@@ -13,11 +15,11 @@ from PIL import Image, ImageDraw, ImageFont
 from freemask.data.sprites_drawing import ATLAS, CELL, OBJECTS
 
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
-BITMAP_SIZE = 109  # the only size this bitmap font has
+BITMAP_SIZE = 109  # the only size of this bitmap font
 
 
 def render(font: Path) -> Image.Image:
-    """One row of `CELL`-sized squares, in the order of `OBJECTS`."""
+    """Renders one row of squares of `CELL` pixels, in the order of `OBJECTS`."""
     face = ImageFont.truetype(str(font), BITMAP_SIZE)
     atlas = Image.new("RGBA", (CELL * len(OBJECTS), CELL))
     for index, emoji in enumerate(OBJECTS.values()):
@@ -31,8 +33,11 @@ def render(font: Path) -> Image.Image:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--font", type=Path, default=FONT)
+    """Renders the atlas with the font of the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--font", type=Path, default=FONT, help="file of the font")
     render(parser.parse_args().font).save(ATLAS, optimize=True)
 
 

@@ -1,4 +1,4 @@
-"""tools.sprites.stages: docstring to be written."""
+"""Defines the stages of the training: their size, their schedule and the length of their clips."""
 
 from __future__ import annotations
 
@@ -7,17 +7,25 @@ from pathlib import Path
 from typing import Any
 
 ASSETS = Path(__file__).parents[2] / "freemask" / "assets"
-SIZE = (64, 64)
+SIZE = (64, 64)  # of a frame, in pixels
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Size of one stage's training."""
+    """The size of one stage's training.
+
+    steps: optimiser steps.
+    batch: examples in a batch of one process.
+    learning_rate: the highest learning rate.
+    examples: distinct frames or clips in the training set.
+    weight_decay: weight decay of AdamW.
+    ema_decay: decay of the moving average of the weights, which is exported.
+    """
 
     steps: int
-    batch: int  # per process
+    batch: int
     learning_rate: float
-    examples: int  # distinct frames or clips drawn
+    examples: int
     weight_decay: float = 0.0
     ema_decay: float = 0.999
 
@@ -31,10 +39,11 @@ STAGES = {
     "t2v": Stage(steps=4000, batch=2, learning_rate=1e-3, examples=6_000),
     "motion": Stage(steps=3000, batch=2, learning_rate=1e-3, examples=6_000),
 }
-FRAMES = {"vae": 1, "clip": 1, "sd": 1, "t2v": 8, "motion": 8}
+FRAMES = {"vae": 1, "clip": 1, "sd": 1, "t2v": 8, "motion": 8}  # in a clip of each stage
 
 
 def schedule(stage: str) -> dict[str, Any]:
+    """Returns the arguments of `TrainingModule` for a stage."""
     size = STAGES[stage]
     return {
         "learning_rate": size.learning_rate,

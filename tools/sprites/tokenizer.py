@@ -1,4 +1,4 @@
-"""tools.sprites.tokenizer: docstring to be written."""
+"""Builds the CLIP tokenizer of the demo checkpoints, which knows common words as one token."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 POSITIONS = 32  # tokens of a caption, start and end included
-# Words a person is likely to try; the vocabulary gives each one token. All others are spelled.
+# Words that users are likely to try: each is one token. All other words are spelled out.
 EXTRA_WORDS = """
 an and at in of with to from by over under near the is it its two three big small little old young
 white black brown pink orange purple gray yellow silver dark light bright snowy sandy green wolf fox
@@ -26,7 +26,7 @@ cartoon anime watercolor oil van gogh pixel art comic wooden metal glass paper t
 
 
 def build_tokenizer(captions: Iterable[str]) -> CLIPTokenizer:
-    """Byte-pair merges that make every caption word, and the common words, one token."""
+    """Builds a tokenizer for which each word of the captions and of `EXTRA_WORDS` is one token."""
     words = sorted({word for caption in captions for word in caption.split()})
     letters = list(string.printable.strip())
     trainer = trainers.BpeTrainer(
@@ -46,7 +46,7 @@ def build_tokenizer(captions: Iterable[str]) -> CLIPTokenizer:
 
 
 def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
-    """In the layout of today's and of older transformers (`vocab.json`, `merges.txt`)."""
+    """Saves a tokenizer, also as `vocab.json` and `merges.txt` for older transformers."""
     tokenizer.save_pretrained(folder)
     model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
     (folder / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False))
@@ -55,6 +55,6 @@ def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
 
 
 def encode_captions(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
-    """Token ids `(N, POSITIONS)`, padded."""
+    """Returns the padded token ids of captions, `(N, POSITIONS)`."""
     ids: Tensor = tokenizer(captions, padding="max_length", return_tensors="pt")["input_ids"]
     return ids

@@ -1,11 +1,11 @@
-"""Train the demo checkpoints on sprites, stage by stage.
+"""Trains the demo checkpoints on sprites, stage by stage.
 
-    python tools/train_sprites.py vae clip sd t2v motion --work runs/sprites
+    python -m tools.sprites.train vae clip sd t2v motion --work runs/sprites
 
-Stages are resumable: each continues from the newest checkpoint in `WORK/<stage>/`, and a
-finished one is skipped. Without a checkpoint, a stage starts from the shipped weights where
-`--warm-start` is given. Every stage exports fp16 safetensors in diffusers' folder layout.
-Losses are logged as CSV in `WORK/<stage>/logs`.
+A stage resumes from the newest checkpoint in WORK/STAGE and is skipped if it is finished.
+Without a checkpoint it starts from random weights, or with --warm-start from the shipped ones.
+Each stage ends with an export of float16 safetensors in diffusers' folder layout to
+freemask/assets. Losses are logged as CSV in WORK/STAGE/logs.
 """
 
 from __future__ import annotations
@@ -41,13 +41,16 @@ from tools.sprites.networks import (
 from tools.sprites.stages import ASSETS, STAGES, schedule
 from tools.sprites.tokenizer import build_tokenizer, encode_captions
 
-LOG_VARIANCE = -6.0  # of the VAE's latents at the start
+LOG_VARIANCE = -6.0  # of the VAE's posterior at the start
 
 
 class SaveLastStep(L.Callback):
-    """Saves when training ends, in the process that trained: the last step is rarely a round one.
+    """Saves a checkpoint at the last step, which `ModelCheckpoint` does not reach in general.
 
-    It belongs behind the averaging of weights, which then has put the averages in their place.
+    It must come after the weight averaging in the list of callbacks, so that the averages are in
+    place when it saves.
+
+    path: the file to write.
     """
 
     def __init__(self, path: Path) -> None:
@@ -60,7 +63,7 @@ class SaveLastStep(L.Callback):
 def fit(
     work: Path, stage: str, module: training.TrainingModule, data: Dataset[Any], devices: int
 ) -> None:
-    """Train to the stage's last step; resumes from the newest checkpoint there is."""
+    """Trains a stage to its last step, from its newest checkpoint if there is one."""
     folder, size = work / stage, STAGES[stage]
     newest = folder / "last.ckpt"
     trainer = L.Trainer(
@@ -86,11 +89,12 @@ def fit(
 
 
 def train_vae(work: Path, devices: int, warm_start: bool) -> None:
+    """Trains the VAE on frames."""
     pool, _ = draw_pool(work, "vae")
     vae = AutoencoderKL(**VAE_CONFIG)
     if warm_start:
         vae.load_state_dict(shipped("sprites-sd", "vae"))
-    with torch.no_grad():  # nearly noiseless latents: more noise at the start ruins the training
+    with torch.no_grad():  # little noise on the latents; training fails with more at the start
         vae.quant_conv.weight[4:] = 0
         vae.quant_conv.bias[4:] = LOG_VARIANCE
     vae.to(memory_format=torch.channels_last)
@@ -98,6 +102,7 @@ def train_vae(work: Path, devices: int, warm_start: bool) -> None:
 
 
 def train_clip(work: Path, devices: int, warm_start: bool) -> None:
+    """Trains CLIP on frames and captions; a warm start keeps the text encoder."""
     pool, captions = draw_pool(work, "clip")
     tokenizer = build_tokenizer(captions)
     tokens = encode_captions(tokenizer, captions)
@@ -105,12 +110,13 @@ def train_clip(work: Path, devices: int, warm_start: bool) -> None:
     if warm_start:
         weights = load_file(ASSETS / "sprites-clip" / "model.safetensors")
         clip.load_state_dict({key: value.float() for key, value in weights.items()})
-        clip.text_model.requires_grad_(False)  # the UNets were trained on it
+        clip.text_model.requires_grad_(False)  # the UNets depend on it
     module = training.ClipTraining(clip, **schedule("clip"))
     fit(work, "clip", module, FrameData(pool, tokens), devices)
 
 
 def train_sd(work: Path, devices: int, warm_start: bool) -> None:
+    """Trains the image UNet on latents of frames."""
     unet = UNet2DConditionModel(**sd_config())
     if warm_start:
         unet.load_state_dict(shipped("sprites-sd", "unet"))
@@ -121,7 +127,7 @@ def train_sd(work: Path, devices: int, warm_start: bool) -> None:
 
 
 def train_t2v(work: Path, devices: int, warm_start: bool) -> None:
-    """Temporal layers only: the spatial weights are those of `sprites-sd` and stay."""
+    """Trains the temporal layers of the video UNet; its spatial weights are `sprites-sd`'s."""
     spatial = shipped("sprites-sd", "unet")
     unet = inflated(spatial)
     if warm_start:
@@ -134,7 +140,7 @@ def train_t2v(work: Path, devices: int, warm_start: bool) -> None:
 
 
 def train_motion(work: Path, devices: int, warm_start: bool) -> None:
-    """Motion modules only: the weights of `sprites-sd` stay."""
+    """Trains a motion adapter on the frozen weights of `sprites-sd`."""
     unet = motion_model()
     if warm_start:
         unet.load_state_dict(shipped("sprites-sd", "motion_adapter"), strict=False)
@@ -145,25 +151,33 @@ def train_motion(work: Path, devices: int, warm_start: bool) -> None:
     fit(work, "motion", module, latent_data(work, "motion"), devices)
 
 
-def train(work: Path, stage: str, devices: int, warm_start: bool) -> None:
-    stages = {
-        "vae": train_vae, "clip": train_clip, "sd": train_sd, "t2v": train_t2v,
-        "motion": train_motion,
-    }  # fmt: skip
-    stages[stage](work, devices, warm_start)
+TRAIN = {
+    "vae": train_vae,
+    "clip": train_clip,
+    "sd": train_sd,
+    "t2v": train_t2v,
+    "motion": train_motion,
+}
 
 
 def main() -> None:
+    """Trains and exports the stages that the command line names."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("stages", nargs="+", choices=list(STAGES))
-    parser.add_argument("--work", type=Path, default=Path("runs/sprites"))
+    parser.add_argument("stages", nargs="+", choices=list(STAGES), help="in this order")
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/sprites"), help="folder of clips and checkpoints"
+    )
     parser.add_argument("--devices", type=int, default=2, help="processes, one thread each")
     parser.add_argument("--warm-start", action="store_true", help="start from the shipped weights")
-    parser.add_argument("--train-steps", type=int, help="in place of the stages' own numbers")
-    parser.add_argument("--learning-rate", type=float, help="the highest, likewise")
-    parser.add_argument("--export-only", action="store_true", help="export the newest checkpoint")
+    parser.add_argument("--train-steps", type=int, help="instead of each stage's own number")
+    parser.add_argument(
+        "--learning-rate", type=float, help="the highest, instead of each stage's own"
+    )
+    parser.add_argument(
+        "--export-only", action="store_true", help="export the newest checkpoints without training"
+    )
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     given = {"steps": options.train_steps, "learning_rate": options.learning_rate}
@@ -171,7 +185,7 @@ def main() -> None:
     STAGES.update({name: replace(stage, **given) for name, stage in STAGES.items()})
     for stage in options.stages:
         if not options.export_only:
-            train(options.work, stage, options.devices, options.warm_start)
+            TRAIN[stage](options.work, options.devices, options.warm_start)
         export(options.work, stage)
 
 

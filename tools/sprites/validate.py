@@ -1,8 +1,8 @@
-"""Measure the demo checkpoints on held-out clips and captions.
+"""Measures the demo checkpoints on held-out clips and captions.
 
-    python tools/validate_sprites.py
+    python -m tools.sprites.validate
 
-The figures are printed, and kept in `validation.json` beside the weights that they belong to.
+The figures are printed and written to freemask/assets/validation.json, with a hash of the weights.
 """
 
 from __future__ import annotations
@@ -26,19 +26,25 @@ from tqdm import tqdm
 from transformers import CLIPModel, CLIPTokenizer
 
 from freemask.data import sprites
-from freemask.evaluation import metrics
-from freemask.evaluation import template_matching as recognition
+from freemask.evaluation import metrics, template_matching
 from freemask.types import Video
 from tools.sprites.data import to_pixels
 from tools.sprites.stages import ASSETS, SIZE
 from tools.sprites.tokenizer import encode_captions
 
-VALIDATION_SEED = 2_000_000  # of the held-out stream
+VALIDATION_SEED = 2_000_000  # of the first held-out scene
 
 
 @torch.no_grad()
 def validate(clips: int, steps: int, guidance: float) -> dict[str, float]:
-    """Measure every shipped part on held-out clips and captions."""
+    """Measures every shipped network on held-out clips and captions.
+
+    clips: number of clips.
+    steps: denoising steps.
+    guidance: guidance scale.
+
+    Returns figures by name; all but "vae psnr" (in dB) are shares in [0, 1].
+    """
     scenes = [sprites.sample_scene(VALIDATION_SEED + i, "heldout", size=SIZE) for i in range(clips)]
     figures = {"vae psnr": reconstruction(scenes), "clip retrieval": retrieval(scenes)}
     for name in ("sprites-sd", "sprites-t2v", "animatediff"):
@@ -51,7 +57,7 @@ def validate(clips: int, steps: int, guidance: float) -> dict[str, float]:
 
 
 def reconstruction(scenes: list[sprites.Scene]) -> float:
-    """Mean PSNR of the VAE over clips, in dB."""
+    """Returns the mean PSNR of the VAE's reconstructions, in dB."""
     vae = AutoencoderKL.from_pretrained(ASSETS / "sprites-t2v" / "vae", torch_dtype=torch.float32)
     scores = []
     for scene in scenes:
@@ -63,7 +69,7 @@ def reconstruction(scenes: list[sprites.Scene]) -> float:
 
 
 def retrieval(scenes: list[sprites.Scene]) -> float:
-    """Share of captions whose own clip is the most similar one, among all."""
+    """Returns the share of captions to which their own clip is the most similar of all."""
     folder = ASSETS / "sprites-clip"
     clip = CLIPModel.from_pretrained(folder, torch_dtype=torch.float32).eval()
     tokenizer = CLIPTokenizer.from_pretrained(folder)
@@ -75,8 +81,10 @@ def retrieval(scenes: list[sprites.Scene]) -> float:
 
 @lru_cache
 def pipeline(name: str) -> Any:
-    """A checkpoint, or `sprites-sd` with its motion adapter ("animatediff"), as diffusers' own
-    pipeline loads it."""
+    """Loads a checkpoint with its pipeline in diffusers.
+
+    name: "sprites-sd", "sprites-t2v", or "animatediff" for `sprites-sd` with its motion adapter.
+    """
     loader, folder, parts = StableDiffusionPipeline, ASSETS / "sprites-sd", {}
     if name == "sprites-t2v":
         loader, folder = TextToVideoSDPipeline, ASSETS / name
@@ -89,7 +97,7 @@ def pipeline(name: str) -> Any:
 
 
 def generate(name: str, caption: str, seed: int, steps: int, guidance: float) -> Video:
-    """A clip of a checkpoint, by diffusers' own pipeline."""
+    """Generates a clip of a checkpoint with its pipeline in diffusers."""
     moves = name != "sprites-sd"
     arguments: dict[str, Any] = {"num_frames": 8} if moves else {}
     output = pipeline(name)(
@@ -107,28 +115,30 @@ def generate(name: str, caption: str, seed: int, steps: int, guidance: float) ->
 
 
 def recognised(video: Video, scene: sprites.Scene) -> dict[str, bool]:
-    """Whether a generated clip shows what its caption asked for."""
-    sighting = recognition.find_object(video, scene.object, scene.colour, scene.style)
-    region = recognition.covered_region(video, scene.object, sighting)
+    """Returns whether a generated clip shows the object, ground and motion of its caption."""
+    sighting = template_matching.find_object(video, scene.object, scene.colour, scene.style)
+    region = template_matching.covered_region(video, scene.object, sighting)
     found = {
-        "object": recognition.recognise_object(video, scene.colour, scene.style) == scene.object,
-        "ground": recognition.recognise_ground(video, 1 - region, scene.style) == scene.ground,
+        "object": template_matching.recognise_object(video, scene.colour, scene.style)
+        == scene.object,
+        "ground": template_matching.recognise_ground(video, 1 - region, scene.style)
+        == scene.ground,
     }
     if video.num_frames > 1:
-        found["motion"] = recognition.recognise_motion(sighting) == scene.motion
+        found["motion"] = template_matching.recognise_motion(sighting) == scene.motion
     return found
 
 
 def weights_hash() -> str:
-    """SHA-256 of all shipped weights, by which figures know what they are of."""
+    """Returns the SHA-256 of all shipped weights, which ties the figures to them."""
     digest = hashlib.sha256()
     for path in sorted(ASSETS.rglob("*.safetensors")):
         digest.update(path.relative_to(ASSETS).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()
 
 
-def report(figures: dict[str, float]) -> None:
-    """Print the figures, and keep them beside the weights that they belong to."""
+def write_figures(figures: dict[str, float]) -> None:
+    """Prints the figures, and writes them with the hash of the weights."""
     kept = {"figures": figures, "weights": weights_hash()}
     (ASSETS / "validation.json").write_text(json.dumps(kept, indent=2) + "\n")
     for name, value in figures.items():
@@ -136,14 +146,15 @@ def report(figures: dict[str, float]) -> None:
 
 
 def main() -> None:
+    """Measures the checkpoints with the options of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--clips", type=int, default=64, help="held-out captions")
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--guidance", type=float, default=7.5)
+    parser.add_argument("--clips", type=int, default=64, help="number of held-out clips")
+    parser.add_argument("--steps", type=int, default=50, help="denoising steps")
+    parser.add_argument("--guidance", type=float, default=7.5, help="guidance scale")
     options = parser.parse_args()
-    report(validate(options.clips, options.steps, options.guidance))
+    write_figures(validate(options.clips, options.steps, options.guidance))
 
 
 if __name__ == "__main__":

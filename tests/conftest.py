@@ -1,4 +1,4 @@
-"""A tiny checkpoint of the real format with random weights, and small clips."""
+"""Fixtures: tiny checkpoints of the real format with random weights, and a small clip."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from freemask.editors.editor import Editor
 from freemask.editors.registry import load_editor
 from freemask.types import Video
 
-torch.set_num_threads(1)  # tiny tensors; and sums have one order on every machine
+torch.set_num_threads(1)  # faster for tiny tensors, and one order of sums on every machine
 hypothesis.settings.register_profile("same examples everywhere", derandomize=True)
 hypothesis.settings.load_profile("same examples everywhere")
 
@@ -37,7 +37,7 @@ POSITIONS = 16
 
 
 def make_tokenizer() -> CLIPTokenizer:
-    """Every known word is one token; all others are spelled in letters."""
+    """Makes a tokenizer for which a known word is one token; others are spelled in letters."""
     letters = [chr(c) for c in range(33, 127)]
     vocab = {"<|startoftext|>": 0, "<|endoftext|>": 1}
     merges = []
@@ -55,7 +55,7 @@ def make_tokenizer() -> CLIPTokenizer:
 
 
 def video_unet() -> UNet3DConditionModel:
-    """Two levels, a few thousand weights."""
+    """Makes a video UNet with two levels and a few thousand weights."""
     return UNet3DConditionModel(
         sample_size=8,
         block_out_channels=(16, 32),
@@ -69,7 +69,10 @@ def video_unet() -> UNet3DConditionModel:
 
 
 def image_unet() -> UNet2DConditionModel:
-    """The same of Stable Diffusion 1.x, where `attention_head_dim` means the number of heads."""
+    """Makes an image UNet of the same size, as in Stable Diffusion 1.x.
+
+    There `attention_head_dim` is the number of heads.
+    """
     return UNet2DConditionModel(
         sample_size=8,
         block_out_channels=(16, 32),
@@ -83,7 +86,7 @@ def image_unet() -> UNet2DConditionModel:
 
 
 def write_checkpoint(folder: Path, make_unet: Callable[[], Any] = video_unet) -> Path:
-    """A checkpoint folder of random weights around a UNet."""
+    """Writes a checkpoint folder with random weights, and returns it."""
     torch.manual_seed(0)
     tokenizer = make_tokenizer()
     text = CLIPTextConfig(
@@ -129,13 +132,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def sd_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Stable Diffusion's layout."""
+    """A checkpoint in the layout of Stable Diffusion."""
     return write_checkpoint(tmp_path_factory.mktemp("sd"), image_unet)
 
 
 @pytest.fixture(scope="session")
 def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A motion adapter for it."""
+    """A motion adapter for `sd_checkpoint`."""
     torch.manual_seed(1)
     folder = tmp_path_factory.mktemp("adapter")
     MotionAdapter(
@@ -154,7 +157,7 @@ def editor(checkpoint: Path) -> Editor:
 
 @pytest.fixture(scope="session")
 def clip() -> sprites.Clip:
-    """Four frames of a bear, 32x48 pixels: small and not square."""
+    """Four frames of a bear, of 32x48 pixels, small and not square."""
     scene = sprites.sample_scene(
         0, "heldout", frames=4, size=(32, 48), object="bear", colour=None, ground="grass",
         motion="left", style=None,

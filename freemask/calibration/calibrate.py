@@ -1,8 +1,8 @@
-"""A calibration: clips with their masks are inverted and measured, one at a time.
+"""Calibrates an editor: inverts labelled clips one at a time and measures their word maps.
 
-    sources -> measure_clip, for each -> codebook.json, .png, .svg
+    clips -> measure_clip -> ClipCost, summed over clips -> Codebook
 
-While it runs, what is measured lies in `codebook.parts/`; an interrupted run goes on from there.
+The costs of finished clips can be kept in a folder, so that an interrupted calibration continues.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from freemask.calibration import mmc
+from freemask.calibration.mmc import Calibration, ClipCost
 from freemask.data.clips import ClipSource, load_clips
 from freemask.editors.editor import Editor
 from freemask.io.resumable import ResumableFolder
@@ -27,19 +27,26 @@ def calibrate(
     *,
     data: str,
     steps: int = 50,
-    parts: ResumableFolder | None = None,
-    report: Callable[[str], None] = lambda line: None,
+    folder: ResumableFolder | None = None,
+    echo: Callable[[str], None] = lambda line: None,
     progress: Progress | None = None,
 ) -> Codebook:
-    """Measure MMC on labelled clips. One clip's word maps live at a time.
+    """Measures the Mask Matching Cost on labelled clips; holds the word maps of one clip at a time.
 
-    data: what the clips are, for the codebook. parts: where to keep what is measured, so that an
-    interrupted calibration goes on; it gives the same codebook. report: is told of clips left out.
+    clips: clips with a word and its true mask, on the same frame size and number of frames.
+    data: description of the clips, for the codebook.
+    steps: number of steps T of each inversion.
+    folder: keeps the costs of finished clips; a calibration that continues from it gives the same
+        codebook.
+    echo: called with a line for every clip that is left out.
+    progress: called with the stage, the steps done and the steps in all of each inversion.
+
+    Raises `InputError` if no clip can be used.
     """
-    calibration = mmc.Calibration()
+    calibration = Calibration()
     for source in clips:
         cost = measure_clip(
-            editor, source, steps=steps, parts=parts, report=report, progress=progress
+            editor, source, steps=steps, folder=folder, echo=echo, progress=progress
         )
         if cost is not None:
             calibration.add(cost)
@@ -51,21 +58,24 @@ def measure_clip(
     source: ClipSource,
     *,
     steps: int,
-    parts: ResumableFolder | None = None,
-    report: Callable[[str], None] = lambda line: None,
+    folder: ResumableFolder | None = None,
+    echo: Callable[[str], None] = lambda line: None,
     progress: Progress | None = None,
-) -> mmc.ClipCost | None:
-    """The cost of one clip, measured or taken from `parts`; None if the clip cannot serve."""
+) -> ClipCost | None:
+    """Returns the cost of one clip, measured or read from `folder`; None if it cannot be used.
+
+    The arguments are those of `calibrate`.
+    """
     file = f"{source.name}.npz"
-    if parts and parts.path(file).exists():
-        return mmc.ClipCost.load(parts.path(file))
-    for clip in load_clips([source], report):
+    if folder and folder.path(file).exists():
+        return ClipCost.load(folder.path(file))
+    for clip in load_clips([source], echo):
         inversion = invert(
             editor, clip.video, clip.prompt, words=clip.word, steps=steps, progress=progress
         )
-        cost = mmc.ClipCost.measure(inversion.word_maps["source"], torch.from_numpy(clip.mask))
-        if parts:
-            parts.write(file, cost.to_bytes())
+        cost = ClipCost.measure(inversion.word_maps["source"], torch.from_numpy(clip.mask))
+        if folder:
+            folder.write(file, cost.to_bytes())
         del inversion
         release_unused()
         return cost

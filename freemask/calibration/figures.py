@@ -1,4 +1,4 @@
-"""Pictures for people, as PNG and SVG: what a codebook found, and the maps behind a mask."""
+"""Draws a codebook and the word maps of a clip, as PNG and SVG."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ STYLE: Any = {"svg.hashsalt": "freemask", "svg.fonttype": "none", "font.size": 8
 
 
 def draw_codebook(codebook: Codebook, path: Path) -> None:
-    """The cost of every site and timestep, and of each alone, beside `path` as .png and .svg.
+    """Draws the cost of every cell, site and timestep.
 
-    Bars and bands show one standard deviation over clips; the best site and timestep are red.
+    Bars and bands show one standard deviation over clips. The best site and timestep are red.
+
+    path: the files are written there, with the suffixes .png and .svg.
     """
     rows = len(codebook.sites)
     grid = {"width_ratios": (3, 2), "height_ratios": (rows, 8)}
@@ -29,7 +31,7 @@ def draw_codebook(codebook: Codebook, path: Path) -> None:
         _heat_map(figure, axes[0, 0], codebook)
         _by_site(axes[0, 1], codebook)
         _by_timestep(axes[1, 0], codebook)
-        _words(axes[1, 1], codebook)
+        _describe(axes[1, 1], codebook)
 
 
 def draw_word_maps(
@@ -43,11 +45,17 @@ def draw_word_maps(
     codebook: Codebook | None = None,
     columns: int = 8,
 ) -> None:
-    """A contact sheet of a word's maps on the clip's middle frame, beside `path` as .png and .svg.
+    """Draws a contact sheet of a word's maps on the middle frame of a clip.
 
-    Rows are sites, columns timesteps, spread over the run with those of `chosen` among them. Every
-    cell shows the heat, the outline of what reaches `threshold`, and its MMC from the codebook; the
-    chosen ones have a red frame.
+    Rows are sites and columns are timesteps, spread over the run. Every cell shows the heat, the
+    outline at `threshold`, and its MMC if there is a codebook.
+
+    path: the files are written there, with the suffixes .png and .svg.
+    threshold: on the heat, in (0, 1).
+    max_pool: whether maps are max-pooled before they become heat.
+    chosen: the cells of the mask; they have a red frame, and their timesteps are among the columns
+        if they are few.
+    columns: number of evenly spread timesteps.
     """
     middle, sites = video.num_frames // 2, list(maps.maps)
     entries = spread_entries(len(maps.timesteps), [entry for _, entry in chosen], columns)
@@ -74,7 +82,7 @@ def draw_word_maps(
 
 
 def spread_entries(count: int, wanted: Sequence[int], columns: int) -> list[int]:
-    """About `columns` entries of `count`, evenly spread, with the wanted ones if they are few."""
+    """Returns about `columns` entries of `count`, evenly spread, and the wanted ones if few."""
     even = np.linspace(0, count - 1, min(columns, count)).round().astype(int).tolist()
     few = set(wanted) if len(set(wanted)) <= columns // 2 else set()
     return sorted({*even, *few})
@@ -92,7 +100,7 @@ def _draw_cell(axes: Any, frame: np.ndarray, heat_map: np.ndarray, threshold: fl
 
 @contextmanager
 def _figure(path: Path, rows: int, columns: int, **options: Any) -> Iterator[tuple[Any, Any]]:
-    """A figure with its axes, saved beside `path` as .png and .svg."""
+    """Yields a figure with its axes, and saves it under `path` as .png and .svg."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -119,14 +127,14 @@ def _heat_map(figure: Any, axes: Any, codebook: Codebook) -> None:
 
 
 def _by_site(axes: Any, codebook: Codebook) -> None:
-    places = np.arange(len(codebook.sites))
-    colours = [BEST if n == int(codebook.lmmc.argmin()) else COLOUR for n in places]
+    rows = np.arange(len(codebook.sites))
+    colours = [BEST if n == int(codebook.lmmc.argmin()) else COLOUR for n in rows]
     axes.barh(
-        places, codebook.lmmc, xerr=codebook.lmmc_spread, color=colours, height=0.7,
+        rows, codebook.lmmc, xerr=codebook.lmmc_spread, color=colours, height=0.7,
         error_kw={"elinewidth": 0.8, "ecolor": "0.35"},
     )  # fmt: skip
-    axes.set_yticks(places, [""] * len(places))
-    axes.set_ylim(len(places) - 0.5, -0.5)
+    axes.set_yticks(rows, [""] * len(rows))
+    axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set(xlabel="LMMC", title="by site")
 
 
@@ -139,7 +147,7 @@ def _by_timestep(axes: Any, codebook: Codebook) -> None:
     axes.margins(x=0.01)
 
 
-def _words(axes: Any, codebook: Codebook) -> None:
+def _describe(axes: Any, codebook: Codebook) -> None:
     axes.axis("off")
     lines = [
         f"{codebook.editor}, checkpoint {codebook.checkpoint}",
@@ -153,6 +161,6 @@ def _words(axes: Any, codebook: Codebook) -> None:
 
 
 def _short(site: str) -> str:
-    """`up_blocks.2.attentions.0.transformer_blocks.0.attn2` -> `up 2.0`, for labels."""
-    parts = [p for p in site.split(".") if p not in ("attentions", "transformer_blocks")]
-    return ".".join(parts).replace("_blocks.", " ").replace("_block", "").removesuffix(".0.attn2")
+    """Returns a label: `up_blocks.2.attentions.0.transformer_blocks.0.attn2` -> `up 2.0`."""
+    names = [n for n in site.split(".") if n not in ("attentions", "transformer_blocks")]
+    return ".".join(names).replace("_blocks.", " ").replace("_block", "").removesuffix(".0.attn2")

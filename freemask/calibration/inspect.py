@@ -1,4 +1,4 @@
-"""Why a mask was chosen: a word's maps at every site and step, and the mask that came of them.
+"""Writes the word maps of a word at every site and step, and the mask made of them.
 
 OUT/sheet.png  sheet.svg  mask.mp4  mask.gif  masks.npz
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from freemask.calibration import figures as pictures
+from freemask.calibration.figures import draw_word_maps
 from freemask.editors.editor import Editor
 from freemask.io.atomic import atomic_folder
 from freemask.io.panels import mask_overlay
@@ -31,25 +31,29 @@ def show_masks(
     *,
     progress: Progress | None = None,
 ) -> str:
-    """Write the contact sheet of a word and the mask over the clip; returns what to say.
+    """Writes a contact sheet of a word's maps and the mask over the clip; returns a summary.
 
-    request: its source prompt and first word count, and its task and overrides for the mask.
-    Raises `InputError` as `freemask.edit` does, and when nothing in the settings needs a mask.
+    request: its source prompt and first word, and its task and overrides for the mask.
+    out: the folder, complete or absent.
+    progress: called with the stage, the steps done and the steps in all.
+
+    Raises `InputError` as `freemask.edit` does, and if the settings use no mask.
     """
-    plan = prepare(editor, video, request)
-    if plan.selection is None:
+    prepared = prepare(editor, video, request)
+    selection = prepared.selection
+    if selection is None:
         raise InputError(f"task {request.task!r} uses no mask; choose another")
     with atomic_folder(out, FILES) as folder:
-        inversion = invert_for(editor, video, plan, progress=progress)
-        masks = find_masks(video, plan, inversion)
-        pictures.draw_word_maps(
+        inversion = invert_for(editor, video, prepared, progress=progress)
+        masks = find_masks(video, prepared, inversion)
+        draw_word_maps(
             video,
             inversion.word_maps["source"],
             folder / "sheet",
-            threshold=plan.selection.threshold,
-            chosen=[cell for cells in plan.selection.cells for cell in cells],
-            codebook=codebook_for(editor, plan.settings),
-            max_pool=plan.selection.max_pool,
+            threshold=selection.threshold,
+            chosen=[cell for cells in selection.cells for cell in cells],
+            codebook=codebook_for(editor, prepared.settings),
+            max_pool=selection.max_pool,
         )
         shown = mask_overlay(video, masks.at(request.steps - 1).cpu().numpy())
         write_video(shown, folder / "mask.mp4")

@@ -1,14 +1,13 @@
-"""Mask Matching Cost: how far each cross-attention map is from the true mask, measured once.
+"""Measures the Mask Matching Cost (MMC): the distance of each word map from the true mask.
 
 For a clip with ground truth `Y`, cross site `l`, inversion entry at timestep `t` and threshold `th`
 
     MMC(l, t) = mean over clips and frames of 1 - mIoU(heat(l, t) >= th, Y)
     LMMC(l) = mean_t MMC(l, t)        TMMC(t) = mean_l MMC(l, t)
 
-with mIoU over the two classes (FreeMask, arXiv 2409.20500). The data choose the threshold, and
-whether maps are max-pooled. A `Codebook` keeps the table, from which `selection` takes cells.
-Steps are kept as timesteps, so that a codebook measured with 50 steps serves any other number: the
-nearest timestep is taken.
+with mIoU over the two classes (FreeMask, arXiv 2409.20500). The threshold, and whether maps are
+max-pooled, are those with which the best cell costs least. A `Codebook` holds the table. It names
+steps by their timesteps, so a codebook measured with 50 steps serves any number of steps.
 """
 
 from __future__ import annotations
@@ -31,9 +30,10 @@ BINS = 40  # thresholds are i / BINS
 
 @dataclass(frozen=True, eq=False)
 class ClipCost:
-    """The cost of one clip: `(2, BINS - 1, sites, timesteps)`.
+    """The cost of one clip.
 
-    First with bare maps, then with max-pooled ones; a row per threshold as in `clip_cost`.
+    costs: `(2, BINS - 1, sites, timesteps)` in [0, 1]; on the first axis without and with
+        max-pooling, on the second a row per threshold as in `clip_cost`.
     sites, levels, timesteps: as in `Codebook`.
     """
 
@@ -44,7 +44,7 @@ class ClipCost:
 
     @classmethod
     def measure(cls, maps: WordMaps, truth: Tensor) -> ClipCost:
-        """Of the maps of a clip's word, against its true mask `(F, H, W)`."""
+        """Measures the maps of a word against its true mask `(F, H, W)`, 1 on the object."""
         costs = np.stack(
             [
                 np.stack([clip_cost(m, truth, max_pool=pooled) for pooled in (False, True)])
@@ -56,27 +56,29 @@ class ClipCost:
         return cls(costs, sites, levels, maps.timesteps)
 
     def best_iou(self, codebook: Codebook) -> float:
-        """The mIoU of the cell that is best on this clip, which only its truth can tell; binarised
-        as the codebook says."""
+        """Returns the mIoU of the cell that is best on this clip, an upper limit of any choice.
+
+        The threshold and the pooling are the codebook's.
+        """
         row = round(codebook.threshold * BINS) - 1
         return float(1 - self.costs[int(codebook.max_pool), row].min())
 
     @classmethod
     def load(cls, path: Path) -> ClipCost:
-        """From a file that holds `to_bytes`."""
+        """Reads a file that holds `to_bytes`."""
         with np.load(path, allow_pickle=False) as saved:
             sites, levels, timesteps = (saved[k].tolist() for k in ("sites", "levels", "timesteps"))
             return cls(saved["costs"], tuple(sites), tuple(levels), tuple(timesteps))
 
     def to_bytes(self) -> bytes:
-        """As the content of a .npz file."""
+        """Returns the content of a .npz file."""
         buffer, arrays = io.BytesIO(), dict[str, Any](vars(self))
         np.savez(buffer, **arrays)
         return buffer.getvalue()
 
 
 class _Moments:
-    """Mean and standard deviation of arrays that come one by one (Welford)."""
+    """Mean and standard deviation of arrays that are added one by one (Welford)."""
 
     def __init__(self) -> None:
         self.count, self.mean, self.squares = 0, np.zeros(()), np.zeros(())
@@ -93,14 +95,14 @@ class _Moments:
 
 
 class Calibration:
-    """Sums up the cost over clips; takes the same memory for any number of them."""
+    """The sum of costs over clips; its memory does not depend on their number."""
 
     def __init__(self) -> None:
         self._cells, self._by_site, self._by_step = _Moments(), _Moments(), _Moments()
         self._first: ClipCost | None = None
 
     def add(self, clip: ClipCost) -> None:
-        """Count a clip. Raises `InputError` when its sites or timesteps are not the others'."""
+        """Adds a clip. Raises `InputError` if its sites or timesteps differ from the others'."""
         first = self._first = self._first or clip
         if (clip.sites, clip.timesteps) != (first.sites, first.timesteps):
             raise InputError("clips of one calibration must share their sites and timesteps")
@@ -109,11 +111,16 @@ class Calibration:
         self._by_step.add(clip.costs.mean(2))
 
     def codebook(self, *, editor: str, checkpoint: str, data: str) -> Codebook:
-        """The table over all clips so far."""
+        """Returns the table over all clips so far.
+
+        editor, checkpoint, data: what was measured, as in `Codebook`.
+
+        Raises `InputError` if there is no clip.
+        """
         if self._first is None:
             raise InputError("no clip to calibrate on; give at least one with a mask and a word")
         least = self._cells.mean.min(axis=(2, 3))
-        best = np.unravel_index(least.argmin(), least.shape)  # with maps as they are, or pooled
+        best = np.unravel_index(least.argmin(), least.shape)  # (pooling, threshold)
         mean, spread = (np.round(a[best], 5).tolist() for a in (self._cells.mean, self._cells.std))
         return Codebook(
             editor=editor,
@@ -134,10 +141,14 @@ class Calibration:
 
 
 def clip_cost(maps: Tensor, truth: Tensor, *, max_pool: bool = False) -> np.ndarray:
-    """`1 - mIoU` of word maps `(T, F, h, w)` against `truth (F, H, W)`, mean over frames.
+    """Returns `1 - mIoU` of word maps, the mean over frames, `(BINS - 1, T)` in [0, 1].
 
-    Returns `(BINS - 1, T)`, one row per threshold `1 / BINS, 2 / BINS, ...`. All thresholds come
-    from one histogram of the heat inside and outside the truth.
+    Row i has the threshold `(i + 1) / BINS`. One histogram of the heat inside and outside the
+    true mask gives all of them.
+
+    maps: `(T, F, h, w)`.
+    truth: `(F, H, W)`, 1 on the object.
+    max_pool: as in `masks.heat.heat`.
     """
     steps, frames = maps.shape[:2]
     size = (int(truth.shape[1]), int(truth.shape[2]))
@@ -147,13 +158,15 @@ def clip_cost(maps: Tensor, truth: Tensor, *, max_pool: bool = False) -> np.ndar
     index = (cells * 2 + inside) * BINS + bins
     counts = torch.bincount(index.flatten(), minlength=steps * frames * 2 * BINS)
     counts = counts.view(steps, frames, 2, BINS).double()
-    above = counts.flip(-1).cumsum(-1).flip(-1)[..., 1:]  # pixels at or over each threshold
+    above = counts.flip(-1).cumsum(-1).flip(-1)[..., 1:]  # pixels at or above each threshold
     totals = counts.sum(-1)[..., None]
     false_edit, true_edit = above[..., 0, :], above[..., 1, :]
     true_keep, false_keep = totals[..., 0, :] - false_edit, totals[..., 1, :] - true_edit
     wrong = false_edit + false_keep
     edit, keep = (
-        torch.where(right + wrong > 0, right / (right + wrong), 1.0)  # absent from both: agreed
+        torch.where(
+            right + wrong > 0, right / (right + wrong), 1.0
+        )  # a class that both lack counts as agreed
         for right in (true_edit, true_keep)
     )
     return (1 - (edit + keep) / 2).mean(1).T.numpy()

@@ -76,7 +76,7 @@ class CalibrationRequest:
             return f"sprites, held-out clips from seed 0{words}{shape}"
         return f"{Path(self.data).resolve().name}{words}{shape}"
 
-    def open_parts(self, editor: Editor) -> ResumableFolder:
+    def open_folder(self, editor: Editor) -> ResumableFolder:
         """Opens the folder of finished clips.
 
         Raises `InputError` if it holds clips of a calibration with other arguments.
@@ -86,13 +86,16 @@ class CalibrationRequest:
         )
         return ResumableFolder(self.parts_folder, work)
 
-    def finish(self, codebook: Codebook, parts: ResumableFolder) -> str:
-        """Writes the codebook and its figure; returns a summary."""
+    def finish(self, codebook: Codebook, folder: ResumableFolder) -> str:
+        """Writes the codebook and its figure, and deletes the folder of finished clips.
+
+        Returns a summary of three lines: clips, best site, best timestep.
+        """
         from freemask.calibration.figures import draw_codebook
 
         codebook.save(self.out)
         draw_codebook(codebook, self.out)
-        parts.remove()
+        folder.remove()
         site, cost = codebook.ranked_sites()[0], "LMMC {:.3f} to {:.3f}"
         when, costs = codebook.best_timestep, "TMMC {:.3f} to {:.3f}"
         return (

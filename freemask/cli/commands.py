@@ -236,16 +236,16 @@ def run_calibrate(options: argparse.Namespace) -> None:
     with interruptible(options.out, parts=request.parts_folder):
         sources = request.sources()
         editor = make_request(EditorRequest, options).load()
-        parts = request.open_parts(editor)
+        folder = request.open_folder(editor)
         codebook = calibrate(
             editor,
             tqdm(sources, desc="calibrate", unit="clip"),
             data=request.describe(),
             steps=request.steps,
-            parts=parts,
-            report=echo_error,
+            folder=folder,
+            echo=echo_error,
         )
-        echo(request.finish(codebook, parts))
+        echo(request.finish(codebook, folder))
 
 
 def add_tune(parser: argparse.ArgumentParser) -> None:

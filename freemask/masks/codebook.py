@@ -1,4 +1,7 @@
-"""freemask.masks.codebook: docstring to be written."""
+"""Defines the codebook: the Mask Matching Cost (MMC) of every cross site and timestep, as a file.
+
+`calibration.mmc` measures it; `masks.policies` ranks sites and steps by it.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,21 @@ from freemask.types import InputError, Site
 
 @dataclass(frozen=True)
 class Codebook:
-    """MMC of every cross site and timestep, and what follows from it.
+    """The MMC of every cross site and timestep of a checkpoint.
 
-    sites: module paths of the cross sites. levels: how often each one's latents are halved.
-    timesteps: ascending. mmc, spread: mean and standard deviation over clips, `[site][timestep]`.
-    lmmc_spread, tmmc_spread: standard deviation over clips of each site's, each timestep's mean.
-    threshold, max_pool: those with which the best cell costs least; all figures are measured so.
-    editor, checkpoint, steps, data, clips: what it was measured on.
+    editor, checkpoint: name of the editor and fingerprint of its checkpoint.
+    steps: number of steps T of the inversions.
+    data: description of the clips.
+    clips: number of clips.
+    threshold: the threshold on the heat with which the best cell costs least, in (0, 1).
+    max_pool: whether the best cell costs least with max-pooled maps. All costs are measured with
+        this threshold and pooling.
+    sites: module paths of the L cross sites.
+    levels: how many times the latents are halved before each site.
+    timesteps: the T timesteps, ascending.
+    mmc, spread: mean and standard deviation over clips, `[site][timestep]`, in [0, 1].
+    lmmc_spread: standard deviation over clips of each site's mean over timesteps.
+    tmmc_spread: standard deviation over clips of each timestep's mean over sites.
     """
 
     editor: str
@@ -41,35 +52,35 @@ class Codebook:
 
     @property
     def lmmc(self) -> np.ndarray:
-        """Cost of each site, `(L,)`."""
+        """Mean cost of each site over timesteps, `(L,)`."""
         return np.mean(self.mmc, axis=1)
 
     @property
     def tmmc(self) -> np.ndarray:
-        """Cost of each timestep, `(T,)`."""
+        """Mean cost of each timestep over sites, `(T,)`."""
         return np.mean(self.mmc, axis=0)
 
     def ranked_sites(self) -> list[str]:
-        """Sites by LMMC, best first."""
+        """Returns the sites by LMMC, best first."""
         return [self.sites[i] for i in np.argsort(self.lmmc, kind="stable")]
 
     @property
     def best_timestep(self) -> int:
-        """The timestep of least TMMC."""
+        """The timestep of lowest TMMC."""
         return self.timesteps[int(np.argmin(self.tmmc))]
 
     def cost(self, site: Site, timestep: int) -> float:
-        """MMC of a site at the measured timestep nearest to one."""
+        """Returns the MMC of a site at the measured timestep that is nearest to `timestep`."""
         nearest = int(np.abs(np.array(self.timesteps) - timestep).argmin())
         return self.mmc[self.sites.index(site.name)][nearest]
 
     def save(self, path: str | Path) -> None:
-        """Write as JSON."""
+        """Writes the codebook as JSON."""
         Path(path).write_text(json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Codebook:
-        """Read JSON. Raises `InputError` for a missing file or one that is no codebook."""
+        """Reads JSON. Raises `InputError` for a file that is missing or not a codebook."""
         try:
             fields: dict[str, Any] = json.loads(Path(path).read_text())
             for name in ("sites", "levels", "timesteps", "lmmc_spread", "tmmc_spread"):
@@ -88,13 +99,15 @@ class Codebook:
         shape = (len(self.sites), len(self.timesteps))
         for name, table in (("mmc", self.mmc), ("spread", self.spread)):
             if [len(row) for row in table] != [shape[1]] * shape[0]:
-                raise ValueError(f"{name} is no table of {shape[0]} sites x {shape[1]} timesteps")
+                raise ValueError(
+                    f"{name} is not a table of {shape[0]} sites x {shape[1]} timesteps"
+                )
         lengths = [len(x) for x in (self.levels, self.lmmc_spread, self.tmmc_spread)]
         if lengths != [shape[0], *shape]:
             raise ValueError(f"lists of {lengths} for {shape[0]} sites and {shape[1]} timesteps")
 
     def check(self, sites: Sequence[Site]) -> None:
-        """Raises `InputError` unless the codebook was measured on this architecture."""
+        """Raises `InputError` if the codebook was measured on an architecture with other sites."""
         names = [site.name for site in sites if site.kind == "cross"]
         if set(names) != set(self.sites):
             raise InputError(

@@ -57,7 +57,7 @@ class CalibrationModule(L.LightningModule):
         self.request, self.sources, self.echo = request, sources, echo
         self.arguments = (editor, checkpoint, dtype)
         self.editor: Editor | None = None
-        self.parts: ResumableFolder | None = None
+        self.folder: ResumableFolder | None = None
         self.summary = ""
 
     def predict_dataloader(self) -> DataLoader[int]:
@@ -69,7 +69,7 @@ class CalibrationModule(L.LightningModule):
         name, checkpoint, dtype = self.arguments
         device = str(self.trainer.strategy.root_device)
         self.editor = load_editor(name, checkpoint=checkpoint, device=device, dtype=dtype)
-        self.parts = self.request.open_parts(self.editor)
+        self.folder = self.request.open_folder(self.editor)
 
     def predict_step(self, batch: int, batch_idx: int) -> None:
         """Measures one clip, unless it is finished."""
@@ -78,14 +78,14 @@ class CalibrationModule(L.LightningModule):
             self.editor,
             self.sources[int(batch)],
             steps=self.request.steps,
-            parts=self.parts,
-            report=self.echo,
+            folder=self.folder,
+            echo=self.echo,
         )
 
     def on_predict_end(self) -> None:
         """Waits for all ranks; the first one writes the codebook."""
         assert self.editor is not None
-        assert self.parts is not None
+        assert self.folder is not None
         self.trainer.strategy.barrier()
         if self.trainer.is_global_zero:
             codebook = calibrate(
@@ -93,6 +93,6 @@ class CalibrationModule(L.LightningModule):
                 self.sources,
                 data=self.request.describe(),
                 steps=self.request.steps,
-                parts=self.parts,
+                folder=self.folder,
             )
-            self.summary = self.request.finish(codebook, self.parts)
+            self.summary = self.request.finish(codebook, self.folder)

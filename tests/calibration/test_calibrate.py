@@ -1,4 +1,4 @@
-"""Calibration as people run it: the same codebook after an interruption and on any devices."""
+"""Calibration: the same codebook twice, after an interruption and on several devices."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from freemask.cli import commands as cli
 from freemask.data.clips import ClipSource, LabelledClip
 from freemask.editors.editor import Editor
 from freemask.masks.codebook import Codebook
-from freemask.types import InputError
 
 TOOL = Path(__file__).parents[2] / "tools" / "calibrate.py"
 FILES = ["codebook.json", "codebook.png", "codebook.svg"]
@@ -50,7 +49,7 @@ def test_the_same_calibration_twice_gives_the_same_files(
         assert min(picture.size) > 300
 
 
-def test_an_interrupted_calibration_goes_on_and_gives_the_same_codebook(
+def test_an_interrupted_calibration_continues_and_gives_the_same_codebook(
     editor: Editor, tmp_path: Path
 ) -> None:
     request = CalibrationRequest(tmp_path / "book.json", clips=3, frames=2, size=(32, 32), steps=2)
@@ -72,12 +71,12 @@ def test_an_interrupted_calibration_goes_on_and_gives_the_same_codebook(
             [watched(source, stop=n == 2) for n, source in enumerate(sources)],
             data="x",
             steps=2,
-            parts=request.open_parts(editor),
+            folder=request.open_folder(editor),
         )
     measured.clear()
-    parts = request.open_parts(editor)
+    folder = request.open_folder(editor)
     clips = [watched(source, stop=False) for source in sources]
-    assert calibrate(editor, clips, data="x", steps=2, parts=parts) == whole
+    assert calibrate(editor, clips, data="x", steps=2, folder=folder) == whole
     assert measured == [sources[2].name]
 
 
@@ -110,26 +109,3 @@ def test_a_davis_folder_can_be_measured(
     assert cli.main(["calibrate", *arguments(checkpoint, out, *more)]) == 0
     assert Codebook.load(out / "codebook.json").clips == 1
     assert "cats: left out, it has objects 1, 2" in capsys.readouterr().err
-
-
-BAD = {
-    "no such folder": (["--data=nowhere"], "not in DAVIS layout"),
-    "no such sprite": (["--words=bear,beer"], "did you mean 'bear'"),
-    "no JSON name": (["--out=codebook"], "must end in .json"),
-}
-
-
-@pytest.mark.parametrize(("more", "message"), BAD.values(), ids=BAD)
-def test_a_mistake_ends_before_anything_is_loaded(
-    more: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    given = arguments(tmp_path / "no checkpoint", tmp_path / "out", *more)
-    assert cli.main(["calibrate", *given]) == 2
-    assert message in capsys.readouterr().err
-
-
-def test_parts_of_other_arguments_are_not_mixed_in(editor: Editor, tmp_path: Path) -> None:
-    request = CalibrationRequest(tmp_path / "book.json", steps=2)
-    request.open_parts(editor)
-    with pytest.raises(InputError, match="unfinished run with other arguments"):
-        CalibrationRequest(tmp_path / "book.json", steps=3).open_parts(editor)

@@ -1,8 +1,7 @@
-"""Mask Matching Cost against a loop over thresholds, and what a codebook makes of it."""
+"""Mask Matching Cost against a loop over thresholds, and its sums over clips."""
 
 from __future__ import annotations
 
-import json
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +27,7 @@ def random_maps(seed: int, frames: int = 3) -> Tensor:
 
 
 def mean_iou(mask: np.ndarray, truth: np.ndarray) -> float:
-    """Of one frame, over both classes; a class that neither has counts as agreed."""
+    """mIoU of one frame over both classes; a class that both lack counts as agreed."""
     ious = []
     for a, b in ((mask, truth), (~mask, ~truth)):
         either = (a | b).sum()
@@ -50,7 +49,7 @@ def test_the_cost_of_a_clip_is_one_minus_its_mean_iou_at_every_threshold(max_poo
         assert found[row, column] == pytest.approx(np.mean(costs), abs=1e-9)
 
 
-def test_a_perfect_map_costs_nothing_and_one_turned_round_costs_all() -> None:
+def test_a_perfect_map_costs_nothing_and_its_opposite_costs_all() -> None:
     core = torch.zeros(1, 12, 16)
     core[0, 4:8, 5:9] = 1
     middle = BINS // 2
@@ -64,9 +63,9 @@ def test_a_perfect_map_costs_nothing_and_one_turned_round_costs_all() -> None:
         assert 0 < cost(core, truth, not max_pool) < 0.5
 
 
-def knowing(seed: int) -> tuple[Tensor, Tensor]:
-    """A map `(1, F, h, w)` that is bright in the object's core and noisy elsewhere, and its truth,
-    which max-pooling finds."""
+def map_and_truth(seed: int) -> tuple[Tensor, Tensor]:
+    """A map `(1, F, h, w)` that is bright in the core of an object and noisy elsewhere, and the
+    true mask, which max-pooling finds."""
     core = torch.zeros(3, 10, 14)
     core[:, 4:6, 5:9] = 1
     dim = torch.rand(3, 10, 14, generator=torch.Generator().manual_seed(seed)) / 2
@@ -77,7 +76,7 @@ def calibrated(*seeds: int) -> Codebook:
     calibration = Calibration()
     for seed in seeds:
         maps = {site: random_maps(seed + n) for n, site in enumerate(SITES)}
-        bright, truth = knowing(seed)
+        bright, truth = map_and_truth(seed)
         maps[SITES[1]] = torch.cat([random_maps(seed).repeat(1, 1, 2, 2)[:1], bright])
         calibration.add(ClipCost.measure(WordMaps(maps, (1, 501)), truth))
     return calibration.codebook(editor="tiny", checkpoint="x", data="random")
@@ -146,9 +145,9 @@ def test_a_clips_cost_comes_back_from_its_file(tmp_path: Path) -> None:
     assert (again.sites, again.levels, again.timesteps) == (cost.sites, cost.levels, cost.timesteps)
 
 
-def test_the_threshold_is_the_cheapest_one() -> None:
+def test_the_threshold_is_that_of_lowest_cost() -> None:
     codebook = calibrated(0)
-    costs = clip_cost(*knowing(0), max_pool=True)[:, 0]
+    costs = clip_cost(*map_and_truth(0), max_pool=True)[:, 0]
     assert codebook.max_pool
     assert 0 < costs.argmin() < BINS - 2
     assert codebook.threshold == (costs.argmin() + 1) / BINS
@@ -157,7 +156,7 @@ def test_the_threshold_is_the_cheapest_one() -> None:
 
 @pytest.mark.parametrize("pooled", [False, True])
 def test_maps_are_pooled_where_that_costs_less(pooled: bool) -> None:
-    maps, truth = knowing(3)
+    maps, truth = map_and_truth(3)
     truth = truth if pooled else (maps[0] > 0.9).float()
     calibration = Calibration()
     calibration.add(ClipCost.measure(WordMaps({SITES[0]: maps}, (1,)), truth))
@@ -166,50 +165,6 @@ def test_maps_are_pooled_where_that_costs_less(pooled: bool) -> None:
     own = select(codebook, MaskSettings(), SITES[:1], (1,))
     given = select(codebook, MaskSettings(max_pool=not pooled), SITES[:1], (1,))
     assert (own.max_pool, given.max_pool) == (pooled, not pooled)
-
-
-def test_lmmc_and_tmmc_are_means_of_the_table() -> None:
-    np.testing.assert_allclose(CODEBOOK.lmmc, [1.4 / 3, 0.7 / 3, 0.7 / 3])
-    np.testing.assert_allclose(CODEBOOK.tmmc, [1.1 / 3, 0.6 / 3, 1.1 / 3])
-    assert CODEBOOK.ranked_sites() == ["b", "c", "a"]
-    assert CODEBOOK.best_timestep == 401
-
-
-def test_a_codebook_survives_its_file(tmp_path: Path) -> None:
-    CODEBOOK.save(tmp_path / "codebook.json")
-    assert Codebook.load(tmp_path / "codebook.json") == CODEBOOK
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"sites": 3}', '{"sites": [], "more": 1}'])
-def test_a_file_that_is_no_codebook_is_refused(text: str, tmp_path: Path) -> None:
-    path = tmp_path / "codebook.json"
-    with pytest.raises(InputError, match=r"codebook.json is not a readable codebook"):
-        Codebook.load(path)
-    path.write_text(text)
-    with pytest.raises(InputError, match=r"freemask calibrate"):
-        Codebook.load(path)
-
-
-def test_a_codebook_with_a_key_too_many_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "codebook.json"
-    CODEBOOK.save(path)
-    path.write_text(json.dumps({**json.loads(path.read_text()), "extra": 1}))
-    with pytest.raises(InputError, match="extra"):
-        Codebook.load(path)
-
-
-LISTS = ["mmc", "spread", "levels", "timesteps", "lmmc_spread", "tmmc_spread"]
-
-
-@pytest.mark.parametrize("name", LISTS)
-def test_a_codebook_whose_table_lacks_a_cell_is_refused(name: str, tmp_path: Path) -> None:
-    path = tmp_path / "codebook.json"
-    CODEBOOK.save(path)
-    fields = json.loads(path.read_text())
-    fields[name].pop()
-    path.write_text(json.dumps(fields))
-    with pytest.raises(InputError, match="is not a readable codebook"):
-        Codebook.load(path)
 
 
 def test_calibrating_on_no_clip_is_an_error() -> None:

@@ -1,0 +1,50 @@
+"""The request of a calibration: its mistakes, its clips and its folder of finished clips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from freemask.calibration.request import CalibrationRequest
+from freemask.cli import commands as cli
+from freemask.editors.editor import Editor
+from freemask.types import InputError
+
+BAD = {
+    "no such folder": (["--data=nowhere"], "not in DAVIS layout"),
+    "no such sprite": (["--words=bear,beer"], "did you mean 'bear'"),
+    "no JSON name": (["--out=codebook"], "must end in .json"),
+}
+
+
+@pytest.mark.parametrize(("more", "message"), BAD.values(), ids=BAD)
+def test_a_mistake_ends_before_anything_is_loaded(
+    more: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = f"--out={tmp_path / 'codebook.json'}"
+    given = [f"--checkpoint={tmp_path / 'no checkpoint'}", out, "--steps=2", *more]
+    assert cli.main(["calibrate", *given]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_finished_clips_of_other_arguments_are_not_mixed_in(editor: Editor, tmp_path: Path) -> None:
+    request = CalibrationRequest(tmp_path / "book.json", steps=2)
+    request.open_folder(editor)
+    with pytest.raises(InputError, match="unfinished run with other arguments"):
+        CalibrationRequest(tmp_path / "book.json", steps=3).open_folder(editor)
+
+
+@pytest.mark.parametrize(
+    ("request_", "described"),
+    [
+        (CalibrationRequest(Path("a.json")), "sprites, held-out clips from seed 0, 8 frames"),
+        (
+            CalibrationRequest(Path("a.json"), words=("bear", "cat"), size=(32, 48)),
+            "sprites, held-out clips from seed 0 with bear, cat, 8 frames of 32x48",
+        ),
+        (CalibrationRequest(Path("a.json"), data="some/davis", frames=2), "davis, 2 frames"),
+    ],
+)
+def test_a_codebook_names_its_data(request_: CalibrationRequest, described: str) -> None:
+    assert request_.describe() == described

@@ -1,4 +1,4 @@
-"""No attention map exists during an edit: every allocation is watched for the sizes of maps."""
+"""No edit allocates an attention map: the profiler records the size of every allocation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SOURCE, TARGET = "a bear on the grass", "a panda on the grass"
 
 @pytest.fixture
 def editor(checkpoint: Path) -> Editor:
-    """Of its own, for it is told to have other sizes than the checkpoint's."""
+    """An editor of this file alone, with another number of tokens than its checkpoint."""
     loaded = load_editor("zeroscope", checkpoint=checkpoint, device="cpu")
     loaded.tokenizer.model_max_length = TOKENS
     return loaded
@@ -38,7 +38,7 @@ KINDS = ("self", "cross", "temporal")
 
 
 def map_sizes(editor: Editor, *kinds: str) -> set[int]:
-    """Bytes of the maps of all sites of some kinds, for one to three branches."""
+    """Returns the bytes of the maps of all sites of some kinds, for one to three branches."""
     sizes = set()
     for site in editor.sites(editor.latent_size(SIZE)):
         if site.kind not in kinds:
@@ -53,7 +53,7 @@ def map_sizes(editor: Editor, *kinds: str) -> set[int]:
 
 @contextmanager
 def allocations() -> Iterator[list[int]]:
-    """The bytes of everything that is allocated meanwhile."""
+    """Yields a list that holds the bytes of every allocation once the context is left."""
     sizes: list[int] = []
     with torch.profiler.profile(profile_memory=True) as profiler:
         yield sizes

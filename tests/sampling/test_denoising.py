@@ -6,6 +6,7 @@ import gc
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,7 +27,9 @@ from tiny_edits import (
     spied,
     stock_ddim,
 )
+from torch import Tensor
 
+from freemask import kernels
 from freemask.editors.editor import Editor
 from freemask.types import Video
 
@@ -127,3 +130,18 @@ def test_the_source_runs_only_where_it_is_needed(
         with spied(editor, monkeypatch) as sizes:
             edited_latents(editor, small, ask(overrides, guidance=guidance), mask_of(small, 0))
         assert sizes == [1] * (STEPS + 3) + expected
+
+
+def test_the_part_size_of_attention_comes_from_the_editor(
+    editor: Editor, small: Video, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, original = set(), kernels.blended_attention
+
+    def recorded(*arguments: Tensor, part_bytes: int | None, **keywords: Any) -> Tensor:
+        given.add(part_bytes)
+        return original(*arguments, part_bytes=part_bytes, **keywords)
+
+    monkeypatch.setattr(kernels, "blended_attention", recorded)
+    monkeypatch.setattr(editor, "attention_part_bytes", 1 << 10)
+    edited_latents(editor, small, ask(OPEN), half_mask(small))
+    assert given == {1 << 10}

@@ -1,4 +1,4 @@
-"""Which editors load a checkpoint, with what sites and memory."""
+"""The report of which editors load a checkpoint, with what sites and memory."""
 
 from __future__ import annotations
 

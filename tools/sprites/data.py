@@ -68,7 +68,7 @@ class FrameData(Dataset):
 
 
 class LatentData(Dataset):
-    """Latents with the text states of their captions, a share of which is dropped.
+    """Latents with the text states of their captions; some captions are dropped.
 
     latents: `(N, C, h, w)`, or `(N, C, F, h, w)` of clips.
     text: hidden states `(M, POSITIONS, E)` of all distinct captions, the empty one last.

@@ -1,4 +1,4 @@
-"""One-shot tuning: it learns, resumes to the same weights, and writes the original layout."""
+"""One-shot tuning learns its clip, resumes to the same weights, and writes the original layout."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 import torch
 
-from freemask.cli import commands as cli
+from freemask.cli import commands
 from freemask.editors.registry import load_editor
 from freemask.evaluation.clip import load_embedder
 from freemask.evaluation.edited_sample import EditedSample
 from freemask.evaluation.samples import attribute_sample
 from freemask.evaluation.scores import score
 from freemask.modules import tuning
-from freemask.modules.tuning import TuningRequest, tune
+from freemask.modules.tuning import tune
+from freemask.modules.tuning_request import TuningRequest
 from freemask.pipeline import edit
 from freemask.types import InputError, Video
 
@@ -40,7 +41,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return dict(state)
 
 
-def test_tuning_changes_what_it_should_and_writes_the_original_layout(
+def test_tuning_changes_the_trained_weights_and_writes_the_original_layout(
     small: Video, sd_checkpoint: Path, tmp_path: Path
 ) -> None:
     base = Path(shutil.copytree(sd_checkpoint, tmp_path / "base"))
@@ -82,7 +83,7 @@ def test_tuning_lowers_the_loss_of_its_clip(
     assert loss(out) < loss(sd_checkpoint)
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(
+def test_a_killed_run_resumes_to_the_same_weights(
     small: Video, sd_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = weights(tune(small, ask(sd_checkpoint, tmp_path / "whole", save_every=2)))
@@ -104,7 +105,9 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
 
 
-def test_samples_are_made_on_the_way(small: Video, sd_checkpoint: Path, tmp_path: Path) -> None:
+def test_samples_are_generated_during_training(
+    small: Video, sd_checkpoint: Path, tmp_path: Path
+) -> None:
     request = ask(sd_checkpoint, tmp_path / "tuned", sample_every=2)
     out = tune(small, request)
     names = [path.name for path in sorted((out / "samples").iterdir())]
@@ -113,7 +116,7 @@ def test_samples_are_made_on_the_way(small: Video, sd_checkpoint: Path, tmp_path
 
 
 @pytest.mark.slow
-def test_edits_of_a_tuned_backbone_are_steadier_than_those_of_an_untuned_one(
+def test_edits_with_a_tuned_backbone_are_steadier(
     tmp_path: Path,
 ) -> None:
     sample = attribute_sample(600_103, (64, 64))  # not one of the benchmark's seeds
@@ -138,7 +141,7 @@ def test_edits_of_a_tuned_backbone_are_steadier_than_those_of_an_untuned_one(
     assert steady["flicker"] < untuned["flicker"]
 
 
-def test_what_cannot_be_tuned_is_refused(
+def test_bad_requests_are_refused_before_training(
     small: Video, sd_checkpoint: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match="prompt is empty"):
@@ -149,4 +152,4 @@ def test_what_cannot_be_tuned_is_refused(
     (tmp_path / "mine" / "thesis.tex").touch()
     with pytest.raises(InputError, match="exists and is no earlier result"):
         tune(small, ask(sd_checkpoint, tmp_path / "mine"))
-    assert cli.main(["tune", "--prompt", PROMPT, "--video", "nowhere.mp4"]) == 2
+    assert commands.main(["tune", "--prompt", PROMPT, "--video", "nowhere.mp4"]) == 2

@@ -11,46 +11,15 @@ from __future__ import annotations
 import argparse
 import inspect
 import re
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from collections.abc import Callable, Collection
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-if TYPE_CHECKING:
-    from freemask.editors.editor import Editor
+from freemask.editors.request import EditorRequest
 
 T = TypeVar("T")
 AT_LEAST_ONE = ("frames", "steps", "clips", "processes", "save_every")
-
-
-@dataclass(frozen=True)
-class EditorRequest:
-    """A base editor to load.
-
-    editor: name of the base editor; `freemask editors` lists them.
-    checkpoint: a folder in diffusers' layout, a hub id, or "demo" for the shipped checkpoint.
-    device: a torch device; "auto" is the GPU if there is one.
-    dtype: "float32", "float16" or "bfloat16"; "auto" is float16 on a GPU and float32 elsewhere.
-    options: an option of the editor; may be given several times.
-    """
-
-    editor: str = "zeroscope"
-    checkpoint: str = "demo"
-    device: str = "auto"
-    dtype: str = "auto"
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def load(self) -> Editor:
-        """Loads the editor."""
-        from freemask.editors.registry import load_editor
-
-        return load_editor(
-            self.editor,
-            checkpoint=self.checkpoint,
-            device=self.device,
-            dtype=self.dtype,
-            options=self.options,
-        )
 
 
 def add_request(

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from freemask.cli.arguments import (
-    EditorRequest,
     add_editor_options,
     add_request,
     make_request,
@@ -21,6 +20,7 @@ from freemask.cli.arguments import (
 )
 from freemask.cli.interrupts import Interrupted, interruptible
 from freemask.cli.progress import echo, echo_error, show_progress
+from freemask.editors.request import EditorRequest
 from freemask.types import EditRequest, InputError
 
 Add = Callable[[argparse.ArgumentParser], None]
@@ -116,7 +116,7 @@ def run_edit(options: argparse.Namespace) -> None:
         from freemask.editors.registry import preflight
 
         preflight(options.editor, options.checkpoint, request, inputs.video.size)
-        editor = make_request(EditorRequest, options).load()
+        editor = make_request(EditorRequest, options).load_editor()
         result = run_job(editor, job, inputs, progress=show_progress())
         result.save(options.out)
         echo(f"{options.out}: edited.mp4, edited.gif, comparison.gif, masks.npz, result.json")
@@ -147,7 +147,7 @@ def run_masks(options: argparse.Namespace) -> None:
         video = make_request(ClipRequest, options).read()
         check_writable(options.out, FILES)
         preflight(options.editor, options.checkpoint, request, video.size)
-        editor = make_request(EditorRequest, options).load()
+        editor = make_request(EditorRequest, options).load_editor()
         echo(show_masks(editor, video, request, options.out, progress=show_progress()))
 
 
@@ -235,7 +235,7 @@ def run_calibrate(options: argparse.Namespace) -> None:
     request = make_request(CalibrationRequest, options)
     with interruptible(options.out, parts=request.parts_folder):
         sources = request.sources()
-        editor = make_request(EditorRequest, options).load()
+        editor = make_request(EditorRequest, options).load_editor()
         folder = request.open_folder(editor)
         codebook = calibrate(
             editor,

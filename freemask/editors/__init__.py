@@ -6,17 +6,31 @@ it is the interface. `zeroscope` is the shortest backbone and `animatediff` the 
 runs Stable Diffusion over a clip, and `text2video_zero` needs no more than that; `temporal_layers`
 and `tuned` add the layers of tuned checkpoints, which `tune_a_video` and `fatezero` use. They all
 rest on `checkpoints` (folders and weights), `latents` (the VAE) and `scheduler` (the sampler).
-`registry` names the editors and loads them.
+`registry` names the editors and loads them, and `request` is one that was asked for.
 """
 
-from freemask.editors.editor import Editor
-from freemask.editors.registry import (
-    EDITORS,
-    available,
-    editor_class,
-    load_editor,
-    preflight,
-    register,
-)
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from freemask.editors.editor import Editor
+    from freemask.editors.registry import (
+        EDITORS,
+        available,
+        editor_class,
+        load_editor,
+        preflight,
+        register,
+    )
 
 __all__ = ["EDITORS", "Editor", "available", "editor_class", "load_editor", "preflight", "register"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is first used, so that this door costs nothing."""
+    if name not in __all__:
+        raise AttributeError(f"module 'freemask.editors' has no attribute {name!r}")
+    home = "editor" if name == "Editor" else "registry"
+    return getattr(importlib.import_module(f"freemask.editors.{home}"), name)

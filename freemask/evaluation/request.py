@@ -5,12 +5,12 @@ Nothing heavy is imported until an editor is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from freemask.data.clips import SIZE, SPRITES
+from freemask.editors.request import EditorRequest
 from freemask.evaluation.methods import BenchmarkSettings
 from freemask.evaluation.samples import TASKS, SampleSource, folder_samples, sprites_samples
 from freemask.io.fingerprint import fingerprint
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class EvaluationRequest:
-    """A benchmark run.
+class EvaluationRequest(EditorRequest):
+    """A benchmark run, with the editor to load.
 
     out: folder of the tables.
     settings: settings that all samples share.
@@ -32,7 +32,6 @@ class EvaluationRequest:
     captions: the captions file of a folder; default captions.yaml in it.
     size: `(H, W)` of the frames; None is 64x64 for sprites and the pictures' size for a folder.
     frames: number of frames of a clip.
-    editor, checkpoint, device, dtype, options: as in `freemask.load_editor`.
     processes: samples that run at once. On the CPU each process has one thread, and a single
         process has all threads. On GPUs each process has its own.
     """
@@ -45,24 +44,7 @@ class EvaluationRequest:
     captions: Path | None = None
     size: tuple[int, int] | None = None
     frames: int = 8
-    editor: str = "zeroscope"
-    checkpoint: str = "demo"
-    device: str = "auto"
-    dtype: str = "auto"
-    options: Mapping[str, Any] = field(default_factory=dict)
     processes: int = 1
-
-    def load_editor(self, device: str) -> Editor:
-        """Loads the editor onto a device."""
-        from freemask.editors.registry import load_editor
-
-        return load_editor(
-            self.editor,
-            checkpoint=self.checkpoint,
-            device=device,
-            dtype=self.dtype,
-            options=self.options,
-        )
 
     def samples(self) -> list[SampleSource]:
         """Returns all samples.

@@ -5,53 +5,28 @@ Nothing heavy is imported, because the command line makes its options from the r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from freemask.data import sprites
+from freemask.editors.request import EditorRequest
 from freemask.types import EditRequest, Video
 
-if TYPE_CHECKING:
-    from freemask.editors.editor import Editor
 
+@dataclass(frozen=True, kw_only=True)
+class ProfileRequest(EditorRequest):
+    """The edit to profile, with the editor to load.
 
-@dataclass(frozen=True)
-class ProfileRequest:
-    """The edit to profile.
-
-    editor: name of the editor.
-    checkpoint: "demo", a folder or a hub id.
-    device: "auto", "cpu" or "cuda".
-    dtype: "auto" or the name of a torch dtype.
     size: `(H, W)` in pixels.
     frames: frames of the clip.
     steps: steps of the inversion and of the edit.
     task: "shape", "attribute" or "style".
-    options: options of the editor.
     """
 
-    editor: str = "zeroscope"
-    checkpoint: str = "demo"
-    device: str = "auto"
-    dtype: str = "auto"
     size: tuple[int, int] = (64, 64)
     frames: int = 8
     steps: int = 4
     task: str = "shape"
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def load_editor(self) -> Editor:
-        """Loads the editor."""
-        from freemask.editors.registry import load_editor
-
-        return load_editor(
-            self.editor,
-            checkpoint=self.checkpoint,
-            device=self.device,
-            dtype=self.dtype,
-            options=self.options,
-        )
 
     def clip(self) -> Video:
         """Draws the clip: a bear that moves over grass."""

@@ -16,8 +16,9 @@ import pytest
 from freemask.batch.jobs import ClipRequest
 from freemask.calibration.request import CalibrationRequest
 from freemask.cli import arguments
-from freemask.cli.arguments import EditorRequest, add_request, field_docs, make_request
+from freemask.cli.arguments import add_request, field_docs, make_request
 from freemask.cli.commands import COMMANDS, make_parser
+from freemask.editors.request import EditorRequest
 from freemask.evaluation.methods import BenchmarkSettings
 from freemask.evaluation.request import EvaluationRequest
 from freemask.modules.tuning_request import TuningRequest

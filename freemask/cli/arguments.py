@@ -90,10 +90,18 @@ def make_request(kind: Callable[..., T], options: argparse.Namespace, **values: 
 
 
 def field_docs(kind: Any) -> dict[str, str]:
-    """Returns what a dataclass's docstring says about its fields, ready for argparse's help."""
+    """Returns what the docstrings of a dataclass and its bases say about its fields, as help."""
+    docs: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        docs |= _documented(base.__doc__ or "")
+    return {name: text.rstrip(".").replace("%", "%%") for name, text in docs.items()}
+
+
+def _documented(docstring: str) -> dict[str, str]:
+    """Returns the entries `name: meaning.` of a docstring."""
     docs: dict[str, str] = {}
     names: list[str] = []
-    for line in (inspect.getdoc(kind) or "").splitlines():
+    for line in inspect.cleandoc(docstring).splitlines():
         start = re.match(r"(\w+(?:, \w+)*): (.+)", line)
         if start:
             names = start[1].split(", ")
@@ -102,7 +110,7 @@ def field_docs(kind: Any) -> dict[str, str]:
             docs |= {name: f"{docs[name]} {line.strip()}" for name in names}
         else:
             names = []
-    return {name: text.rstrip(".").replace("%", "%%") for name, text in docs.items()}
+    return docs
 
 
 def _shown(default: Any) -> str:

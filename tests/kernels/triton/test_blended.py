@@ -50,7 +50,7 @@ def test_key_lengths_differ_between_edit_and_source(keys, dtype, device):
     max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.data())
-def test_any_shape_mask_table_and_kept_values(data, device):
+def test_any_shape_mask_table_and_kept_values(device, data):
     size = st.integers(1, 70)
     shape = Shape(
         batch=data.draw(st.integers(1, 3)),

@@ -53,7 +53,7 @@ class TokenEdit:
     windows: `(Nt, 2)`, the step range `[start, end)` in which each token takes the source's
         attention, in fractions of the denoising run (`cross_replace_steps` of Prompt-to-Prompt).
 
-    Build one with `replacement` or `refinement`, then chain `reweighted` and `windowed`.
+    Build one with `replacement`, then chain `reweighted` and `windowed`.
     """
 
     mapper: Tensor
@@ -76,21 +76,6 @@ class TokenEdit:
         tokens = mapper.shape[1]
         always = torch.tensor([0.0, 1.0], dtype=torch.float64, device=mapper.device)
         return cls(mapper, mapper.new_ones(tokens), always.expand(tokens, 2))
-
-    @classmethod
-    def refinement(cls, alignment: Tensor, source_tokens: int) -> TokenEdit:
-        """Builds the edit of an alignment `(Nt,)`: the source token of each target token, or -1.
-
-        -1 marks a new token. Raises ValueError for another shape or a position beyond the source.
-        """
-        known = alignment >= 0
-        if alignment.ndim != 1 or bool((alignment >= source_tokens).any()):
-            raise ValueError(
-                f"an alignment is (Nt,) source positions from 0 to {source_tokens - 1}, or -1 for "
-                f"a new token; got {tuple(alignment.shape)} {alignment.tolist()}"
-            )
-        positions = torch.arange(source_tokens, device=alignment.device)[:, None]
-        return cls.replacement((positions == alignment) & known)
 
     def reweighted(self, weights: Tensor) -> TokenEdit:
         """Returns the edit with its weights multiplied by `weights (Nt,)`."""

@@ -46,7 +46,11 @@ def replacement():
 
 
 def refinement():
-    return TokenEdit.refinement(torch.tensor([0, 1, -1, 2, 3, -1, 5]), SOURCE_TOKENS)
+    """Tokens 2 and 5 of the target are new; the others match a source token each."""
+    mapper = torch.zeros(SOURCE_TOKENS, TARGET_TOKENS, dtype=torch.float64)
+    for source, target in ((0, 0), (1, 1), (2, 3), (3, 4), (5, 6)):
+        mapper[source, target] = 1.0
+    return TokenEdit.replacement(mapper)
 
 
 @pytest.mark.parametrize("backend", ["reference", "torch"])
@@ -108,7 +112,6 @@ def test_narrow_values_are_rounded_once():
     [
         (lambda: TokenEdit.replacement(torch.zeros(3)), "non-negative matrix"),
         (lambda: TokenEdit.replacement(-torch.ones(2, 2)), "non-negative matrix"),
-        (lambda: TokenEdit.refinement(torch.tensor([0, 6]), 6), "from 0 to 5"),
         (lambda: replacement().reweighted(torch.ones(3)), r"weights must be \(7,\)"),
         (lambda: replacement().windowed(torch.tensor([0.6, 0.5])), "start <= end"),
         (lambda: replacement().windowed(torch.ones(3, 2)), r"windows must be \(7, 2\)"),

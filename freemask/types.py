@@ -19,7 +19,7 @@ Progress = Callable[[str, int, int], None]  # name of the stage, steps done, ste
 
 
 class InputError(ValueError):
-    """An input that cannot be used; its message says what was given, what is allowed, what to do."""
+    """An unusable input; its message says what was given, what is allowed and what to do."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,9 +14,9 @@ import lightning as L
 
 from freemask.calibration.request import CalibrationRequest
 from freemask.cli.arguments import make_request
-from freemask.cli.commands import add_calibrate
 from freemask.cli.interrupts import Interrupted, interruptible
 from freemask.cli.progress import echo, echo_error
+from freemask.cli.study_commands import add_calibrate
 from freemask.modules.calibration import CalibrationModule
 from freemask.modules.interrupts import keyboard_interrupts
 from freemask.types import InputError

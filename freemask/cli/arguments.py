@@ -70,6 +70,13 @@ def add_editor_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_out(parser: argparse.ArgumentParser, default: str) -> None:
+    """Adds `--out`, the folder that a command writes."""
+    parser.add_argument(
+        "--out", type=Path, default=Path(default), help=f"folder of the result (default: {default})"
+    )
+
+
 def make_request(kind: Callable[..., T], options: argparse.Namespace, **values: Any) -> T:
     """Returns the request of parsed options.
 

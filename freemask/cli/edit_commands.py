@@ -1,0 +1,89 @@
+"""Defines the commands that edit: `demo`, `edit`, `masks`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from freemask.cli.arguments import add_out, add_request, make_request, one_word
+from freemask.cli.interrupts import interruptible
+from freemask.cli.progress import echo, show_progress
+from freemask.editors.request import EditorRequest
+from freemask.types import EditRequest
+
+
+def add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", type=Path, help="a file like configs/demo.yaml, which is the default"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("out/demo"),
+        help="folder of the result (default: out/demo)",
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="keys that differ from the config"
+    )
+
+
+def run_demo(options: argparse.Namespace) -> None:
+    from freemask.evaluation.demo import run
+
+    with interruptible(options.out):
+        echo(run(options.config, options.out, options.overrides, show_progress()))
+
+
+def add_edit(parser: argparse.ArgumentParser) -> None:
+    from freemask.batch.jobs import ClipRequest, Job
+
+    add_request(parser, EditRequest)
+    add_request(parser, ClipRequest)
+    add_request(parser, Job, skip=("id", "clip", "request"))
+    add_request(parser, EditorRequest)
+    add_out(parser, "out/edit")
+
+
+def run_edit(options: argparse.Namespace) -> None:
+    from freemask.batch.jobs import ClipRequest, Job, check_job, run_job
+
+    clip, request = make_request(ClipRequest, options), make_request(EditRequest, options)
+    job = Job(options.out.name or "edit", clip, request, options.mask)
+    with interruptible(options.out, atomic=True):
+        inputs = check_job(job, options.out)
+        from freemask.editors.registry import preflight
+
+        preflight(options.editor, options.checkpoint, request, inputs.video.size)
+        editor = make_request(EditorRequest, options).load_editor()
+        result = run_job(editor, job, inputs, progress=show_progress())
+        result.save(options.out)
+        echo(f"{options.out}: edited.mp4, edited.gif, comparison.gif, masks.npz, result.json")
+        echo(f"mask from {result.masks.origin}; {sum(result.timings.values()):.1f} s")
+
+
+def add_masks(parser: argparse.ArgumentParser) -> None:
+    from freemask.batch.jobs import ClipRequest
+
+    add_request(parser, EditRequest, skip=("target", "words", "method", "guidance", "seed"))
+    parser.add_argument(
+        "--words", type=one_word, required=True, metavar="W", help="the word to look for"
+    )
+    add_request(parser, ClipRequest)
+    add_request(parser, EditorRequest)
+    add_out(parser, "out/masks")
+
+
+def run_masks(options: argparse.Namespace) -> None:
+    from freemask.batch.jobs import ClipRequest
+    from freemask.calibration.inspect import FILES, show_masks
+    from freemask.editors.registry import preflight
+    from freemask.io.atomic import check_writable
+
+    words = (options.words, options.words)
+    request = make_request(EditRequest, options, target=options.source, words=words)
+    with interruptible(options.out, atomic=True):
+        video = make_request(ClipRequest, options).read()
+        check_writable(options.out, FILES)
+        preflight(options.editor, options.checkpoint, request, video.size)
+        editor = make_request(EditorRequest, options).load_editor()
+        echo(show_masks(editor, video, request, options.out, progress=show_progress()))

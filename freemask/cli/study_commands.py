@@ -1,0 +1,85 @@
+"""Defines the commands that measure or train: `evaluate`, `calibrate`, `tune`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from freemask.cli.arguments import add_request, make_request
+from freemask.cli.interrupts import interruptible
+from freemask.cli.progress import echo, echo_error
+from freemask.editors.request import EditorRequest
+
+
+def add_evaluate(parser: argparse.ArgumentParser) -> None:
+    from freemask.evaluation.methods import BenchmarkSettings
+    from freemask.evaluation.request import EvaluationRequest
+
+    compared = ("reconstruct", "ddim", "naive", "freemask")
+    unused = ("guidance", "cost_clips")
+    add_request(parser, BenchmarkSettings, skip=unused, methods=compared)
+    editor = tuple(EditorRequest.__dataclass_fields__)
+    add_request(parser, EvaluationRequest, skip=("settings", *editor), out=Path("out/evaluate"))
+    add_request(parser, EditorRequest)
+
+
+def run_evaluate(options: argparse.Namespace) -> None:
+    from freemask.evaluation.methods import BenchmarkSettings
+    from freemask.evaluation.request import EvaluationRequest
+    from freemask.modules.evaluation import evaluate
+
+    settings = make_request(BenchmarkSettings, options)
+    request = make_request(EvaluationRequest, options, settings=settings)
+    with interruptible(options.out, parts=options.out / "parts"):
+        echo(evaluate(request, echo_error))
+        echo(f"written to {options.out}; open {options.out / 'index.html'} in a browser")
+
+
+def add_calibrate(parser: argparse.ArgumentParser) -> None:
+    from freemask.calibration.request import CalibrationRequest
+
+    add_request(parser, CalibrationRequest, out=Path("codebook.json"))
+    add_request(parser, EditorRequest)
+
+
+def run_calibrate(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from freemask.calibration.calibrate import calibrate
+    from freemask.calibration.request import CalibrationRequest
+
+    request = make_request(CalibrationRequest, options)
+    with interruptible(options.out, parts=request.parts_folder):
+        sources = request.sources()
+        editor = make_request(EditorRequest, options).load_editor()
+        folder = request.open_folder(editor)
+        codebook = calibrate(
+            editor,
+            tqdm(sources, desc="calibrate", unit="clip"),
+            data=request.describe(),
+            steps=request.steps,
+            folder=folder,
+            echo=echo_error,
+        )
+        echo(request.finish(codebook, folder))
+
+
+def add_tune(parser: argparse.ArgumentParser) -> None:
+    from freemask.batch.jobs import ClipRequest
+    from freemask.modules.tuning_request import TuningRequest
+
+    add_request(parser, TuningRequest, out=Path("out/tuned"))
+    add_request(parser, ClipRequest)
+
+
+def run_tune(options: argparse.Namespace) -> None:
+    from freemask.batch.jobs import ClipRequest
+    from freemask.modules.tuning_request import TuningRequest
+
+    request = make_request(TuningRequest, options)
+    with interruptible(options.out, parts=request.parts_folder):
+        video = make_request(ClipRequest, options).read()
+        from freemask.modules.tuning import tune
+
+        folder = tune(video, request)
+        echo(f"{folder}: edit with --editor tune_a_video --checkpoint {folder}")

@@ -5,7 +5,8 @@ prompts, predicts a denoising step, names its attention sites and hooks them. Re
 it is the interface. `zeroscope` is the shortest backbone and `animatediff` the next. `inflated`
 runs Stable Diffusion over a clip, and `text2video_zero` needs no more than that; `temporal_layers`
 and `tuned` add the layers of tuned checkpoints, which `tune_a_video` and `fatezero` use. They all
-rest on `checkpoints` (folders and weights), `latents` (the VAE) and `scheduler` (the sampler).
+rest on `checkpoints` (folders and weights), `latents` (the VAE), `scheduler` (the sampler) and
+`native_size` (the frames that a checkpoint was trained on).
 `registry` names the editors and loads them, and `request` is one that was asked for.
 """
 

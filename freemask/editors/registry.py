@@ -19,6 +19,7 @@ from freemask.editors.animatediff import AnimateDiff
 from freemask.editors.editor import Editor
 from freemask.editors.fatezero import FateZero
 from freemask.editors.latents import check_size
+from freemask.editors.native_size import NativeFrame, native_frame_of, vae_factor
 from freemask.editors.text2video_zero import Text2VideoZero
 from freemask.editors.tune_a_video import TuneAVideo
 from freemask.editors.zeroscope import Zeroscope
@@ -87,8 +88,7 @@ def preflight(
     """
     folder = checkpoints.resolve(_locate(name, checkpoint))
     editor_class(name).check(folder)
-    vae = checkpoints.read_config(folder / "vae")
-    check_size(size, 2 ** (len(vae["block_out_channels"]) - 1))
+    check_size(size, vae_factor(checkpoints.read_config(folder / "vae")))
     tokenizer = checkpoints.load_tokenizer(folder)
     for role, prompt, word in zip(
         ("source", "target"),
@@ -99,6 +99,19 @@ def preflight(
         check_prompt(tokenizer, prompt, role=role)
         if word:
             word_tokens(tokenizer, prompt, word, role=role)
+
+
+def native_frame(name: str, checkpoint: str | Path) -> NativeFrame:
+    """Returns the frame size that a checkpoint was trained at, read from its configs.
+
+    name: the editor.
+    checkpoint: as in `load_editor`.
+
+    Raises `InputError` for a checkpoint that cannot be found or read, or states no size.
+    """
+    folder = checkpoints.resolve(_locate(name, checkpoint))
+    unet, vae = (checkpoints.read_config(folder / part) for part in ("unet", "vae"))
+    return native_frame_of(unet, vae, name=f"{checkpoint} {folder}")
 
 
 def _locate(name: str, checkpoint: str | Path) -> str | Path:

@@ -54,7 +54,8 @@ def edit(
         step, its timestep and `{"latents": latents}`; it may return other latents.
     progress: called with the stage, the steps done and the steps in all.
 
-    The same request gives the same bytes on the same machine.
+    The same request gives the same bytes on the same machine; on a CPU, with as many threads, since
+    the library of its convolutions chooses an algorithm by their number.
 
     Raises `InputError` for prompts, words, settings or sizes that do not fit, before any long work;
     `FloatingPointError` if latents stop being finite.

@@ -1,7 +1,8 @@
 """Calibrates with Lightning: `predict_step` measures one clip, and every rank measures others.
 
 Costs of finished clips are files in a `ResumableFolder`. When all ranks are done, the first one
-sums them up in the order of the clips, so that any number of devices gives the same codebook.
+sums them up in the order of the clips, so that any number of devices gives the same codebook (on a
+CPU, with as many threads in each process).
 """
 
 from __future__ import annotations

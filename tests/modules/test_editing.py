@@ -84,7 +84,7 @@ def test_one_device_and_two_give_the_same_bytes(folder: Path, checkpoint: Path) 
         tool.list(
             [{"id": f"{n}", "seed": n, "target": f"a {w}"} for n, w in enumerate(("red", "panda"))]
         )
-        code, printed = tool.run(f"trainer.devices={devices}", threads=None)
+        code, printed = tool.run(f"trainer.devices={devices}")
         assert code == 0, printed
         found.append([result_hash(tool.out / name) for name in tool.done()])
     assert found[0] == found[1]

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from freemask.cli.arguments import add_out, add_request, make_request, one_word
 from freemask.cli.interrupts import interruptible
-from freemask.cli.progress import echo, show_progress
+from freemask.cli.progress import add_quiet, echo
 from freemask.editors.request import EditorRequest
+from freemask.progress import show_progress
 from freemask.types import EditRequest
 
 
@@ -25,13 +26,15 @@ def add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="keys that differ from the config"
     )
+    add_quiet(parser)
 
 
 def run_demo(options: argparse.Namespace) -> None:
     from freemask.evaluation.demo import run
 
+    progress = show_progress(quiet=options.quiet)
     with interruptible(options.out):
-        echo(run(options.config, options.out, options.overrides, show_progress()))
+        echo(run(options.config, options.out, options.overrides, progress))
 
 
 def add_edit(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +45,7 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
     add_request(parser, Job, skip=("id", "clip", "request"))
     add_request(parser, EditorRequest)
     add_out(parser, "out/edit")
+    add_quiet(parser)
 
 
 def run_edit(options: argparse.Namespace) -> None:
@@ -51,11 +55,10 @@ def run_edit(options: argparse.Namespace) -> None:
     job = Job(options.out.name or "edit", clip, request, options.mask)
     with interruptible(options.out, atomic=True):
         inputs = check_job(job, options.out)
-        from freemask.editors.registry import preflight
-
-        preflight(options.editor, options.checkpoint, request, inputs.video.size)
-        editor = make_request(EditorRequest, options).load_editor()
-        result = run_job(editor, job, inputs, progress=show_progress())
+        wanted = make_request(EditorRequest, options)
+        wanted.preflight(request, inputs.video.size)
+        editor = wanted.load_editor()
+        result = run_job(editor, job, inputs, progress=show_progress(quiet=options.quiet))
         result.save(options.out)
         echo(f"{options.out}: edited.mp4, edited.gif, comparison.gif, masks.npz, result.json")
         echo(f"mask from {result.masks.origin}; {sum(result.timings.values()):.1f} s")
@@ -71,12 +74,12 @@ def add_masks(parser: argparse.ArgumentParser) -> None:
     add_request(parser, ClipRequest)
     add_request(parser, EditorRequest)
     add_out(parser, "out/masks")
+    add_quiet(parser)
 
 
 def run_masks(options: argparse.Namespace) -> None:
     from freemask.batch.jobs import ClipRequest
     from freemask.calibration.inspect import FILES, show_masks
-    from freemask.editors.registry import preflight
     from freemask.io.atomic import check_writable
 
     words = (options.words, options.words)
@@ -84,6 +87,8 @@ def run_masks(options: argparse.Namespace) -> None:
     with interruptible(options.out, atomic=True):
         video = make_request(ClipRequest, options).read()
         check_writable(options.out, FILES)
-        preflight(options.editor, options.checkpoint, request, video.size)
-        editor = make_request(EditorRequest, options).load_editor()
-        echo(show_masks(editor, video, request, options.out, progress=show_progress()))
+        wanted = make_request(EditorRequest, options)
+        wanted.preflight(request, video.size)
+        editor = wanted.load_editor()
+        progress = show_progress(quiet=options.quiet)
+        echo(show_masks(editor, video, request, options.out, progress=progress))

@@ -1,11 +1,9 @@
-"""Prints to the terminal: results on standard output, progress and remarks on standard error."""
+"""Prints results on standard output and remarks on standard error; adds `--quiet`."""
 
 from __future__ import annotations
 
+import argparse
 import sys
-from typing import Any
-
-from freemask.types import Progress
 
 
 def echo(text: str) -> None:
@@ -18,16 +16,6 @@ def echo_error(text: str) -> None:
     print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
-def show_progress() -> Progress:
-    """Returns a `Progress` that draws a bar for every stage on standard error."""
-    from tqdm import tqdm
-
-    bars: dict[str, Any] = {}
-
-    def update(stage: str, done: int, total: int) -> None:
-        bar = bars.setdefault(stage, tqdm(total=total, desc=f"{stage:>9}", leave=True))
-        bar.update(done - bar.n)
-        if done == total:
-            bars.pop(stage).close()
-
-    return update
+def add_quiet(parser: argparse.ArgumentParser) -> None:
+    """Adds `--quiet`, which hides progress; results, remarks and errors stay."""
+    parser.add_argument("--quiet", action="store_true", help="show no progress")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from freemask.cli.arguments import add_request, make_request
 from freemask.cli.interrupts import interruptible
-from freemask.cli.progress import echo, echo_error
+from freemask.cli.progress import add_quiet, echo, echo_error
 from freemask.editors.request import EditorRequest
+from freemask.progress import SpacedLines, in_terminal, show_progress, track
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +23,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     editor = tuple(EditorRequest.__dataclass_fields__)
     add_request(parser, EvaluationRequest, skip=("settings", *editor), out=Path("out/evaluate"))
     add_request(parser, EditorRequest)
+    add_quiet(parser)
 
 
 def run_evaluate(options: argparse.Namespace) -> None:
@@ -31,8 +34,27 @@ def run_evaluate(options: argparse.Namespace) -> None:
     settings = make_request(BenchmarkSettings, options)
     request = make_request(EvaluationRequest, options, settings=settings)
     with interruptible(options.out, parts=options.out / "parts"):
-        echo(evaluate(request, echo_error))
+        echo(evaluate(request, SampleEcho(options.quiet)))
         echo(f"written to {options.out}; open {options.out / 'index.html'} in a browser")
+
+
+class SampleEcho:
+    """Prints the lines of `evaluate` on standard error: all in a terminal, spaced ones in a log.
+
+    quiet: whether only samples that are left out are printed.
+
+    It is picklable, because every process of an evaluation has one.
+    """
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet, self.lines = quiet, SpacedLines()
+
+    def __call__(self, line: str) -> None:
+        """Prints the line of a sample."""
+        if "left out" in line or (in_terminal(sys.stderr) and not self.quiet):
+            echo_error(line)
+        elif not self.quiet and self.lines.due:
+            self.lines.write(line)
 
 
 def add_calibrate(parser: argparse.ArgumentParser) -> None:
@@ -40,11 +62,10 @@ def add_calibrate(parser: argparse.ArgumentParser) -> None:
 
     add_request(parser, CalibrationRequest, out=Path("codebook.json"))
     add_request(parser, EditorRequest)
+    add_quiet(parser)
 
 
 def run_calibrate(options: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
     from freemask.calibration.calibrate import calibrate
     from freemask.calibration.request import CalibrationRequest
 
@@ -55,7 +76,7 @@ def run_calibrate(options: argparse.Namespace) -> None:
         folder = request.open_folder(editor)
         codebook = calibrate(
             editor,
-            tqdm(sources, desc="calibrate", unit="clip"),
+            track(sources, "calibrate", show_progress(quiet=options.quiet)),
             data=request.describe(),
             steps=request.steps,
             folder=folder,

@@ -45,6 +45,10 @@ def add_request(
             )
         elif name == "options":
             add_editor_options(parser)
+        elif name == "lora":
+            parser.add_argument(
+                "--lora", action="append", default=[], metavar="FILE[:WEIGHT]", help=docs[name]
+            )
         else:
             default = defaults.get(name, entry.default)
             convert, metavar = CONVERTERS[str(entry.type)]
@@ -93,6 +97,8 @@ def make_request(kind: Callable[..., T], options: argparse.Namespace, **values: 
         value = getattr(options, entry.name)
         pairs = str(entry.type).startswith("Mapping")
         values[entry.name] = parse_overrides(value) if pairs else value
+        if entry.name == "lora":
+            values[entry.name] = tuple(value)
     return kind(**values)
 
 

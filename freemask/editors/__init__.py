@@ -1,13 +1,17 @@
 """Base editors: pretrained video backbones behind one interface.
 
-A checkpoint folder in diffusers' layout comes in; an `Editor` comes out, which encodes clips and
-prompts, predicts a denoising step, names its attention sites and hooks them. Read `editor` first:
-it is the interface. `zeroscope` is the shortest backbone and `animatediff` the next. `inflated`
-runs Stable Diffusion over a clip, and `text2video_zero` needs no more than that; `temporal_layers`
-and `tuned` add the layers of tuned checkpoints, which `tune_a_video` and `fatezero` use. They all
-rest on `checkpoints` (folders and weights), `latents` (the VAE), `scheduler` (the sampler) and
-`native_size` (the frames that a checkpoint was trained on).
-`registry` names the editors and loads them, and `request` is one that was asked for.
+A checkpoint comes in: a folder in diffusers' layout, a hub id, or one file of Stable Diffusion. An
+`Editor` comes out, which encodes clips and prompts, predicts a denoising step, names its attention
+sites and hooks them. Read `editor` first: it is the interface. `zeroscope` is the shortest backbone
+and `animatediff` the next. `inflated` runs Stable Diffusion over a clip, and `text2video_zero`
+needs no more than that; `temporal_layers` and `tuned` add the layers of tuned checkpoints, which
+`tune_a_video` and `fatezero` use.
+
+They all rest on `checkpoints` (the parts of a folder), which asks `hub` for what is not here,
+`weight_files` for the right files and `state_dicts` for their content. `single_file` reads the
+original layout with `clip_tokenizer`; `lora` adds LoRA files. `latents` is the VAE, `scheduler` the
+sampler, and `native_size` the frames that a checkpoint was trained on. `registry` names the editors
+and loads them, and `request` is one that was asked for.
 """
 
 from __future__ import annotations

@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from freemask.editors.checkpoints import SPATIAL, WEIGHTS, Checkpoint, resolve
+from freemask.editors.checkpoints import PARTS, SPATIAL, Checkpoint, resolve
 from freemask.editors.editor import Editor
+from freemask.editors.hub import Wanted
 from freemask.types import InputError
 
 MOTION = "UNetMotionModel"
@@ -36,6 +37,8 @@ class AnimateDiff(Editor):
     name: ClassVar[str] = "animatediff"
     architectures: ClassVar[tuple[str, ...]] = (MOTION, SPATIAL)
     demo: ClassVar[str | None] = "sprites-sd"
+    parts: ClassVar[tuple[str, ...]] = (*PARTS, "motion_adapter")
+    beta_schedule: ClassVar[str] = "linear"
     Options: ClassVar[type] = AnimateDiffOptions
 
     @classmethod
@@ -53,7 +56,7 @@ class AnimateDiff(Editor):
                 raise InputError(f"{folder} has motion modules already; give no motion_adapter")
             unet: nn.Module = checkpoint.model(UNetMotionModel)
             return unet
-        adapter_folder = _find_adapter(folder, options.motion_adapter)
+        adapter_folder = _find_adapter(checkpoint, options.motion_adapter)
         spatial = checkpoint.model(UNet2DConditionModel)
         adapter = checkpoint.at(adapter_folder.parent).model(MotionAdapter, adapter_folder.name)
         try:
@@ -70,12 +73,14 @@ class AnimateDiff(Editor):
         return output
 
 
-def _find_adapter(folder: Path, given: str | None) -> Path:
+def _find_adapter(checkpoint: Checkpoint, given: str | None) -> Path:
     if given:
-        return resolve(given, ("config.json", *WEIGHTS)).resolve()
-    if not (folder / "motion_adapter").is_dir():
+        wanted = Wanted(dtype=checkpoint.dtype)
+        return resolve(given, wanted, parts=("",)).resolve()
+    own = checkpoint.extra("motion_adapter")
+    if own is None:
         raise InputError(
-            f"{folder} is Stable Diffusion without a motion adapter; "
+            f"{checkpoint.folder} is Stable Diffusion without a motion adapter; "
             "give one: --option motion_adapter=FOLDER_OR_HUB_ID"
         )
-    return folder / "motion_adapter"
+    return own

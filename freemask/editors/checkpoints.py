@@ -1,66 +1,54 @@
-"""Finds, checks and strictly loads checkpoint folders in diffusers' layout.
-
-Nothing here executes a pickle: weights are safetensors, or torch files read with `weights_only`.
-"""
+"""Finds, checks and strictly loads checkpoint folders in diffusers' layout."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from freemask.editors import hub
+from freemask.editors.hub import Wanted
+from freemask.editors.scheduler import checked_config, default_config
+from freemask.editors.state_dicts import read_all, weight_shapes
+from freemask.editors.weight_files import WeightFiles, choose_weights, find_weights
 from freemask.types import InputError
 
 SPATIAL = "UNet2DConditionModel"  # Stable Diffusion's UNet
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
-FILES = (*(f"{part}/*" for part in PARTS), "model_index.json")
-WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+MODELS = ("unet", "vae", "text_encoder")
+CODEBOOK = "codebook.json"  # its name in a checkpoint folder
+FILE_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 VOCABULARIES = ("tokenizer.json", "vocab.json")  # a tokenizer needs one of them
 
 
-def resolve(checkpoint: str | Path, files: Sequence[str] = FILES) -> Path:
-    """Returns the folder of a checkpoint, and downloads it first if it is a hub id.
+def resolve(
+    checkpoint: str | Path,
+    wanted: Wanted | None = None,
+    *,
+    parts: Sequence[str] = PARTS,
+    configs_only: bool = False,
+) -> Path:
+    """Returns the folder or file of a checkpoint, and downloads it first if it is a hub id.
 
-    checkpoint: a folder, or a hub id such as "owner/name".
-    files: patterns of the files to download.
+    checkpoint: a folder, a file such as `model.safetensors`, or a hub id such as "owner/name".
+    wanted: which weights to download.
+    parts: the parts to download; "" is a model at the root of the repository.
+    configs_only: whether to download no more than the configs.
 
     Raises `InputError` for a path that does not exist and an id that cannot be downloaded.
     """
-    folder = Path(checkpoint).expanduser()
-    if folder.is_dir():
-        return folder
-    if not _is_hub_id(str(checkpoint)):
+    path = Path(checkpoint).expanduser()
+    if path.is_dir() or path.is_file():
+        return path
+    if path.suffix.lower() in FILE_SUFFIXES:
+        raise InputError(f"checkpoint file {path} does not exist")
+    if not hub.is_hub_id(str(checkpoint)):
         raise InputError(f"checkpoint {str(checkpoint)!r} is neither a folder nor a hub id")
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(str(checkpoint), allow_patterns=list(files)))
-    except Exception as error:  # network and hub errors share no base class
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"checkpoint {str(checkpoint)!r} is not a folder and could not be fetched from the "
-            f"hub ({reason}); download it and give the folder"
-        ) from None
-
-
-def _is_hub_id(name: str) -> bool:
-    parts = name.split("/")
-    return len(parts) == 2 and all(parts) and not name.startswith((".", "/", "~"))
-
-
-def check_layout(folder: Path) -> None:
-    """Raises `InputError` unless the folder has all of `PARTS`."""
-    missing = [part for part in PARTS if not (folder / part).is_dir()]
-    if missing:
-        raise InputError(
-            f"checkpoint {folder} has no {', no '.join(missing)} folder; a checkpoint in "
-            f"diffusers' layout has {', '.join(PARTS)}"
-        )
+    return hub.download(str(checkpoint), parts, wanted or Wanted(), configs_only=configs_only)
 
 
 def check_text_width(folder: Path) -> None:
@@ -108,15 +96,39 @@ def _from_pretrained(loader: Any, folder: Path, **options: Any) -> Any:
 class Checkpoint:
     """A reader of the parts of a checkpoint folder, in one dtype, on the CPU.
 
-    folder: a folder that `Editor.check` has accepted.
+    folder: a folder in diffusers' layout.
+    dtype: dtype of the parts.
+    variant: the variant of the weights that was asked for, such as "fp16".
     """
 
-    def __init__(self, folder: Path, dtype: torch.dtype) -> None:
-        self.folder, self.dtype = folder, dtype
+    def __init__(self, folder: Path, dtype: torch.dtype, variant: str | None = None) -> None:
+        self.folder, self.dtype, self.variant = folder, dtype, variant
 
     def at(self, folder: Path) -> Checkpoint:
         """Returns a reader of another folder."""
-        return type(self)(folder, self.dtype)
+        return type(self)(folder, self.dtype, self.variant)
+
+    def check_layout(self) -> None:
+        """Raises `InputError` unless the folder has all of `PARTS`, but perhaps no scheduler."""
+        folder = self.folder
+        missing = [part for part in PARTS if part != "scheduler" and not (folder / part).is_dir()]
+        if missing:
+            raise InputError(
+                f"checkpoint {folder} has no {', no '.join(missing)} folder; a checkpoint in "
+                f"diffusers' layout has {', '.join(PARTS)}"
+            )
+
+    def check(self) -> None:
+        """Raises `InputError` unless all weights are complete and readable."""
+        for part in MODELS:
+            for file in self.weight_paths(part):
+                if file.suffix == ".safetensors":
+                    weight_shapes(file)
+
+    def extra(self, name: str) -> Path | None:
+        """Returns the folder of a part that not every checkpoint has, or None."""
+        folder = self.folder / name
+        return folder if folder.is_dir() else None
 
     def config(self, part: str = "unet") -> dict[str, Any]:
         """Returns the configuration of a part."""
@@ -130,27 +142,32 @@ class Checkpoint:
         Raises `InputError` for a part that is missing or damaged, and for any weight that is
         missing, unknown or of another shape.
         """
-        folder = self.folder / part
+        folder, variant = self.folder / part, self._choice(part).variant
         loaded, info = _from_pretrained(
-            loader, folder, output_loading_info=True, torch_dtype=self.dtype
+            loader,
+            folder,
+            output_loading_info=True,
+            torch_dtype=self.dtype,
+            **({"variant": variant} if variant else {}),
         )
-        wrong = {
-            kind: sorted(str(key) for key in info.get(kind, ()))
-            for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")
-        }
-        harmful = {k: v for k, v in wrong.items() if [x for x in v if "position_ids" not in x]}
-        if harmful:
-            kind, keys = next(iter(harmful.items()))
-            raise InputError(
-                f"{folder} does not fit its config: {len(keys)} {kind.replace('_', ' ')}, "
-                f"such as {keys[0]}"
-            )
+        check_loaded(info, folder)
         return loaded.eval().requires_grad_(False)
 
     def weights(self, part: str = "unet") -> dict[str, Tensor]:
         """Returns the state dict of a part."""
-        state = read_weights(weights_file(self.folder / part))
+        state = read_all(self.weight_paths(part))
         return {name: weight.to(self.dtype) for name, weight in state.items()}
+
+    def weight_paths(self, part: str = "unet") -> list[Path]:
+        """Returns the files of a part's weights. Raises `InputError` when there are none."""
+        return [self.folder / part / name for name in self._choice(part).files]
+
+    def _choice(self, part: str) -> WeightFiles:
+        folder = self.folder / part
+        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        return choose_weights(
+            names, part, dtype=self.dtype, variant=self.variant, where=str(folder)
+        )
 
     def vae(self) -> Any:
         """Returns the VAE, frozen."""
@@ -163,6 +180,52 @@ class Checkpoint:
         from transformers import CLIPTextModel
 
         return self.model(CLIPTextModel, "text_encoder")
+
+    def tokenizer(self) -> Any:
+        """Returns the tokenizer; its length is at most the text encoder's number of positions.
+
+        Raises `InputError` when its vocabulary is missing or cannot be read.
+        """
+        return load_tokenizer(self.folder, self.folder / "tokenizer")
+
+    def scheduler_config(self, *, beta_schedule: str) -> tuple[Any, tuple[str, ...]]:
+        """Returns the scheduler's configuration, and remarks on it for the user.
+
+        beta_schedule: schedule of the family's default, for a checkpoint without a scheduler.
+
+        Raises `InputError` for a scheduler that cannot be read or whose values are unknown.
+        """
+        from diffusers import DDIMScheduler
+
+        folder = self.folder / "scheduler"
+        if not folder.is_dir():
+            return default_config(self.config(), beta_schedule, where=str(self.folder))
+        return checked_config(_from_pretrained(DDIMScheduler, folder).config, where=str(folder))
+
+    @property
+    def codebook(self) -> Path | None:
+        """The codebook file in the folder, or None."""
+        path = self.folder / CODEBOOK
+        return path if path.exists() else None
+
+
+def check_loaded(info: Any, source: Path) -> None:
+    """Raises `InputError` for a weight that was missing, unknown or of another shape.
+
+    info: the loading info of diffusers or transformers.
+    source: where the weights come from.
+    """
+    wrong = {
+        kind: sorted(str(key) for key in info.get(kind, ()))
+        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")
+    }
+    harmful = {k: v for k, v in wrong.items() if [x for x in v if "position_ids" not in x]}
+    if harmful:
+        kind, keys = next(iter(harmful.items()))
+        raise InputError(
+            f"{source} does not fit its config: {len(keys)} {kind.replace('_', ' ')}, "
+            f"such as {keys[0]}"
+        )
 
 
 class Blueprint(Checkpoint):
@@ -181,87 +244,31 @@ class Blueprint(Checkpoint):
 
     def weights(self, part: str = "unet") -> dict[str, Tensor]:
         """See `Checkpoint.weights`."""
-        state = read_weights(weights_file(self.folder / part))
+        state = read_all([self.folder / part / name for name in some_weights(self.folder / part)])
         return {name: weight.to("meta", self.dtype) for name, weight in state.items()}
 
 
-def load_scheduler_config(folder: Path) -> Any:
-    """Returns the scheduler's configuration as diffusers reads it."""
-    from diffusers import DDIMScheduler
-
-    return _from_pretrained(DDIMScheduler, folder / "scheduler").config
-
-
-def weights_file(part: Path) -> Path:
-    """Returns the path of a model's weights. Raises `InputError` when there are none."""
-    for name in WEIGHTS:
-        if (part / name).is_file():
-            return part / name
-    raise InputError(f"{part} has no weights; looked for {', '.join(WEIGHTS)}")
+def some_weights(part: Path) -> tuple[str, ...]:
+    """Returns the names of the files of any complete weights of a part."""
+    found = find_weights((path.name for path in part.iterdir()), part.name) if part.is_dir() else []
+    if not found:
+        raise InputError(f"{part} has no complete weights")
+    return found[0].files
 
 
-def read_weights(file: Path) -> dict[str, Tensor]:
-    """Returns the state dict in a safetensors or torch file.
-
-    Raises `InputError` for a file that is damaged, or holds anything but tensors by name.
-    """
-    try:
-        if file.suffix == ".safetensors":
-            state: Any = safetensors.torch.load_file(file)
-        else:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # errors of safetensors, pickle and zip share no base class
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{file} cannot be read as weights: {reason}") from None
-    if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
-        raise InputError(f"{file} is not a state dict: it holds more than tensors by name")
-    return state
-
-
-def weight_names(file: Path) -> list[str]:
-    """Returns the names in a file of weights. Reads no tensor if it is a safetensors file."""
-    if file.suffix != ".safetensors":
-        return list(read_weights(file))
-    try:
-        with safetensors.safe_open(file, framework="pt") as opened:
-            return list(opened.keys())
-    except Exception as error:
-        raise InputError(f"{file} cannot be read as weights: {error}") from None
-
-
-def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
-    """Loads a state dict into a module.
-
-    source: the file of the state dict, for errors.
-
-    Raises `InputError` for a weight that is missing, unknown or of another shape.
-    """
-    own = module.state_dict()
-    for kind, names in (("lacks", own.keys() - state.keys()), ("adds", state.keys() - own.keys())):
-        if names:
-            raise InputError(
-                f"{source} does not fit its config: it {kind} {len(names)} weights, such as "
-                f"{min(names)}"
-            )
-    for name, weight in own.items():
-        if weight.shape != state[name].shape:
-            raise InputError(
-                f"{source} does not fit its config: {name} is {tuple(state[name].shape)}, "
-                f"must be {tuple(weight.shape)}"
-            )
-    module.load_state_dict(state, assign=True)
-
-
-def load_tokenizer(folder: Path) -> Any:
+def load_tokenizer(folder: Path, vocabulary: Path) -> Any:
     """Returns the tokenizer; its length is at most the text encoder's number of positions.
+
+    folder: the folder of the text encoder's config.
+    vocabulary: the folder of the tokenizer.
 
     Raises `InputError` when its vocabulary is missing or cannot be read.
     """
     from transformers import CLIPTokenizer
 
     positions = read_config(folder / "text_encoder").get("max_position_embeddings", 77)
-    if not any((folder / "tokenizer" / name).exists() for name in VOCABULARIES):
-        raise InputError(f"{folder / 'tokenizer'} has no {' and no '.join(VOCABULARIES)}")
-    tokenizer = _from_pretrained(CLIPTokenizer, folder / "tokenizer")
+    if not any((vocabulary / name).exists() for name in VOCABULARIES):
+        raise InputError(f"{vocabulary} has no {' and no '.join(VOCABULARIES)}")
+    tokenizer = _from_pretrained(CLIPTokenizer, vocabulary)
     tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
     return tokenizer

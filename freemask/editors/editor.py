@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -22,13 +22,15 @@ from torch.profiler import record_function
 from freemask.attention.hooks import Attend, hooked
 from freemask.attention.sites import find_sites
 from freemask.editors import checkpoints
+from freemask.editors.hub import Wanted
 from freemask.editors.latents import check_size, decode_frames, encode_frames
+from freemask.editors.lora import LoraFile, fuse_lora, read_lora
 from freemask.editors.scheduler import make_scheduler
+from freemask.editors.single_file import open_checkpoint
 from freemask.io.fingerprint import fingerprint
 from freemask.types import InputError, Site, Video
 
 Denoise = Callable[[Tensor, int, int], Tensor]  # latents, first step, step to stop before
-CODEBOOK = "codebook.json"  # its name in a checkpoint folder
 ENCODE_BATCH = 8  # frames that the VAE encodes or decodes at once, unless memory is short
 
 
@@ -46,6 +48,8 @@ class Editor(ABC):
     name: its name in the registry.
     architectures: class names of the UNets that it loads.
     demo: the folder of its demo checkpoint in `freemask/assets`, or None.
+    parts: folders of a checkpoint that are downloaded from the hub, where they exist.
+    beta_schedule: the noise schedule of its family, for checkpoints without a scheduler.
     Options: a dataclass of the options that `load` takes; it checks itself.
     frames_per_pass: frames that the VAE encodes or decodes at once.
     attention_part_bytes: `part_bytes` of fused attention; None for the kernels' default.
@@ -54,6 +58,8 @@ class Editor(ABC):
     name: ClassVar[str]
     architectures: ClassVar[tuple[str, ...]]
     demo: ClassVar[str | None] = None
+    parts: ClassVar[tuple[str, ...]] = checkpoints.PARTS
+    beta_schedule: ClassVar[str] = "scaled_linear"
     Options: ClassVar[type] = NoOptions
     frames_per_pass: int = ENCODE_BATCH
     attention_part_bytes: int | None = None
@@ -69,6 +75,8 @@ class Editor(ABC):
         tokenizer: Any = None,
         scheduler_config: Any = None,
         codebook: Path | None = None,
+        traits: Mapping[str, Any] | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         """Takes the parts of a checkpoint.
 
@@ -78,10 +86,13 @@ class Editor(ABC):
         checkpoint: the folder or hub id that the parts come from.
         tokenizer, scheduler_config: None in a blueprint.
         codebook: the codebook file of the checkpoint, or None.
+        traits: what else was asked for (revision, variant, LoRA files), for `result.json`.
+        notes: remarks on the checkpoint for the user, a line each.
         """
         self.unet, self.vae, self.text_encoder = unet, vae, text_encoder
         self.options, self.checkpoint, self.codebook = options, checkpoint, codebook
         self._tokenizer, self._scheduler_config = tokenizer, scheduler_config
+        self.traits, self.notes = dict(traits or {}), tuple(notes)
 
     @classmethod
     def load(
@@ -91,61 +102,88 @@ class Editor(ABC):
         device: torch.device,
         dtype: torch.dtype,
         options: Any = None,
+        revision: str | None = None,
+        variant: str | None = None,
+        lora: Sequence[str] = (),
     ) -> Editor:
-        """Loads a checkpoint folder or hub id.
+        """Loads a checkpoint folder, a single file or a hub id.
 
         options: an instance of `Options`; None takes the defaults.
+        revision, variant, lora: as in `load_editor`.
 
-        Raises `InputError` for a checkpoint that this editor does not load, or that is damaged.
+        Raises `InputError` for a checkpoint of another architecture, or a damaged one.
         """
-        folder = checkpoints.resolve(checkpoint)
-        cls.check(folder)
-        codebook = folder / CODEBOOK
+        loras = [LoraFile.parse(text) for text in lora]
+        files = cls.open(checkpoint, Wanted(dtype=dtype, variant=variant, revision=revision))
+        scheduler_config, notes = files.scheduler_config(beta_schedule=cls.beta_schedule)
+        asked = {"revision": revision, "variant": variant, "lora": list(lora)}
         return cls._assemble(
-            checkpoints.Checkpoint(folder, dtype),
+            files,
             device,
             options,
+            loras,
             checkpoint=str(checkpoint),
-            tokenizer=checkpoints.load_tokenizer(folder),
-            scheduler_config=checkpoints.load_scheduler_config(folder),
-            codebook=codebook if codebook.exists() else None,
+            tokenizer=files.tokenizer(),
+            scheduler_config=scheduler_config,
+            codebook=files.codebook,
+            traits={name: value for name, value in asked.items() if value},
+            notes=notes,
         )
+
+    @classmethod
+    def open(cls, checkpoint: str | Path, wanted: Wanted) -> checkpoints.Checkpoint:
+        """Finds or downloads a checkpoint, and checks all that can be checked without its weights.
+
+        Raises `InputError` as `load` does.
+        """
+        path = checkpoints.resolve(checkpoint, wanted, parts=cls.parts)
+        files = open_checkpoint(path, wanted.dtype, wanted.variant)
+        files.check_layout()
+        cls.check_unet(files.folder)
+        checkpoints.check_text_width(files.folder)
+        files.check()
+        return files
 
     @classmethod
     def blueprint(cls, folder: Path, dtype: torch.dtype, options: Any = None) -> Editor:
         """Builds the editor of a folder's configs on the meta device.
 
         A blueprint has sites, shapes and sizes, but no weights, no tokenizer and no scheduler.
+        folder: the folder, or a single file.
+
         Raises `InputError` as `load` does.
         """
+        path, folder = folder, open_checkpoint(folder, dtype).folder
         cls.check_unet(folder)
         with torch.device("meta"):
             return cls._assemble(
                 checkpoints.Blueprint(folder, dtype),
                 torch.device("meta"),
                 options,
-                checkpoint=str(folder),
+                checkpoint=str(path),
             )
 
     @classmethod
     def _assemble(
-        cls, files: checkpoints.Checkpoint, device: torch.device, options: Any, **parts: Any
+        cls,
+        files: checkpoints.Checkpoint,
+        device: torch.device,
+        options: Any,
+        loras: Sequence[LoraFile] = (),
+        **parts: Any,
     ) -> Editor:
         options = options or cls.Options()
+        unet, text_encoder = cls.load_unet(files, options), files.text_encoder()
+        for lora in map(read_lora, loras):
+            fuse_lora(lora, unet, "unet")
+            fuse_lora(lora, text_encoder, "text_encoder")
         return cls(
-            unet=cls.load_unet(files, options).to(device).eval().requires_grad_(False),
+            unet=unet.to(device).eval().requires_grad_(False),
             vae=files.vae().to(device),
-            text_encoder=files.text_encoder().to(device),
+            text_encoder=text_encoder.to(device).eval().requires_grad_(False),
             options=options,
             **parts,
         )
-
-    @classmethod
-    def check(cls, folder: Path) -> None:
-        """Raises `InputError` unless the folder holds a checkpoint of this editor."""
-        checkpoints.check_layout(folder)
-        cls.check_unet(folder)
-        checkpoints.check_text_width(folder)
 
     @classmethod
     def check_unet(cls, folder: Path) -> None:
@@ -293,6 +331,16 @@ class Editor(ABC):
             "options": asdict(self.options),
             "dtype": str(self.dtype),
             "weights": fingerprint([part.state_dict() for part in parts]),
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what result.json says about the editor, as JSON types."""
+        return {
+            "name": self.name,
+            "checkpoint": self.checkpoint,
+            "device": str(self.device),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            **self.traits,
         }
 
     def offload(self) -> None:

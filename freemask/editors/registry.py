@@ -5,7 +5,7 @@ Third parties add editors with `register`, or through the entry-point group `fre
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,15 @@ from omegaconf import OmegaConf
 from freemask.config import merge, nearest
 from freemask.editors import checkpoints
 from freemask.editors.animatediff import AnimateDiff
+from freemask.editors.checkpoints import Checkpoint
 from freemask.editors.editor import Editor
 from freemask.editors.fatezero import FateZero
+from freemask.editors.hub import Wanted
 from freemask.editors.latents import check_size
+from freemask.editors.lora import LoraFile, check_lora, read_lora
 from freemask.editors.native_size import NativeFrame, native_frame_of, vae_factor
+from freemask.editors.scheduler import make_scheduler
+from freemask.editors.single_file import open_checkpoint
 from freemask.editors.text2video_zero import Text2VideoZero
 from freemask.editors.tune_a_video import TuneAVideo
 from freemask.editors.zeroscope import Zeroscope
@@ -77,19 +82,48 @@ def runtime(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
 
 
 def preflight(
-    name: str, checkpoint: str | Path, request: EditRequest, size: tuple[int, int]
-) -> None:
+    name: str,
+    checkpoint: str | Path,
+    request: EditRequest,
+    size: tuple[int, int],
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    options: Mapping[str, Any] | None = None,
+    revision: str | None = None,
+    variant: str | None = None,
+    lora: Sequence[str] = (),
+) -> Checkpoint:
     """Checks a request against a checkpoint's configs and tokenizer, before weights are loaded.
 
     size: of the frames, `(H, W)` pixels.
+    others: as in `load_editor`.
 
-    Raises `InputError` for a checkpoint of another architecture, a frame size that is not a
-    multiple of the VAE's factor, and prompts or words that do not fit the tokenizer.
+    Returns the checkpoint's reader.
+
+    Raises `InputError` for a checkpoint that is missing, damaged or of another architecture, a
+    frame size that is not a multiple of the VAE's factor, steps that the sampler cannot make, LoRA
+    files that do not fit, and prompts or words that do not fit the tokenizer.
     """
-    folder = checkpoints.resolve(_locate(name, checkpoint))
-    editor_class(name).check(folder)
-    check_size(size, vae_factor(checkpoints.read_config(folder / "vae")))
-    tokenizer = checkpoints.load_tokenizer(folder)
+    kind, (_, precision) = editor_class(name), runtime(device, dtype)
+    chosen: Any = merge(kind.Options, OmegaConf.create(dict(options or {})), {})
+    loras = [LoraFile.parse(text) for text in lora]
+    wanted = Wanted(dtype=precision, variant=variant, revision=revision)
+    files = kind.open(_locate(name, checkpoint), wanted)
+    check_size(size, vae_factor(files.config("vae")))
+    config, _ = files.scheduler_config(beta_schedule=kind.beta_schedule)
+    make_scheduler(config, request.steps)
+    check_prompts(files.tokenizer(), request)
+    if loras:
+        blueprint = kind.blueprint(files.folder, precision, chosen)
+        for one in map(read_lora, loras):
+            check_lora(one, blueprint.unet, "unet")
+            check_lora(one, blueprint.text_encoder, "text_encoder")
+    return files
+
+
+def check_prompts(tokenizer: Any, request: EditRequest) -> None:
+    """Raises `InputError` for prompts or words of a request that do not fit a tokenizer."""
     for role, prompt, word in zip(
         ("source", "target"),
         (request.source, request.target),
@@ -101,17 +135,26 @@ def preflight(
             word_tokens(tokenizer, prompt, word, role=role)
 
 
-def native_frame(name: str, checkpoint: str | Path) -> NativeFrame:
+def native_frame(
+    name: str,
+    checkpoint: str | Path,
+    *,
+    revision: str | None = None,
+    variant: str | None = None,
+) -> NativeFrame:
     """Returns the frame size that a checkpoint was trained at, read from its configs.
 
     name: the editor.
-    checkpoint: as in `load_editor`.
+    checkpoint, revision, variant: as in `load_editor`. Of a hub id only configs are downloaded.
 
     Raises `InputError` for a checkpoint that cannot be found or read, or states no size.
     """
-    folder = checkpoints.resolve(_locate(name, checkpoint))
-    unet, vae = (checkpoints.read_config(folder / part) for part in ("unet", "vae"))
-    return native_frame_of(unet, vae, name=f"{checkpoint} {folder}")
+    wanted = Wanted(revision=revision, variant=variant)
+    parts = editor_class(name).parts
+    path = checkpoints.resolve(_locate(name, checkpoint), wanted, parts=parts, configs_only=True)
+    files = open_checkpoint(path, wanted.dtype, variant)
+    known_as = f"{checkpoint} {path.resolve()}"
+    return native_frame_of(files.config("unet"), files.config("vae"), name=known_as)
 
 
 def _locate(name: str, checkpoint: str | Path) -> str | Path:
@@ -131,14 +174,21 @@ def load_editor(
     device: str = "auto",
     dtype: str = "auto",
     options: Mapping[str, Any] | None = None,
+    revision: str | None = None,
+    variant: str | None = None,
+    lora: Sequence[str] = (),
 ) -> Editor:
     """Loads a base editor.
 
     name: a name in the registry.
-    checkpoint: a folder in diffusers' layout, a hub id, or "demo" for the shipped checkpoint.
+    checkpoint: a folder in diffusers' layout, a single file of Stable Diffusion 1.x or 2.x, a hub
+        id, or "demo" for the shipped checkpoint.
     device: a torch device; "auto" is the GPU if there is one.
     dtype: "float32", "float16", "bfloat16"; "auto" is float16 on a GPU and float32 elsewhere.
     options: options of the editor by name (its class's `Options`).
+    revision: branch, tag or commit of a hub id; None takes the main branch.
+    variant: variant of the weights, such as "fp16"; None takes the one that suits the dtype.
+    lora: LoRA files to fuse into the weights, each `FILE[:WEIGHT]`.
 
     Raises `InputError` for an unknown name, device, dtype or option, and, before weights are read,
     for a checkpoint of another architecture.
@@ -146,4 +196,12 @@ def load_editor(
     found = editor_class(name)
     chosen, precision = runtime(device, dtype)
     wanted: Any = merge(found.Options, OmegaConf.create(dict(options or {})), {})
-    return found.load(_locate(name, checkpoint), device=chosen, dtype=precision, options=wanted)
+    return found.load(
+        _locate(name, checkpoint),
+        device=chosen,
+        dtype=precision,
+        options=wanted,
+        revision=revision,
+        variant=variant,
+        lora=lora,
+    )

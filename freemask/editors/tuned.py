@@ -21,6 +21,7 @@ from freemask.attention.sites import TEMPORAL_LAYER
 from freemask.editors import checkpoints
 from freemask.editors.checkpoints import SPATIAL, Checkpoint
 from freemask.editors.inflated import InflatedEditor
+from freemask.editors.state_dicts import load_strictly, weight_names
 from freemask.editors.temporal_layers import (
     TEMPORAL_CONV,
     TEMPORAL_NORM,
@@ -60,8 +61,7 @@ class TunedEditor(InflatedEditor):
             add_temporal_convolutions(unet, conv_rank(temporal))
         if temporal:
             spatial = {name: x for name, x in unet.state_dict().items() if not is_temporal(name)}
-            file = checkpoints.weights_file(checkpoint.folder / "unet")
-            checkpoints.load_strictly(unet, {**spatial, **temporal}, file)
+            load_strictly(unet, {**spatial, **temporal}, checkpoint.folder / "unet")
         return unet
 
 
@@ -74,7 +74,8 @@ def check_tuned(folder: Path) -> None:
     config = checkpoints.check_class(folder, (SPATIAL, *TUNED))
     if config["_class_name"] == SPATIAL:
         return
-    names = checkpoints.weight_names(checkpoints.weights_file(folder / "unet"))
+    files = [folder / "unet" / name for name in checkpoints.some_weights(folder / "unet")]
+    names = [name for file in files for name in weight_names(file)]
     if any(part in DIFFUSERS_3D for name in names for part in name.split(".")):
         raise InputError(
             f"checkpoint {folder} holds diffusers' UNet3DConditionModel, a Zeroscope or "
@@ -103,8 +104,8 @@ def load_spatial(checkpoint: Checkpoint) -> tuple[nn.Module, dict[str, Tensor]]:
     unet.register_to_config(
         **{k: v for k, v in config.items() if k not in known and not k.startswith("_")}
     )
-    file = checkpoints.weights_file(checkpoint.folder / "unet")
-    checkpoints.load_strictly(unet, {k: x for k, x in state.items() if not is_temporal(k)}, file)
+    spatial = {k: x for k, x in state.items() if not is_temporal(k)}
+    load_strictly(unet, spatial, checkpoint.folder / "unet")
     return unet, {k: x for k, x in state.items() if is_temporal(k)}
 
 

@@ -20,7 +20,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from freemask.editors import checkpoints
-from freemask.editors.editor import CODEBOOK
 from freemask.editors.inflated import InflatedEditor
 from freemask.editors.registry import load_editor
 from freemask.editors.tuned import TUNED
@@ -153,6 +152,9 @@ def tune(video: Video, request: TuningRequest) -> Path:
     editor = load_editor(
         "tune_a_video", checkpoint=request.checkpoint, device="cpu", dtype="float32"
     )
+    source = checkpoints.resolve(editor.checkpoint)
+    if source.is_file():
+        raise InputError(f"{source} is a single file; tuning needs a folder in diffusers' layout")
     assert isinstance(editor, InflatedEditor)
     check_prompt(editor.tokenizer, request.prompt, role="source")
     latents, text = editor.encode(video), editor.encode_text([request.prompt])
@@ -169,7 +171,7 @@ def tune(video: Video, request: TuningRequest) -> Path:
     trainer = _make_trainer(request, video, parts.folder)
     with keyboard_interrupts():
         trainer.fit(module, steps, ckpt_path=last if last.exists() else None)
-    save_tuned(editor, checkpoints.resolve(editor.checkpoint), request.out, parts)
+    save_tuned(editor, source, request.out, parts)
     parts.remove()
     return request.out
 
@@ -206,10 +208,10 @@ def save_tuned(editor: InflatedEditor, source: Path, out: Path, parts: Resumable
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     for part in checkpoints.PARTS:
-        if part != "unet":
+        if part != "unet" and (source / part).is_dir():
             shutil.copytree(source / part, aside / part)
-    if (source / CODEBOOK).exists():  # tuning keeps the cross-attention sites
-        shutil.copy(source / CODEBOOK, aside / CODEBOOK)
+    if (source / checkpoints.CODEBOOK).exists():  # tuning keeps the cross-attention sites
+        shutil.copy(source / checkpoints.CODEBOOK, aside / checkpoints.CODEBOOK)
     config = json.loads((source / "unet" / "config.json").read_text())
     config["_class_name"] = TUNED[0]
     for key in ("down_block_types", "up_block_types"):

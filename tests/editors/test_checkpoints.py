@@ -46,7 +46,7 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:1000])
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", [part for part in PARTS if part != "scheduler"])
 def test_a_folder_without_a_part_is_refused(part: str, copy: Path) -> None:
     shutil.rmtree(copy / part)
     with pytest.raises(InputError, match=f"has no {part} folder"):
@@ -73,11 +73,14 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda c: set_config(c, "unet", cross_attention_dim=24),
         "the text encoder is 16 wide",
     ),
-    "no unet weights": (lambda c: (c / UNET).unlink(), "unet cannot be loaded"),
-    "no vae weights": (lambda c: (c / VAE).unlink(), "vae cannot be loaded"),
-    "no text weights": (lambda c: (c / TEXT).unlink(), "text_encoder cannot be loaded"),
-    "half the unet": (lambda c: cut(c / UNET), "unet cannot be loaded"),
-    "half the text encoder": (lambda c: cut(c / TEXT), "text_encoder cannot be loaded"),
+    "no unet weights": (lambda c: (c / UNET).unlink(), "unet has no complete weights"),
+    "no vae weights": (lambda c: (c / VAE).unlink(), "vae has no complete weights"),
+    "no text weights": (
+        lambda c: (c / TEXT).unlink(),
+        "text_encoder has no complete weights; looked for model.safetensors",
+    ),
+    "half the unet": (lambda c: cut(c / UNET), f"{UNET} cannot be read as weights"),
+    "half the text encoder": (lambda c: cut(c / TEXT), f"{TEXT} cannot be read as weights"),
     "a unet weight too few": (
         lambda c: change_weights(c, UNET, lambda s: s.pop(first_of(s))),
         "does not fit its config: 1 missing keys",
@@ -142,33 +145,3 @@ def test_a_codebook_in_the_folder_is_found(editor: Editor, copy: Path) -> None:
     assert editor.codebook is None
     (copy / "codebook.json").write_text("{}")
     assert load(copy).codebook == copy / "codebook.json"
-
-
-def test_an_unreachable_hub_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub
-
-    def unreachable(*_: Any, **__: Any) -> None:
-        raise ConnectionError("no route")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
-    with pytest.raises(InputError, match=r"could not be fetched from the hub \(no route\)"):
-        load_editor("zeroscope", checkpoint="some/model")
-
-
-def test_a_hub_id_is_downloaded_with_the_files_that_are_needed(
-    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import huggingface_hub
-
-    asked: list[tuple[str, list[str]]] = []
-
-    def download(name: str, allow_patterns: list[str]) -> str:
-        asked.append((name, allow_patterns))
-        return str(checkpoint)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    editor = load_editor("zeroscope", checkpoint="some/model", device="cpu")
-    assert editor.checkpoint == "some/model"
-    [(name, patterns)] = asked
-    assert name == "some/model"
-    assert set(patterns) == {*(f"{part}/*" for part in PARTS), "model_index.json"}

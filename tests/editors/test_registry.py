@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from freemask.editors import registry
+from freemask.editors.checkpoints import Checkpoint
 from freemask.editors.registry import load_editor
 from freemask.editors.zeroscope import Zeroscope
 from freemask.types import EditRequest, InputError
@@ -80,16 +81,25 @@ def test_every_name_is_that_of_its_class() -> None:
     assert all((registry.ASSETS / str(e.demo) / "unet").is_dir() for e in registry.EDITORS.values())
 
 
-def test_a_request_is_checked_before_weights_are_read(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_request_is_checked_before_weights_are_read(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bare = tmp_path / "bare"
     shutil.copytree(checkpoint, bare, ignore=shutil.ignore_patterns("*.safetensors"))
     request = EditRequest("a bear on the grass", "a panda on the grass", words=("bear", "panda"))
-    registry.preflight("zeroscope", bare, request, (32, 48))
-    with pytest.raises(InputError, match="multiples of 4"):
-        registry.preflight("zeroscope", bare, request, (30, 48))
-    with pytest.raises(InputError, match="word 'cat' is not in the source prompt"):
-        registry.preflight("zeroscope", bare, replace(request, words=("cat", "panda")), (32, 48))
-    with pytest.raises(InputError, match="the target prompt"):
-        registry.preflight("zeroscope", bare, replace(request, target=""), (32, 48))
+    with pytest.raises(InputError, match="unet has no complete weights"):
+        registry.preflight("zeroscope", bare, request, (32, 48))
+    monkeypatch.setattr(Checkpoint, "model", lambda *_: pytest.fail("weights were read"))
+    registry.preflight("zeroscope", checkpoint, request, (32, 48))
+    for size, changed, said in [
+        ((30, 48), request, "multiples of 4"),
+        ((32, 48), replace(request, words=("cat", "panda")), "'cat' is not in the source prompt"),
+        ((32, 48), replace(request, target=""), "the target prompt"),
+        ((32, 48), replace(request, steps=1001), "steps is 1001; it must be from 1 to 1000"),
+    ]:
+        with pytest.raises(InputError, match=said):
+            registry.preflight("zeroscope", checkpoint, changed, size)
     with pytest.raises(InputError, match="this editor needs a UNet2DConditionModel"):
-        registry.preflight("text2video_zero", bare, request, (32, 48))
+        registry.preflight("text2video_zero", checkpoint, request, (32, 48))
+    with pytest.raises(InputError, match=r"none\.safetensors does not exist"):
+        registry.preflight("zeroscope", checkpoint, request, (32, 48), lora=["none.safetensors"])

@@ -155,7 +155,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "no weights": (
         lambda c: (c / "unet" / "diffusion_pytorch_model.bin").unlink(),
-        "has no weights; looked for",
+        "has no complete weights",
     ),
     "another text encoder": (
         widen_text_encoder,

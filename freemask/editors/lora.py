@@ -1,0 +1,207 @@
+"""Fuses LoRA files into the weights of a UNet and a text encoder, through PEFT.
+
+    W <- W + weight * alpha / rank * B A
+
+Files in the layouts of diffusers, PEFT and kohya are read. A file fits completely or is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from freemask.editors.state_dicts import read_weights
+from freemask.types import InputError
+
+PARTS = ("unet", "text_encoder")
+SAVED_NAME = "pytorch_lora_weights.safetensors"  # in a folder that diffusers saved
+KOHYA = ("lora_te_", "lora_unet_", "lora_te1_")
+DOWN, UP = ".lora_A.weight", ".lora_B.weight"
+ADAPTER = "lora"
+
+
+@dataclass(frozen=True)
+class LoraFile:
+    """A LoRA that was asked for.
+
+    path: the file.
+    weight: factor on what it adds, finite.
+    """
+
+    path: Path
+    weight: float = 1.0
+
+    @classmethod
+    def parse(cls, text: str) -> LoraFile:
+        """Parses `FILE[:WEIGHT]`; FILE may be a folder that diffusers saved.
+
+        Raises `InputError` for a file that does not exist, and for a weight that is not finite.
+        """
+        name, colon, number = text.rpartition(":")
+        weight = _number(number) if colon and name else None
+        path = Path(text if weight is None else name).expanduser()
+        path = path / SAVED_NAME if path.is_dir() else path
+        if not path.is_file():
+            raise InputError(f"lora {text!r}: {path} does not exist; give FILE or FILE:WEIGHT")
+        if weight is not None and not math.isfinite(weight):
+            raise InputError(f"lora {text!r}: the weight must be finite, such as 0.8")
+        return cls(path, 1.0 if weight is None else weight)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class Lora:
+    """The matrices of a file.
+
+    source: the file.
+    matrices: by part, `A (rank, in, ...)` and `B (out, rank, ...)` under PEFT's names.
+    alphas: the scale of each module by part and name, where the file states one.
+    """
+
+    source: LoraFile
+    matrices: Mapping[str, Mapping[str, Tensor]]
+    alphas: Mapping[str, Mapping[str, float]]
+
+
+def read_lora(file: LoraFile) -> Lora:
+    """Reads a file. Raises `InputError` for one that is damaged or in an unknown layout."""
+    state = read_weights(file.path)
+    if any("dora_scale" in name for name in state):
+        raise InputError(f"{file.path} is a DoRA, which is not supported; merge it elsewhere")
+    try:
+        named, alphas = _in_one_layout(state)
+        matrices = {part: _of_part(named, part) for part in PARTS}
+    except Exception as error:  # diffusers' converters raise what they meet
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{file.path} is not a LoRA that diffusers can read: {reason}") from None
+    known = sum(len(found) for found in matrices.values())
+    if known < len(named) or not known:
+        strange = [name for name in named if not name.startswith(PARTS)] or list(named)
+        raise InputError(
+            f"{file.path} is not a LoRA of a UNet and a text encoder: it holds "
+            f"{strange[0] if strange else 'nothing'}"
+        )
+    by_part = {
+        part: {
+            name.removeprefix(f"{part}.").removesuffix(".alpha"): float(alpha)
+            for name, alpha in alphas.items()
+            if name.startswith(f"{part}.")
+        }
+        for part in PARTS
+    }
+    return Lora(file, matrices, by_part)
+
+
+def _in_one_layout(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Returns the matrices under names that start with their part, and alphas by module."""
+    from diffusers.loaders import StableDiffusionLoraLoaderMixin
+
+    state = {name.removeprefix("base_model.model."): x for name, x in state.items()}
+    if all(name.startswith(KOHYA) for name in state):
+        named, alphas = StableDiffusionLoraLoaderMixin.lora_state_dict(state)
+        return named, alphas or {}
+    alphas = {name: x.item() for name, x in state.items() if name.endswith(".alpha")}
+    named = {name: x for name, x in state.items() if name not in alphas}
+    prefixed = any(name.startswith(tuple(f"{part}." for part in PARTS)) for name in named)
+    return (named if prefixed else {f"unet.{name}": x for name, x in named.items()}), alphas
+
+
+def _of_part(named: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    """Returns the matrices of a part under PEFT's names."""
+    from diffusers.utils import convert_state_dict_to_peft, convert_unet_state_dict_to_peft
+
+    prefix = f"{part}."
+    own = {n.removeprefix(prefix): x for n, x in named.items() if n.startswith(prefix)}
+    if not own or any(DOWN in name for name in own):
+        return own
+    convert = convert_unet_state_dict_to_peft if part == "unet" else convert_state_dict_to_peft
+    converted: dict[str, Tensor] = convert(own)
+    return converted
+
+
+def check_lora(lora: Lora, model: nn.Module, part: str) -> dict[str, Tensor]:
+    """Returns the matrices of a part under the names of a model's modules.
+
+    Raises `InputError` for a matrix of a module that the model does not have, or of another shape.
+    """
+    state = dict(lora.matrices[part])
+    if not hasattr(model, "text_model"):  # transformers' older text encoders have this level
+        state = {name.removeprefix("text_model."): x for name, x in state.items()}
+    modules = dict(model.named_modules())
+    wrong = [name for name, x in state.items() if not _fits(name, x, state, modules)]
+    if wrong:
+        raise InputError(
+            f"{lora.source.path} does not fit this checkpoint's {part}: {len(wrong)} of "
+            f"{len(state)} matrices have no layer of their shape, such as {wrong[0]} "
+            f"{tuple(state[wrong[0]].shape)}; take a LoRA of the same base model"
+        )
+    return state
+
+
+def _fits(
+    name: str, matrix: Tensor, state: Mapping[str, Tensor], modules: Mapping[str, nn.Module]
+) -> bool:
+    stem = name.removesuffix(DOWN).removesuffix(UP)
+    layer, down, up = modules.get(stem), state.get(stem + DOWN), state.get(stem + UP)
+    if not isinstance(layer, nn.Linear | nn.Conv2d) or down is None or up is None:
+        return False
+    shape = layer.weight.shape
+    one = (1,) * (len(shape) - 2)
+    return down.shape[1:] == shape[1:] and up.shape == (shape[0], down.shape[0], *one)
+
+
+def fuse_lora(lora: Lora, model: nn.Module, part: str) -> None:
+    """Adds a LoRA to the weights of a model, whose modules stay as they are.
+
+    part: "unet" or "text_encoder".
+
+    Raises `InputError` as `check_lora` does.
+    """
+    from diffusers.utils import recurse_remove_peft_layers
+    from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    state = check_lora(lora, model, part)
+    if not state:
+        return
+    ranks = {name.removesuffix(UP): x.shape[1] for name, x in state.items() if name.endswith(UP)}
+    stated = (
+        lora.alphas[part] if hasattr(model, "text_model") else _without_level(lora.alphas[part])
+    )
+    alphas = {name: stated.get(name, rank) for name, rank in ranks.items()}
+    config = LoraConfig(
+        r=1,
+        target_modules=list(ranks),
+        rank_pattern={_exactly(name): rank for name, rank in ranks.items()},
+        alpha_pattern={_exactly(name): alpha for name, alpha in alphas.items()},
+    )
+    inject_adapter_in_model(config, model, ADAPTER)
+    set_peft_model_state_dict(model, state, ADAPTER)
+    for layer in model.modules():
+        if isinstance(layer, BaseTunerLayer):
+            tuned: Any = layer
+            tuned.set_scale(ADAPTER, lora.source.weight)
+            tuned.merge()
+    recurse_remove_peft_layers(model)
+    if hasattr(model, "peft_config"):
+        del model.peft_config
+
+
+def _without_level(alphas: Mapping[str, float]) -> dict[str, float]:
+    return {name.removeprefix("text_model."): alpha for name, alpha in alphas.items()}
+
+
+def _exactly(name: str) -> str:
+    """Returns a pattern that PEFT matches with one module alone."""
+    return "^" + name.replace(".", r"\.")

@@ -71,6 +71,7 @@ class Job:
     clip: the clip to edit.
     request: the edit.
     mask: file of a mask that replaces the one from word maps, 1 = edit.
+    problem: why the job cannot run, found when its list was read; empty if it can.
 
     Raises `InputError` for an id that is not a plain name.
     """
@@ -79,6 +80,7 @@ class Job:
     clip: ClipRequest
     request: EditRequest
     mask: str | None = None
+    problem: str = ""
 
     def __post_init__(self) -> None:
         if not SAFE_ID.fullmatch(self.id):
@@ -89,9 +91,11 @@ class Job:
     def read(self) -> JobInputs:
         """Decodes the clip and the mask.
 
-        Raises `InputError` for a file that is unreadable, and for a mask that does not fit the
-        clip.
+        Raises `InputError` for a job that has a problem, for a file that is unreadable, and for a
+        mask that does not fit the clip.
         """
+        if self.problem:
+            raise InputError(self.problem)
         video = self.clip.read()
         if self.mask is None:
             return JobInputs(video)

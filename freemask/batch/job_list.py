@@ -1,28 +1,32 @@
-"""Reads job lists: `.jsonl` files, or lists in `.yaml` and `.json` files.
+"""Reads job lists: `.jsonl` files, tables (`.csv`, `.tsv`), or lists in `.yaml` and `.json` files.
 
     {"id": "bear-panda", "video": "bear.mp4", "source": "a bear ...", "target": "a panda ..."}
 
-The keys of a job are `id`, `mask` and the fields of `ClipRequest` and `EditRequest`.
+The keys of a job, or the columns of a table, are `id`, `mask` and the fields of `ClipRequest` and
+`EditRequest`. Text stands for other values as on the command line: `64x96` for a size, `bear:panda`
+for words, `all` for the number of frames.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from freemask.batch.job_files import read_entries
 from freemask.batch.jobs import ClipRequest, Job
-from freemask.config import nearest
+from freemask.batch.values import parse_count_or_all, parse_size, parse_word_pair
+from freemask.config import nearest, parse_overrides
+from freemask.io.paths import user_path
 from freemask.types import EditRequest, InputError
 
-NESTED = ("clip", "request")  # fields of `Job` whose own fields are keys of the list
+NO_KEYS = ("clip", "request", "problem")  # fields of `Job` that are no keys of a list
 KEYS: dict[str, Field[Any]] = {
     field.name: field
     for kind in (Job, ClipRequest, EditRequest)
     for field in fields(kind)
-    if field.name not in NESTED
+    if field.name not in NO_KEYS
 }
 KINDS: dict[str, tuple[Any, str]] = {  # by the annotation's first word
     "str": (str, "text"),
@@ -31,18 +35,26 @@ KINDS: dict[str, tuple[Any, str]] = {  # by the annotation's first word
     "Mapping": (dict, "keys and values"),
     "tuple": ((list, tuple), "a pair"),
 }
+PARSERS: dict[str, Callable[[str], Any]] = {  # of text, by key or by the annotation's first word
+    "frames": parse_count_or_all,
+    "size": parse_size,
+    "words": parse_word_pair,
+    "overrides": lambda text: parse_overrides(text.split()),
+    "int": int,
+    "float": float,
+}
 
 
 def load_jobs(path: str | Path) -> list[Job]:
     """Reads the jobs of a list.
 
+    Relative files of a job are looked for in the folder of the list, then in the working folder.
+
     Raises `InputError` for a file that is unreadable or empty, for an entry that is not a job (it
     names the line or the entry), and for ids that repeat.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"job list {path} does not exist")
-    jobs = [make_job(entry, where) for where, entry in _entries(path)]
+    jobs = [make_job(entry, where, path.parent) for where, entry in read_entries(path)]
     ids = [job.id for job in jobs]
     repeated = sorted({name for name in ids if ids.count(name) > 1})
     if repeated:
@@ -52,38 +64,11 @@ def load_jobs(path: str | Path) -> list[Job]:
     return jobs
 
 
-def _entries(path: Path) -> list[tuple[str, Any]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise InputError(f"job list {path} is not text in UTF-8") from None
-    if path.suffix == ".jsonl":
-        lines = enumerate(text.splitlines(), 1)
-        return [
-            (f"{path}:{n}", _parse_json(line, f"{path}:{n}")) for n, line in lines if line.strip()
-        ]
-    import yaml
-
-    try:
-        entries = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"job list {path} is not YAML: {error}") from None
-    if not isinstance(entries, list):
-        raise InputError(f"job list {path} holds a {type(entries).__name__}, not a list of jobs")
-    return [(f"{path}, job {n}", entry) for n, entry in enumerate(entries, 1)]
-
-
-def _parse_json(line: str, where: str) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{where} is not JSON: {error}") from None
-
-
-def make_job(entry: Any, where: str) -> Job:
+def make_job(entry: Any, where: str, folder: Path) -> Job:
     """Returns the job of a parsed entry.
 
     where: the place of the entry, for errors.
+    folder: where relative files are looked for first.
 
     Raises `InputError` for keys that are unknown or missing, and for values of the wrong type.
     """
@@ -101,7 +86,7 @@ def make_job(entry: Any, where: str) -> Job:
     values = {key: _check(KEYS[key], value, where) for key, value in entry.items()}
     try:
         clip, request = (_make(kind, values) for kind in (ClipRequest, EditRequest))
-        return Job(values["id"], clip, request, values.get("mask"))
+        return _located(Job(values["id"], clip, request, values.get("mask")), folder)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
 
@@ -113,11 +98,63 @@ def _check(field: Field[Any], value: Any, where: str) -> Any:
         return None
     if value is None and annotation.startswith("tuple"):
         return ()
-    kind, name = next(kind for start, kind in KINDS.items() if annotation.startswith(start))
-    if not isinstance(value, kind) or (name == "a pair" and len(value) not in (0, 2)):
+    start = next(start for start in KINDS if annotation.startswith(start))
+    kind, name = KINDS[start]
+    if isinstance(value, str) and kind is not str:
+        value = _parse(field.name, value, start, name, where)
+    if value is None and field.name == "frames":
+        return None
+    pair = name == "a pair"
+    if (
+        not isinstance(value, kind)
+        or isinstance(value, bool)
+        or (pair and len(value) not in (0, 2))
+    ):
         raise InputError(f"{where}: {field.name} is {value!r}, it must be {name}")
-    return tuple(value) if name == "a pair" else value
+    return tuple(value) if pair else value
+
+
+def _parse(key: str, text: str, kind: str, name: str, where: str) -> Any:
+    """Returns the value that text stands for.
+
+    kind: the first word of the key's annotation.
+    name: the kind of value in words, for errors.
+    """
+    try:
+        return PARSERS[key if key in PARSERS else kind](text)
+    except InputError as error:
+        raise InputError(f"{where}: {key}: {error}") from None
+    except ValueError:
+        raise InputError(f"{where}: {key} is {text!r}, it must be {name}") from None
 
 
 def _make(kind: Any, values: Mapping[str, Any]) -> Any:
     return kind(**{f.name: values[f.name] for f in fields(kind) if f.name in values})
+
+
+def _located(job: Job, folder: Path) -> Job:
+    """Returns the job with its files where they were found; a missing file is its `problem`."""
+    try:
+        clip = replace(job.clip, video=_locate(job.clip.video, folder))
+        mask = None if job.mask is None else _locate(job.mask, folder)
+        overrides = dict(job.request.overrides)
+        if overrides.get("codebook"):
+            overrides["codebook"] = _locate(str(overrides["codebook"]), folder)
+    except InputError as error:
+        return replace(job, problem=str(error))
+    return replace(job, clip=clip, mask=mask, request=replace(job.request, overrides=overrides))
+
+
+def _locate(name: str, folder: Path) -> str:
+    """Returns the path of a file that lies in a folder or else in the working folder.
+
+    A pattern such as `frames/%03d.png` is looked for by its folder.
+    """
+    path = user_path(name)
+    if path.is_absolute():
+        return str(path)
+    for base in (folder, Path()):
+        place = base / path
+        if (place.parent if "%" in path.name else place).exists():
+            return str(place)
+    raise InputError(f"there is no file {name!r} in {folder.resolve()} or {Path().resolve()}")

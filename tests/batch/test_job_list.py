@@ -32,7 +32,10 @@ def test_jsonl_and_yaml_hold_the_same_jobs(tmp_path: Path) -> None:
 
 
 def test_every_key_reaches_its_field(tmp_path: Path) -> None:
-    clip = {"video": "b.gif", "frames": None, "start": 2, "stride": 3, "size": [32, 48]}
+    video, mask = tmp_path / "b.gif", tmp_path / "m.png"
+    video.touch()
+    mask.touch()
+    clip = {"video": str(video), "frames": None, "start": 2, "stride": 3, "size": [32, 48]}
     request = {"source": "a bear", "target": "a panda", "words": ["bear", "panda"]}
     request |= {"task": "style", "method": "ddim", "steps": 7, "guidance": 3.0, "seed": 5}
     request |= {"overrides": {"strength": 0.5}}
@@ -42,7 +45,7 @@ def test_every_key_reaches_its_field(tmp_path: Path) -> None:
         "b",
         ClipRequest(**clip | {"size": (32, 48)}),
         EditRequest(**request | {"words": ("bear", "panda")}),
-        "m.png",
+        str(mask),
     )
 
 
@@ -65,7 +68,13 @@ def test_null_leaves_words_size_and_mask_out(tmp_path: Path) -> None:
         (MINIMAL | {"id": "b", "overrides": ["a"]}, "overrides is .*, it must be keys and values"),
         (MINIMAL | {"id": "b", "source": 3}, "source is 3, it must be text"),
         (MINIMAL | {"id": "b", "size": [3, 4, 5]}, r"size is \[3, 4, 5\], it must be a pair"),
-        (MINIMAL | {"id": "b", "words": "bear"}, "words is 'bear', it must be a pair"),
+        (MINIMAL | {"id": "b", "words": "bear:"}, "words: 'bear:' is not of the form OLD:NEW"),
+        (MINIMAL | {"id": "b", "words": 3}, "words is 3, it must be a pair"),
+        (MINIMAL | {"id": "b", "size": "big"}, "size: 'big' is not HEIGHTxWIDTH"),
+        (MINIMAL | {"id": "b", "frames": "0"}, "frames: '0' is not a whole number of 1 or more"),
+        (MINIMAL | {"id": "b", "overrides": "strength"}, "overrides: .* not of the form key=value"),
+        (MINIMAL | {"id": "b", "steps": True}, "steps is True, it must be a whole number"),
+        (MINIMAL | {"problem": "none"}, "unknown key 'problem'"),
         (["b"], "jobs.jsonl:2 is a list, not a job"),
         (MINIMAL, "job ids must differ, these repeat"),
     ],
@@ -112,7 +121,7 @@ BAD_LISTS: dict[str, tuple[str, str]] = {
     ),
     "steps in words": (json.dumps(MINIMAL | {"steps": "ten"}), "steps is 'ten'"),
     "a size of one": (json.dumps(MINIMAL | {"size": [64]}), r"size is \[64\], it must be a pair"),
-    "bytes instead of text": ("\udcff", "is not text in UTF-8"),
+    "bytes instead of text": ("\udc81", "is not text"),
 }
 
 

@@ -1,0 +1,47 @@
+"""Parses values as people write them on the command line, in job lists and in spreadsheets."""
+
+from __future__ import annotations
+
+from freemask.types import InputError
+
+
+def parse_count(text: str) -> int:
+    """Parses a whole number of 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
+
+
+def parse_count_or_all(text: str) -> int | None:
+    """Parses a whole number of 1 or more, or "all" as None."""
+    return None if text == "all" else parse_count(text)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Parses `HxW` as `(H, W)`."""
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise InputError(f"{text!r} is not HEIGHTxWIDTH, for example 64x96")
+    return int(parts[0]), int(parts[1])
+
+
+def parse_words(text: str) -> list[tuple[str, str]]:
+    """Parses words, separated by commas, each `OLD:NEW` or a word that stays the same.
+
+    Every `--words` has this grammar; commands differ in how many words they take.
+    """
+    found = []
+    for item in filter(None, (item.strip() for item in text.split(","))):
+        old, colon, new = (part.strip() for part in item.partition(":"))
+        if not old or (colon and not new):
+            raise InputError(f"{text!r} is not of the form OLD:NEW, for example bear:panda")
+        found.append((old, new or old))
+    return found
+
+
+def parse_word_pair(text: str) -> tuple[str, str]:
+    """Parses `OLD:NEW` as the edited word of the source and that of the target."""
+    pairs = parse_words(text)
+    if len(pairs) != 1:
+        raise InputError(f"{text!r} is not one OLD:NEW, for example bear:panda")
+    return pairs[0]

@@ -172,6 +172,8 @@ class FreeMaskModule(L.LightningModule):
         assert self.editor is not None
         job, fingerprint = batch.job, ""
         try:
+            if job.problem:
+                raise InputError(job.problem)
             fingerprint = job_fingerprint(job, self.editor)
             if self.run.finished(job, fingerprint):
                 return Prediction(job, fingerprint, Outcome(job.id, SKIPPED))

@@ -22,25 +22,63 @@ class InputError(ValueError):
     """An unusable input; its message says what was given, what is allowed and what to do."""
 
 
+@dataclass(frozen=True)
+class ClipOrigin:
+    """The part of a file that a clip shows.
+
+    file: the video file, the folder of images or the pattern of image names.
+    source_size: height and width of the file's frames as they are shown, in pixels.
+    box: top, left, height and width of the part that the clip shows, in the same pixels.
+    start: index of the first source frame.
+    stride: distance between two source frames.
+    span: when the first frame starts and the last one ends, in seconds of the file's own time.
+    fps: the frame rate that was given for images; None where the file has one.
+    sound: codec of the file's sound; empty if it has none.
+    notes: remarks on the file for the user, one line each.
+    """
+
+    file: str
+    source_size: tuple[int, int]
+    box: tuple[float, float, float, float]
+    start: int = 0
+    stride: int = 1
+    span: tuple[float, float] = (0.0, 0.0)
+    fps: float | None = None
+    sound: str = ""
+    notes: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class Video:
     """A clip in memory.
 
     frames: uint8 RGB, `(F, H, W, 3)`.
-    fps: frames per second, > 0.
+    fps: frames per second, > 0; F / fps is the clip's duration in seconds.
+    times: when each frame is shown, in seconds from the first frame on, ascending from 0; empty
+        for a constant rate.
+    origin: the part of a file that the clip shows; None for a clip from no file.
 
-    Raises `InputError` for frames of another shape or type.
+    Raises `InputError` for frames of another shape or type, and for times that do not fit them.
     """
 
     frames: np.ndarray
     fps: float = 8.0
+    times: tuple[float, ...] = ()
+    origin: ClipOrigin | None = None
 
     def __post_init__(self) -> None:
         shape, dtype = self.frames.shape, str(self.frames.dtype)
         if len(shape) != 4 or shape[3] != 3 or 0 in shape or dtype != "uint8":
             raise InputError(f"a video is uint8 (F, H, W, 3) with F > 0, got {dtype} {shape}")
-        if not self.fps > 0:
-            raise InputError(f"fps must be positive, got {self.fps}")
+        if not (self.fps > 0 and math.isfinite(self.fps)):
+            raise InputError(f"fps must be positive and finite, got {self.fps}")
+        ends = (*self.times[1:], self.seconds)
+        ascending = all(time < end for time, end in zip(self.times, ends, strict=False))
+        if self.times and (len(self.times) != shape[0] or self.times[0] or not ascending):
+            raise InputError(
+                f"times must be {shape[0]} ascending numbers from 0 to below F / fps = "
+                f"{self.seconds:g} seconds, got {self.times}"
+            )
 
     @property
     def num_frames(self) -> int:
@@ -51,6 +89,11 @@ class Video:
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
         return int(self.frames.shape[1]), int(self.frames.shape[2])
+
+    @property
+    def seconds(self) -> float:
+        """Duration in seconds."""
+        return self.num_frames / self.fps
 
 
 SiteKind = Literal["self", "cross", "temporal"]

@@ -31,7 +31,9 @@ from yaml import YAMLError
 
 from freemask.config import merge, nearest
 from freemask.data.clips import ClipSource, LabelledClip, LeftOut, WantedEdit
-from freemask.io.images import cover_and_crop, image_files, read_labels
+from freemask.io.image_sequences import image_files
+from freemask.io.images import read_labels
+from freemask.io.scaling import cover_and_crop
 from freemask.io.video import read_video
 from freemask.settings import tasks
 from freemask.types import InputError

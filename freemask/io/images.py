@@ -1,19 +1,35 @@
-"""Reads image files and folders of them, and scales frames to a size."""
+"""Reads and writes image files.
+
+Transparent pixels are composited on black, in frames and in masks alike, so that a transparent
+place of a mask is 0.
+"""
 
 from __future__ import annotations
 
-import re
 import struct
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from freemask.types import InputError
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+IMAGE_NAMES = "PNG, JPEG, WebP, BMP or TIFF"
+ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
+UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # by EXIF orientation
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: pixels.swapaxes(0, 1)[::-1, ::-1],
+    8: lambda pixels: np.rot90(pixels),
+}
 UNREADABLE_IMAGE = (
     OSError,
     SyntaxError,
@@ -24,84 +40,94 @@ UNREADABLE_IMAGE = (
 )
 
 
-def read_labels(path: Path) -> np.ndarray:
-    """Reads an annotation as object numbers, uint8 `(H, W)`: palette indices or grey levels.
-
-    Raises `InputError` for an unreadable image, and for a colour image without a palette.
-    """
-    image = read_image(path)
-    if image.mode not in ("P", "L", "1"):
-        raise InputError(
-            f"annotation {str(path)!r} is in colour; it must have a palette or be grey"
-        )
-    return np.asarray(image).astype(np.uint8)
-
-
-def cover_and_crop(
-    frame: np.ndarray,
-    size: tuple[int, int],
-    resampling: Image.Resampling = Image.Resampling.LANCZOS,
-) -> np.ndarray:
-    """Scales a frame until it covers a size, and crops it about the centre.
-
-    frame: uint8 `(H, W, 3)` or `(H, W)`.
-    size: `(H, W)` in pixels.
-    resampling: filter of the scaling.
-    """
-    if frame.shape[:2] == tuple(size):
-        return frame
-    (height, width), (to_height, to_width) = frame.shape[:2], size
-    shrink = min(height / to_height, width / to_width)
-    crop_h, crop_w = to_height * shrink, to_width * shrink
-    top, left = (height - crop_h) / 2, (width - crop_w) / 2
-    box = (left, top, min(left + crop_w, width), min(top + crop_h, height))
-    picture = Image.fromarray(frame)
-    return np.asarray(picture.resize((to_width, to_height), resampling, box=box))
-
-
-def image_files(folder: Path) -> list[Path]:
-    """Lists a folder's PNG and JPEG files in natural order (`2.png` before `10.png`).
-
-    Raises `InputError` if there are none.
-    """
-    images = [
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    ]
-    if not images:
-        raise InputError(f"folder {str(folder)!r} has 0 frames: it holds no PNG or JPEG images")
-    return sorted(images, key=_natural_key)
-
-
-def _natural_key(path: Path) -> tuple[list[tuple[int, str]], str]:
-    parts = re.split(r"([0-9]+)", path.name.lower())
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], path.name
-
-
 def read_rgb(path: Path) -> np.ndarray:
-    """Reads an image as uint8 `(H, W, 3)`. Raises `InputError` as `read_image` does."""
-    return np.asarray(read_image(path).convert("RGB"))
-
-
-def read_image(path: Path) -> Image.Image:
-    """Reads an 8-bit image, rotated as its EXIF orientation says.
+    """Reads an 8-bit image as uint8 `(H, W, 3)`, upright as its EXIF orientation says.
 
     Raises `InputError` if it cannot be read, is larger than Pillow's limit or is not 8-bit.
     """
+    with _opened(path) as (image, info):
+        if info["mode"] in ALPHA_MODES or "transparency" in info:
+            return on_black(_pixels(image, "RGBA"))
+        return _pixels(image, "RGB")
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """Reads an annotation as object numbers, uint8 `(H, W)`: palette indices or grey levels.
+
+    Raises `InputError` as `read_rgb` does, and for a colour image without a palette.
+    """
+    with _opened(path) as (image, info):
+        if info["mode"] not in ("P", "L", "1"):
+            raise InputError(
+                f"annotation {str(path)!r} is in colour; it must have a palette or be grey"
+            )
+        return _pixels(image, info["mode"]).astype(np.uint8)
+
+
+def read_levels(path: Path) -> np.ndarray:
+    """Reads an image as the levels of a mask, uint8 `(H, W)`.
+
+    The brightest channel counts. In an image with a coloured palette every label but 0 is 255.
+
+    Raises `InputError` as `read_rgb` does.
+    """
+    colors = read_rgb(path)
+    with _opened(path) as (image, info):
+        coloured = bool((colors != colors[..., :1]).any())
+        if info["mode"] != "P" or not coloured:
+            return colors.max(axis=-1)
+        shown = _pixels(image, "RGBA")[..., 3] > 0
+        return np.where((_pixels(image, "P") > 0) & shown, np.uint8(255), np.uint8(0))
+
+
+def on_black(rgba: np.ndarray) -> np.ndarray:
+    """Composites uint8 `(..., 4)` on black, the one colour of what is transparent."""
+    alpha = rgba[..., 3:]
+    if alpha.min() == 255:
+        return np.ascontiguousarray(rgba[..., :3])
+    return np.rint(rgba[..., :3] * (alpha / np.float32(255))).astype(np.uint8)
+
+
+def write_image(pixels: np.ndarray, path: Path) -> None:
+    """Writes uint8 `(H, W, 3)` or `(H, W)` as an image of the path's suffix."""
+    import imageio.v3 as imageio
+
+    imageio.imwrite(path, pixels, plugin="pillow", is_batch=False)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Opens an image; the context is imageio's file and the properties of the image."""
+    import imageio.v3 as imageio
+
     try:
         with (
             warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
-            Image.open(path) as image,
+            path.open("rb") as file,
+            imageio.imopen(file, "r", plugin="pillow") as image,
         ):
-            upright = ImageOps.exif_transpose(image)
+            info = image.metadata(index=0, exclude_applied=False)
+            if info["mode"].startswith(("I", "F")):
+                raise InputError(f"image {str(path)!r} is not 8-bit; save it with 8 bits a channel")
+            yield image, info
+    except InputError:
+        raise
     except UNREADABLE_IMAGE as error:
         raise InputError(
-            f"{str(path)!r} cannot be read as an image ({error}); give a PNG or a JPEG"
+            f"{str(path)!r} cannot be read as an image ({error.__cause__ or error}); "
+            f"give a {IMAGE_NAMES} file"
         ) from error
-    if upright.mode.startswith(("I", "F")):
-        raise InputError(f"image {str(path)!r} is not 8-bit; save it with 8 bits a channel")
-    return upright
+
+
+def _pixels(image: Any, mode: str) -> np.ndarray:
+    """Returns the upright pixels in a Pillow mode.
+
+    The orientation is read after the pixels: Pillow turns a TIFF as it loads it. imageio can turn
+    images too, but mirrors grey ones and palettes along the wrong axis.
+    """
+    pixels = image.read(index=0, mode=mode)
+    orientation = image.metadata(index=0, exclude_applied=False).get("Orientation", 1)
+    return np.ascontiguousarray(UPRIGHT.get(orientation, lambda same: same)(pixels))
 
 
 def describe_shape(shape: Sequence[int]) -> str:

@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from freemask.io.frame_buffer import FrameBuffer
-from freemask.io.images import IMAGE_SUFFIXES, describe_shape, image_files, read_image
+from freemask.io.image_sequences import image_files
+from freemask.io.images import IMAGE_SUFFIXES, describe_shape, read_levels
 from freemask.io.video import read_video
 from freemask.types import InputError
 
@@ -55,13 +56,13 @@ def _read_frames(path: Path, frames: int) -> Iterator[np.ndarray]:
     if path.is_dir():
         size: tuple[int, ...] = ()
         for image in image_files(path):
-            levels = _levels(read_image(image))
+            levels = read_levels(image)
             size = size or levels.shape
             if levels.shape != size:
                 raise InputError(f"the images in {str(path)!r} have different sizes")
             yield levels
     elif path.suffix.lower() in IMAGE_SUFFIXES and path.exists():
-        yield from repeat(_levels(read_image(path)), frames)
+        yield from repeat(read_levels(path), frames)
     else:
         yield from (frame.max(axis=-1) for frame in read_video(path).frames)
 

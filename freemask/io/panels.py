@@ -9,7 +9,7 @@ from einops import repeat
 
 from freemask.io.frame_buffer import FrameBuffer
 from freemask.io.images import describe_shape
-from freemask.io.video import FOLDER_FPS
+from freemask.io.probe import DEFAULT_FPS
 from freemask.types import Video
 
 
@@ -37,7 +37,7 @@ def side_by_side(videos: Sequence[Video], *, gap: int = 4, upscale: int = 1) -> 
     return Video(buffer.array(), fps=videos[0].fps)
 
 
-def mask_video(mask: np.ndarray, *, fps: float = FOLDER_FPS) -> Video:
+def mask_video(mask: np.ndarray, *, fps: float = DEFAULT_FPS) -> Video:
     """Turns a mask `(F, H, W)` in [0, 1] into a grey clip: white = edit, black = keep."""
     buffer = FrameBuffer()
     for frame in mask:

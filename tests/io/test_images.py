@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from freemask.io.images import cover_and_crop
+from freemask.io.scaling import cover_and_crop
 from freemask.io.video import read_video, write_video
 from freemask.types import InputError, Video
 

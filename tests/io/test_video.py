@@ -184,7 +184,7 @@ def test_decompression_bombs_are_rejected(
     write_video(clip(1, size=(8, 12)), tmp_path / "images")
     write_video(clip(1, size=(8, 12)), tmp_path / "clip.gif")
     monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", limit)
-    monkeypatch.setattr("freemask.io.video.MAX_PIXELS", limit)
+    monkeypatch.setattr("freemask.io.probe.MAX_PIXELS", limit)
     for name in ("images", "clip.gif"):
         with pytest.raises(InputError, match="pixels"):
             read_video(tmp_path / name)

@@ -80,54 +80,70 @@ def read_lora(file: LoraFile) -> Lora:
     if any("dora_scale" in name for name in state):
         raise InputError(f"{file.path} is a DoRA, which is not supported; merge it elsewhere")
     try:
-        named, alphas = _in_one_layout(state)
+        named, scales = _in_one_layout(state)
         matrices = {part: _of_part(named, part) for part in PARTS}
     except Exception as error:  # diffusers' converters raise what they meet
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{file.path} is not a LoRA that diffusers can read: {reason}") from None
-    known = sum(len(found) for found in matrices.values())
-    if known < len(named) or not known:
-        strange = [name for name in named if not name.startswith(PARTS)] or list(named)
+    if not named or sum(map(len, matrices.values())) < len(named):
+        strange = [name for name in named if name.partition(".")[0] not in PARTS] or ["nothing"]
         raise InputError(
-            f"{file.path} is not a LoRA of a UNet and a text encoder: it holds "
-            f"{strange[0] if strange else 'nothing'}"
+            f"{file.path} is not a LoRA of a UNet and a text encoder: it holds {strange[0]}"
         )
-    by_part = {
+    alphas = {  # the converters rename matrices and keep them
         part: {
-            name.removeprefix(f"{part}.").removesuffix(".alpha"): float(alpha)
-            for name, alpha in alphas.items()
-            if name.startswith(f"{part}.")
+            name.removesuffix(DOWN): scales[id(matrix)]
+            for name, matrix in found.items()
+            if id(matrix) in scales
         }
-        for part in PARTS
+        for part, found in matrices.items()
     }
-    return Lora(file, matrices, by_part)
+    return Lora(file, matrices, alphas)
 
 
-def _in_one_layout(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Returns the matrices under names that start with their part, and alphas by module."""
+def _in_one_layout(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[int, float]]:
+    """Returns the matrices under names that start with their part.
+
+    Also returns the alphas by the identity of the down matrix that they belong to.
+    """
     from diffusers.loaders import StableDiffusionLoraLoaderMixin
 
     state = {name.removeprefix("base_model.model."): x for name, x in state.items()}
-    if all(name.startswith(KOHYA) for name in state):
+    if state and all(name.startswith(KOHYA) for name in state):
         named, alphas = StableDiffusionLoraLoaderMixin.lora_state_dict(state)
-        return named, alphas or {}
-    alphas = {name: x.item() for name, x in state.items() if name.endswith(".alpha")}
-    named = {name: x for name, x in state.items() if name not in alphas}
-    prefixed = any(name.startswith(tuple(f"{part}." for part in PARTS)) for name in named)
-    return (named if prefixed else {f"unet.{name}": x for name, x in named.items()}), alphas
+        return named, {
+            id(named[name.removesuffix(".alpha")]): alpha for name, alpha in (alphas or {}).items()
+        }
+    stems = {name.removesuffix(".alpha"): x.item() for name, x in state.items() if ".alpha" in name}
+    named = {name: x for name, x in state.items() if not name.endswith(".alpha")}
+    scales = {
+        id(named[stem + down]): alpha
+        for stem, alpha in stems.items()
+        for down in (DOWN, ".lora.down.weight", ".lora_linear_layer.down.weight")
+        if stem + down in named
+    }
+    prefixed = any(name.partition(".")[0].startswith(PARTS) for name in named)
+    return (named if prefixed else {f"unet.{name}": x for name, x in named.items()}), scales
 
 
 def _of_part(named: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
     """Returns the matrices of a part under PEFT's names."""
-    from diffusers.utils import convert_state_dict_to_peft, convert_unet_state_dict_to_peft
+    from diffusers.utils import (
+        convert_state_dict_to_diffusers,
+        convert_state_dict_to_peft,
+        convert_unet_state_dict_to_peft,
+    )
+    from diffusers.utils.state_dict_utils import StateDictType
 
     prefix = f"{part}."
     own = {n.removeprefix(prefix): x for n, x in named.items() if n.startswith(prefix)}
     if not own or any(DOWN in name for name in own):
         return own
-    convert = convert_unet_state_dict_to_peft if part == "unet" else convert_state_dict_to_peft
-    converted: dict[str, Tensor] = convert(own)
-    return converted
+    if part == "unet":
+        return dict(convert_unet_state_dict_to_peft(own))
+    if any("_lora." in name for name in own):
+        own = convert_state_dict_to_diffusers(own, original_type=StateDictType.DIFFUSERS_OLD)
+    return dict(convert_state_dict_to_peft(own, original_type=StateDictType.DIFFUSERS))
 
 
 def check_lora(lora: Lora, model: nn.Module, part: str) -> dict[str, Tensor]:

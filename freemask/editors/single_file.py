@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from freemask.editors.checkpoints import (
+    Blueprint,
     Checkpoint,
     check_loaded,
     load_tokenizer,
@@ -160,7 +161,7 @@ class SingleFile(Checkpoint):
 
         state = {k: x for k, x in self._state.items() if k.startswith(PREFIXES[part])}
         options = {"config": str(self.folder), "subfolder": part, "torch_dtype": self.dtype}
-        given = len(state)
+        self._check_count(state, loader, part)
         try:
             if part == "text_encoder":
                 loaded = create_diffusers_clip_model_from_ldm(
@@ -173,12 +174,21 @@ class SingleFile(Checkpoint):
             raise InputError(f"the {part} in {self.file} cannot be loaded: {reason}") from error
         missing = [name for name, x in loaded.state_dict().items() if x.is_meta]
         check_loaded({"missing_keys": missing}, self.file)
-        if part != "text_encoder" and given != len(loaded.state_dict()):
-            raise InputError(
-                f"the {part} in {self.file} has {given} weights, {self.family.title} has "
-                f"{len(loaded.state_dict())}; it is of another architecture"
-            )
         return loaded.to(self.dtype).eval().requires_grad_(False)
+
+    def _check_count(self, state: Mapping[str, Tensor], loader: Any, part: str) -> None:
+        """Raises `InputError` unless a part has as many weights as its family's.
+
+        The text encoder is left out, because the original layouts pack its weights differently.
+        """
+        if part == "text_encoder":
+            return
+        family = Blueprint(self.folder, self.dtype).model(loader, part).state_dict()
+        if len(state) != len(family):
+            raise InputError(
+                f"the {part} in {self.file} has {len(state)} weights, {self.family.title} has "
+                f"{len(family)}; the file is incomplete or of another architecture"
+            )
 
     def weight_paths(self, part: str = "unet") -> list[Path]:
         """See `Checkpoint.weight_paths`."""

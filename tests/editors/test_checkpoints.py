@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from pickles import Bomb
 from safetensors.torch import load_file, save_file
 
 from freemask.editors.checkpoints import PARTS
@@ -110,16 +111,6 @@ def test_a_broken_checkpoint_is_an_error_that_names_the_fault(broken: str, copy:
     breaking(copy)
     with pytest.raises(InputError, match=said):
         load(copy)
-
-
-class Bomb:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.trace,)
 
 
 @pytest.mark.parametrize(

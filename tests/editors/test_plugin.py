@@ -77,7 +77,7 @@ def test_an_installed_package_brings_an_editor(
 
     def freemask(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "freemask.cli", *arguments],
+            [sys.executable, "-m", "freemask", *arguments],
             env={**os.environ, "PYTHONPATH": str(plugins)},
             capture_output=True,
             text=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Sequence
@@ -10,9 +11,11 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import BasePredictionWriter, Callback, TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 from freemask.batch.run_folder import DONE, FAILED, FATAL, Outcome, RunFolder
 from freemask.modules.editing import FreeMaskModule, Prediction
+from freemask.progress import SpacedLines, in_terminal
 from freemask.types import InputError
 
 POLL = 0.5  # seconds between two looks at the outcomes of other ranks
@@ -78,21 +81,36 @@ class ResultWriter(BasePredictionWriter):
 
 
 class StageBar(TQDMProgressBar):
-    """Lightning's progress bar for the jobs of all ranks, with the stage of the current job.
+    """Shows the jobs of all ranks on standard error, with the stage of the current job.
+
+    A terminal gets a bar, a log spaced lines (`SpacedLines`) and a last one.
 
     run: the run folder.
     jobs: number of jobs of all ranks.
+    quiet: whether nothing is shown.
     """
 
-    def __init__(self, run: RunFolder, jobs: int) -> None:
+    def __init__(self, run: RunFolder, jobs: int, *, quiet: bool = False) -> None:
         super().__init__()
         self.run, self.jobs = run, jobs
-        self._counted = 0.0
+        self._hidden = quiet or not in_terminal(sys.stderr)
+        self._lines = None if quiet or not self._hidden else SpacedLines()
+        self._counted, self._stage = float("-inf"), ""
+
+    def init_predict_tqdm(self) -> Tqdm:
+        """Returns the bar; it draws nothing in a log, under `quiet`, and on ranks but the first."""
+        return Tqdm(
+            total=self.jobs,
+            disable=self._hidden or self.is_disabled,
+            file=sys.stderr,
+            dynamic_ncols=True,
+            smoothing=0,
+            bar_format=self.BAR_FORMAT,
+        )
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Sets the bar to the number of jobs and makes the module report its stages."""
+        """Opens the bar and makes the module report its stages."""
         super().on_predict_start(trainer, pl_module)
-        self.predict_progress_bar.reset(total=self.jobs)
         if isinstance(pl_module, FreeMaskModule):
             pl_module.progress = self.show
 
@@ -106,22 +124,32 @@ class StageBar(TQDMProgressBar):
     def on_predict_end(self, *_: Any) -> None:
         """Counts a last time and closes the bar."""
         self.count()
+        if self._lines and self.is_enabled:
+            self._lines.write_end(self._counts())
         self.predict_progress_bar.close()
 
     def show(self, stage: str, done: int, total: int) -> None:
         """Shows the stage of the current job (a `Progress`)."""
-        self.predict_progress_bar.set_postfix_str(f"{stage} {done}/{total}")
+        self._stage = f"{stage} {done}/{total}"
+        self.predict_progress_bar.set_postfix_str(self._stage)
         if time.monotonic() - self._counted > POLL:
             self.count()
 
     def count(self) -> None:
-        """Updates the bar to the outcomes of all ranks."""
-        outcomes, bar = self.run.outcomes(), self.predict_progress_bar
-        failed = sum(outcome.status == FAILED for outcome in outcomes)
-        bar.set_description_str(f"{len(outcomes) - failed} done, {failed} failed", refresh=False)
-        bar.update(len(outcomes) - bar.n)
-        bar.refresh()
+        """Updates the bar, or writes a line that is due, from the outcomes of all ranks."""
+        bar = self.predict_progress_bar
+        if not bar.disable:
+            bar.set_description_str(self._counts(), refresh=False)
+            bar.update(len(self.run.outcomes()) - bar.n)
+            bar.refresh()
+        elif self._lines and self.is_enabled and self._lines.due:
+            self._lines.write(f"{self._counts()}; {self._stage or 'starting'}")
         self._counted = time.monotonic()
+
+    def _counts(self) -> str:
+        outcomes = self.run.outcomes()
+        failed = sum(outcome.status == FAILED for outcome in outcomes)
+        return f"{len(outcomes)} of {self.jobs} jobs, {failed} failed"
 
 
 class OutcomeLogger(Callback):

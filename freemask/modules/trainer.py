@@ -90,10 +90,11 @@ def load_config(path: Path, overrides: list[str]) -> PredictConfig:
     return merge(PredictConfig, values, parse_overrides(overrides))
 
 
-def run(config: PredictConfig, *, retry_failed: bool) -> list[Outcome]:
+def run(config: PredictConfig, *, retry_failed: bool, quiet: bool = False) -> list[Outcome]:
     """Runs all jobs.
 
     retry_failed: whether jobs that failed in an earlier run are tried again.
+    quiet: whether no progress is shown.
 
     Returns the outcomes of all jobs on rank 0, and none on the other ranks.
 
@@ -105,7 +106,7 @@ def run(config: PredictConfig, *, retry_failed: bool) -> list[Outcome]:
     folder = RunFolder(Path(config.out))
     dtype = _dtype(config)
     with folder.held() if is_first_process() else nullcontext():
-        trainer = _make_trainer(config.trainer, folder, len(jobs))
+        trainer = _make_trainer(config.trainer, folder, len(jobs), quiet=quiet)
         module = FreeMaskModule(
             editor=config.editor,
             checkpoint=config.checkpoint,
@@ -125,7 +126,7 @@ def run(config: PredictConfig, *, retry_failed: bool) -> list[Outcome]:
         return outcomes
 
 
-def _make_trainer(config: TrainerConfig, folder: RunFolder, jobs: int) -> L.Trainer:
+def _make_trainer(config: TrainerConfig, folder: RunFolder, jobs: int, *, quiet: bool) -> L.Trainer:
     if config.logger not in LOGGERS:
         raise InputError(
             f"unknown trainer.logger {config.logger!r}{nearest(config.logger, LOGGERS)}"
@@ -142,7 +143,7 @@ def _make_trainer(config: TrainerConfig, folder: RunFolder, jobs: int) -> L.Trai
                 Preemption(),
                 ResultWriter(folder, jobs),
                 OutcomeLogger(folder),
-                StageBar(folder, jobs),
+                StageBar(folder, jobs, quiet=quiet),
             ],
             logger=make_logger(folder.private, name="log") if make_logger else False,
             inference_mode=True,

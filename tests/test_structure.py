@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "freemask"
 ROOMS = (  # a room imports only from itself and from rooms named before it
     "types kernels config telemetry progress io settings prompts data result attention editors "
-    "masks prepare sampling pipeline batch calibration profiling evaluation modules cli __init__"
+    "masks prepare sampling pipeline batch calibration profiling evaluation modules cli __main__ __init__"
 ).split()
 ALONE = ("types", "kernels")  # import nothing of freemask outside themselves
 STRANGERS = (("batch", "evaluation"), ("evaluation", "batch"))  # neither imports the other
@@ -153,7 +153,7 @@ def test_lightning_is_imported_by_modules_and_tools_alone() -> None:
 
 def test_commands_are_imported_only_by_tools_and_tools_by_nobody() -> None:
     importers = {room(path) for path, _, target in of_freemask() if target == "cli"}
-    assert importers == {"cli", "tools"}
+    assert importers == {"cli", "tools", "__main__"}
     outside = [path for path in sources() if room(path) != "tools"]
     assert not any(name.split(".")[0] == "tools" for path in outside for name in imports(path))
 

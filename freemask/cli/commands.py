@@ -7,16 +7,36 @@ before a command runs. Bad input ends with one sentence and exit code 2.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from freemask.cli import edit_commands, machine_commands, study_commands
+import freemask
+from freemask.cli import edit_commands, machine_commands, predict_command, study_commands
 from freemask.cli.interrupts import Interrupted
 from freemask.cli.progress import echo_error
 from freemask.types import InputError
 
 Add = Callable[[argparse.ArgumentParser], None]
-Run = Callable[[argparse.Namespace], None]
+Run = Callable[[argparse.Namespace], int | None]
+BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command.
+
+    help: its description in a few words.
+    add: adds its options to a parser.
+    run: runs it with parsed options, and returns its exit code; None stands for 0.
+    example: a command line that shows its use.
+    """
+
+    help: str
+    add: Add
+    run: Run
+    example: str
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if unknown and not options.passes_on:
             parser.error(f"unrecognized arguments: {' '.join(unknown)}")
         options.rest = unknown
-        options.run(options)
+        return options.run(options) or 0
     except (InputError, FloatingPointError) as error:
         echo_error(f"freemask: {error}")
         return 2
@@ -41,7 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         echo_error("freemask: interrupted; nothing was written")
         return 130
-    return 0
+    except BrokenPipeError:  # the reader of the output has ended, as in `freemask editors | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
 
 
 def make_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
@@ -49,52 +71,79 @@ def make_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="freemask", description="Edit videos from text, with no training."
     )
+    parser.add_argument("--version", action="version", version=f"freemask {freemask.__version__}")
     parser.set_defaults(passes_on=False)  # whether a command parses unknown arguments itself
     commands = parser.add_subparsers(required=True, metavar="command")
-    for name, (what, add, run) in COMMANDS.items():
-        command = commands.add_parser(name, help=what, add_help=name != "profile")
+    for name, command in COMMANDS.items():
+        parsed = commands.add_parser(
+            name,
+            help=command.help,
+            description=f"{command.help[0].upper()}{command.help[1:]}.",
+            epilog=f"example:\n  {command.example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            add_help=name != "profile",
+        )
         if name in arguments:
-            add(command)
-        command.set_defaults(run=run)
+            command.add(parsed)
+        parsed.set_defaults(run=command.run)
     return parser
 
 
-COMMANDS: dict[str, tuple[str, Add, Run]] = {
-    "demo": (
+COMMANDS: dict[str, Command] = {
+    "demo": Command(
         "edit a drawn clip with the shipped checkpoint",
         edit_commands.add_demo,
         edit_commands.run_demo,
+        "freemask demo --out out/demo",
     ),
-    "edit": ("edit one video", edit_commands.add_edit, edit_commands.run_edit),
-    "masks": (
+    "edit": Command(
+        "edit one video",
+        edit_commands.add_edit,
+        edit_commands.run_edit,
+        "freemask edit --video bear.mp4 --source 'a bear on grass' --target 'a panda on grass' \\\n"
+        "      --checkpoint cerspense/zeroscope_v2_576w --frames 16 --out out/panda",
+    ),
+    "predict": Command(
+        "edit a list of jobs, on one device or on many",
+        predict_command.add_predict,
+        predict_command.run_predict,
+        "freemask predict jobs=jobs.csv out=out/mine trainer.devices=8",
+    ),
+    "masks": Command(
         "show the maps of a word and the mask that they give",
         edit_commands.add_masks,
         edit_commands.run_masks,
+        "freemask masks --video bear.mp4 --source 'a bear on grass' --words bear",
     ),
-    "editors": (
+    "editors": Command(
         "list the base editors",
         machine_commands.add_editors,
         machine_commands.run_editors,
+        "freemask editors --checkpoint sd-1.5 --memory --frames 16",
     ),
-    "evaluate": (
+    "evaluate": Command(
         "compare methods with exact ground truth",
         study_commands.add_evaluate,
         study_commands.run_evaluate,
+        "freemask evaluate --clips 6 --steps 10 --methods naive,freemask",
     ),
-    "calibrate": (
+    "calibrate": Command(
         "measure MMC and write a codebook",
         study_commands.add_calibrate,
         study_commands.run_calibrate,
+        "freemask calibrate --data DAVIS --checkpoint ./my-checkpoint --out codebook.json",
     ),
-    "tune": (
+    "tune": Command(
         "tune Stable Diffusion on one clip (Tune-A-Video)",
         study_commands.add_tune,
         study_commands.run_tune,
+        "freemask tune --video bear.mp4 --prompt 'a bear on grass' --out out/tuned",
     ),
-    "profile": (
+    "profile": Command(
         "measure the kernels or an edit",
         machine_commands.add_profile,
         machine_commands.run_profile,
+        "freemask profile --edit --frames 8",
     ),
 }
 

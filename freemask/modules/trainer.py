@@ -25,6 +25,7 @@ from freemask.batch import report
 from freemask.batch.job_list import load_jobs
 from freemask.batch.run_folder import Outcome, RunFolder
 from freemask.config import merge, nearest, parse_overrides
+from freemask.io.paths import user_path
 from freemask.modules.callbacks import OutcomeLogger, Preemption, ResultWriter, StageBar
 from freemask.modules.editing import EditDataModule, FreeMaskModule
 from freemask.modules.interrupts import keyboard_interrupts
@@ -34,6 +35,7 @@ LOGGERS = {"none": None, "csv": CSVLogger, "tensorboard": TensorBoardLogger}
 TRUE_PRECISIONS = {"32-true": "float32", "16-true": "float16", "bf16-true": "bfloat16"}
 STOPPED = 143  # 128 + SIGTERM
 INTERRUPTED = 130  # 128 + SIGINT
+PATHS = ("jobs", "out", "cache")  # keys of the config
 
 
 @dataclass
@@ -79,6 +81,9 @@ class PredictConfig:
 def load_config(path: Path, overrides: list[str]) -> PredictConfig:
     """Reads a YAML config and applies `key=value` overrides.
 
+    A relative job list that the config names is looked for beside the config, then in the working
+    folder. `~` is expanded in all paths.
+
     Raises `InputError` for a file that is missing or not YAML, and for unknown keys or values.
     """
     if not path.is_file():
@@ -87,7 +92,15 @@ def load_config(path: Path, overrides: list[str]) -> PredictConfig:
         values = OmegaConf.load(path)
     except (YAMLError, OSError, UnicodeDecodeError) as error:
         raise InputError(f"config {path} is not YAML: {error}") from None
-    return merge(PredictConfig, values, parse_overrides(overrides))
+    given = parse_overrides(overrides)
+    config = merge(PredictConfig, values, given)
+    beside = path.parent / config.jobs
+    if config.jobs and "jobs" not in given and beside.is_file():
+        config.jobs = str(beside)
+    for key in PATHS:
+        value = getattr(config, key)
+        setattr(config, key, value and str(user_path(value)))
+    return config
 
 
 def run(config: PredictConfig, *, retry_failed: bool, quiet: bool = False) -> list[Outcome]:
@@ -101,6 +114,8 @@ def run(config: PredictConfig, *, retry_failed: bool, quiet: bool = False) -> li
     Raises `InputError` for a config, a job list or a folder that cannot be used, `Stopped` on
     SIGTERM, and KeyboardInterrupt on Ctrl-C.
     """
+    if not config.jobs:
+        raise InputError("no job list is given; add jobs=FILE (.jsonl, .csv, .yaml or .json)")
     jobs = load_jobs(config.jobs)
     editors.editor_class(config.editor)
     folder = RunFolder(Path(config.out))
@@ -155,17 +170,36 @@ def _make_trainer(config: TrainerConfig, folder: RunFolder, jobs: int, *, quiet:
 
 
 def _check_processes(trainer: L.Trainer) -> None:
-    """Raises `InputError` if a launcher started more processes than the trainer expects.
+    """Raises `InputError` unless as many processes were started as the trainer expects.
 
-    Each of them would run all jobs, because Lightning takes one device for one process.
+    More would each run all jobs, because Lightning takes one device for one process; with fewer,
+    the trainer would wait for the others forever.
     """
-    known = (TorchElasticEnvironment, SLURMEnvironment)  # torchrun may run within SLURM
-    started = next((kind().world_size() for kind in known if kind.detect()), trainer.world_size)
-    if started != trainer.world_size:
-        raise InputError(
-            f"{started} processes were started, but trainer.devices x trainer.num_nodes is "
-            f"{trainer.world_size}; set them to the processes of a node and the number of nodes"
-        )
+    started, launcher = _started_processes()
+    if started in (None, trainer.world_size):
+        return
+    seen = "1 process was" if started == 1 else f"{started} processes were"
+    advice = "set them to the processes of a node and the number of nodes"
+    if launcher == "sbatch":
+        advice = "put srun before the command, or set both to 1"
+    raise InputError(
+        f"{seen} started by {launcher}, but trainer.devices x trainer.num_nodes is "
+        f"{trainer.world_size}; {advice}"
+    )
+
+
+def _started_processes() -> tuple[int | None, str]:
+    """Returns how many processes a launcher started and its name; None without a launcher.
+
+    SLURM tells every process the tasks of the whole reservation; only `srun` starts them, and says
+    how many in SLURM_STEP_NUM_TASKS.
+    """
+    if TorchElasticEnvironment.detect():  # torchrun may run within SLURM
+        return TorchElasticEnvironment().world_size(), "torchrun"
+    if SLURMEnvironment.detect():
+        step = os.environ.get("SLURM_STEP_NUM_TASKS")
+        return (int(step), "srun") if step else (1, "sbatch")
+    return None, ""
 
 
 def _dtype(config: PredictConfig) -> str:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +34,56 @@ def test_editors_lists_what_there_is(capsys: pytest.CaptureFixture[str]) -> None
     shown = capsys.readouterr().out
     assert "zeroscope        sprites-t2v      UNet3DConditionModel" in shown
     assert "animatediff      sprites-sd       UNetMotionModel" in shown
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        commands.main(["--version"])
+    assert capsys.readouterr().out == f"freemask {version('freemask')}\n"
+
+
+@pytest.mark.parametrize("name", commands.COMMANDS)
+def test_help_shows_an_example_that_parses(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    example = commands.COMMANDS[name].example
+    words = shlex.split(example.replace("\\\n", " "))
+    assert words[:2] == ["freemask", name]
+    options, unknown = commands.make_parser(words[1:]).parse_known_args(words[1:])
+    assert options.run is commands.COMMANDS[name].run
+    assert name == "profile" or not [word for word in unknown if word.startswith("-")]
+    if name != "profile":
+        with pytest.raises(SystemExit, match="0"):
+            commands.main([name, "--help"])
+        assert example in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "stated"), [("edit", "(default: 8)"), ("edit", "(default: 50)"), ("edit", "pixels")]
+)
+def test_help_states_defaults_and_units(
+    name: str, stated: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        commands.main([name, "--help"])
+    assert stated in capsys.readouterr().out
+
+
+def test_a_reader_that_ends_early_is_no_error() -> None:
+    code = f"{sys.executable} -m freemask editors | head -1; echo ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
+    first, status = ended.stdout.splitlines()
+    assert first.startswith("editor")
+    assert ended.stderr == ""
+    assert status in ("0", "141")  # 0 if all was written before the reader ended
+
+
+def test_a_closed_pipe_ends_a_command_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        assert commands.main(["editors"]) == commands.BROKEN_PIPE
 
 
 def test_profile_measures_attention(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -135,7 +135,7 @@ def test_calibrate_evaluate_and_tune_continue(
     backbone = sd_checkpoint if command == "tune" else checkpoint
     given = [command, *arguments, f"--checkpoint={backbone}"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "freemask.cli", *given],
+        [sys.executable, "-m", "freemask", *given],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import random
 import signal
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from predict_tool import CONFIG, FILES, PATH, PredictTool, result_hash, wait_for
+from predict_tool import CONFIG, FILES, PredictTool, result_hash, wait_for
+
+from freemask.cli.commands import main
+from freemask.modules import trainer
 
 
 def test_an_unexpected_error_leaves_its_traceback_in_the_run_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.syspath_prepend(str(PATH.parent))
-    module = importlib.import_module("predict")
-
-    def broken(config: object, *, retry_failed: bool) -> list[object]:
+    def broken(config: object, *, retry_failed: bool, quiet: bool) -> list[object]:
         raise RuntimeError("the sky fell")
 
-    monkeypatch.setattr(module, "run", broken)
+    monkeypatch.setattr(trainer, "run", broken)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "out").mkdir()
     for out, message in (("out", "traceback in out/run-error-0.txt"), ("gone", "No such file")):
-        monkeypatch.setattr(
-            sys, "argv", ["predict", "dtype=auto", f"--config={CONFIG}", f"out={out}"]
-        )
-        assert module.main() == 2
+        assert main(["predict", "dtype=auto", f"--config={CONFIG}", f"out={out}"]) == 2
         shown = capsys.readouterr().err
         assert "ended by RuntimeError: the sky fell" in shown
         assert message in shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -10,6 +11,10 @@ from collections.abc import Callable
 
 import pytest
 from predict_tool import PredictTool
+
+from freemask.cli.commands import main
+from freemask.modules.trainer import load_config
+from freemask.settings import config_folder
 
 Launcher = Callable[..., tuple[list[str], dict[str, str]]]
 
@@ -26,6 +31,12 @@ def torchrun(node: int, port: int, *, nodes: int = 2) -> tuple[list[str], dict[s
 
 def srun(node: int, port: int, *, nodes: int = 2) -> tuple[list[str], dict[str, str]]:
     """Returns a command, and the variables that `srun` sets for the first task of a node."""
+    start, variables = sbatch(node, port, nodes=nodes)
+    return start, variables | {"SLURM_STEP_NUM_TASKS": "2"}
+
+
+def sbatch(node: int, port: int, *, nodes: int = 2) -> tuple[list[str], dict[str, str]]:
+    """Returns a command, and the variables of a SLURM script that starts it without `srun`."""
     numbers = {"NTASKS": 2, "NTASKS_PER_NODE": 2 // nodes, "NNODES": nodes, "PROCID": node}
     numbers |= {"NODEID": node, "LOCALID": 0}
     numbers["JOB_ID"] = port - 15000  # Lightning derives the port from it
@@ -59,21 +70,29 @@ def test_two_nodes_share_the_jobs(launcher: Launcher, tool: PredictTool) -> None
     assert [len(rank.read_text().splitlines()) for rank in ranks] == [2, 1]
 
 
-@pytest.mark.parametrize("launcher", [torchrun, srun])
-def test_more_processes_than_devices_are_refused(launcher: Launcher, tool: PredictTool) -> None:
+@pytest.mark.parametrize(
+    ("launcher", "devices", "message"),
+    [
+        (torchrun, 1, "2 processes were started by torchrun, but trainer.devices x .* is 1; set"),
+        (srun, 1, "2 processes were started by srun, but trainer.devices x .* is 1; set them"),
+        (sbatch, 2, "1 process was started by sbatch, but trainer.devices x .* is 2; put srun"),
+    ],
+)
+def test_another_number_of_processes_than_devices_is_refused(
+    launcher: Launcher, devices: int, message: str, tool: PredictTool
+) -> None:
     tool.list([{"id": "a"}])
     start, variables = launcher(0, free_port(), nodes=1)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
     ended = subprocess.run(
-        [*start, *tool.command()],
+        [*start, *tool.command(f"trainer.devices={devices}")],
         capture_output=True,
         text=True,
-        env=environment,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **variables},
         timeout=300,
         check=False,
     )
     assert ended.returncode
-    assert "2 processes were started, but trainer.devices x trainer.num_nodes is 1" in ended.stderr
+    assert re.search(message, ended.stderr), ended.stderr
     assert not tool.done()
 
 
@@ -86,19 +105,35 @@ def free_port() -> int:
     raise AssertionError("every port is taken")
 
 
-def test_a_bad_config_or_list_ends_before_the_first_edit(tool: PredictTool) -> None:
+def test_a_bad_config_or_list_ends_before_the_first_edit(
+    tool: PredictTool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ended(*overrides: str) -> str:
+        assert main(["predict", *tool.command(*overrides)[1:]]) == 2
+        return capsys.readouterr().err
+
     tool.list([{"id": "one"}])
     for override, message in {
         "trainer.device=2": "unknown config key 'trainer.device'; did you mean 'trainer.devices'?",
         "trainer.logger=cvs": "unknown trainer.logger 'cvs'; did you mean 'csv'",
         "trainer.accelerator=gpuu": "Lightning refuses these trainer settings",
+        "jobs=": "no job list is given; add jobs=FILE",
     }.items():
-        code, printed = tool.run(override)
-        assert code == 2, printed
-        assert message in printed
-        assert "Traceback" not in printed
+        assert message in ended(override)
     tool.list([{"id": "one", "steeps": 2}])
-    code, printed = tool.run()
-    assert code == 2
-    assert "unknown key 'steeps'; did you mean 'steps'?" in printed
+    assert "unknown key 'steeps'; did you mean 'steps'?" in ended()
     assert tool.done() == []
+
+
+def test_the_packaged_config_is_used_from_any_folder(
+    tool: PredictTool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tool.folder)
+    monkeypatch.setenv("HOME", str(tool.folder))
+    config = load_config(config_folder() / "predict.yaml", ["out=~/mine", "cache=~/cache"])
+    assert config.jobs == str(config_folder() / "jobs.yaml")
+    assert (config.out, config.cache) == (f"{tool.folder}/mine", f"{tool.folder}/cache")
+    tool.list([{"id": "one"}])
+    given = [f"checkpoint={tool.checkpoint}", "trainer.accelerator=cpu"]
+    assert main(["predict", "jobs=jobs.jsonl", "out=~/out", *given]) == 0
+    assert tool.done() == ["one"]

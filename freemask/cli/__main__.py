@@ -1,7 +1,0 @@
-"""Runs the command line with `python -m freemask.cli`, without an installed entry point."""
-
-import sys
-
-from freemask.cli.commands import main
-
-sys.exit(main())

@@ -21,6 +21,7 @@ import lightning as L
 from torch.utils.data import DataLoader, Dataset
 
 from freemask.attention.word_maps import WordQuery
+from freemask.batch.failure import failure_reason
 from freemask.batch.inversion_cache import LIMIT, InversionCache, WordQueries, queries_of
 from freemask.batch.jobs import Job, run_job
 from freemask.batch.out_of_memory import OutOfMemoryFallback, is_out_of_memory
@@ -184,7 +185,7 @@ class FreeMaskModule(L.LightningModule):
             self.run.check(job)
             return self._edit(batch, fingerprint)
         except Exception as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = failure_reason(error, job, applied=self.fallback.applied)
             failed = Outcome(job.id, FAILED, reason)
             return Prediction(job, fingerprint, failed, traceback=traceback.format_exc())
 

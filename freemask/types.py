@@ -22,6 +22,13 @@ class InputError(ValueError):
     """An unusable input; its message says what was given, what is allowed and what to do."""
 
 
+def at_least(low: float, **values: float) -> None:
+    """Checks numbers by name. Raises `InputError` unless all are finite and `low` or more."""
+    for name, value in values.items():
+        if not (math.isfinite(value) and value >= low):
+            raise InputError(f"{name} is {value}; it must be {low} or more")
+
+
 @dataclass(frozen=True)
 class ClipOrigin:
     """The part of a file that a clip shows.
@@ -200,11 +207,11 @@ class EditRequest:
     method: "freemask", or a method that it is compared with ("released", "ddim", "fatezero").
     steps: number of denoising steps T, >= 1.
     guidance: scale of classifier-free guidance; 1 runs without it.
-    seed: seed of the sampler's noise; it matters only with `eta` above 0.
+    seed: seed of the sampler's noise, >= 0; it matters only with `eta` above 0.
     overrides: settings that differ from the preset, by dotted key, for example
         `{"fusion.self_replace": [0.0, 0.5]}`.
 
-    Raises `InputError` for words that are not a pair, and for a guidance that is not finite.
+    Raises `InputError` for words that are not a pair, and for numbers out of range.
     """
 
     source: str
@@ -223,5 +230,7 @@ class EditRequest:
                 f"words is {self.words!r}; it must be the edited word of the source and that of "
                 "the target, or empty"
             )
+        at_least(1, steps=self.steps)
+        at_least(0, seed=self.seed)
         if not math.isfinite(self.guidance):
             raise InputError(f"guidance is {self.guidance}; it must be finite")

@@ -13,7 +13,7 @@ from freemask.data.clips import SIZE, SPRITES, ClipSource, sprites_clips
 from freemask.data.davis import davis_clips
 from freemask.io.fingerprint import fingerprint
 from freemask.io.resumable import ResumableFolder
-from freemask.types import InputError
+from freemask.types import InputError, at_least
 
 if TYPE_CHECKING:
     from freemask.editors.editor import Editor
@@ -33,6 +33,8 @@ class CalibrationRequest:
     size: height and width of the frames in pixels; None is 64x64 for sprites and the pictures'
         own size for a folder.
     steps: number of steps T of the inversions, >= 1.
+
+    Raises `InputError` for numbers out of range.
     """
 
     out: Path
@@ -43,6 +45,9 @@ class CalibrationRequest:
     frames: int = 8
     size: tuple[int, int] | None = None
     steps: int = 50
+
+    def __post_init__(self) -> None:
+        at_least(1, clips=self.clips, frames=self.frames, steps=self.steps)
 
     @property
     def parts_folder(self) -> Path:

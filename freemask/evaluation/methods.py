@@ -9,7 +9,7 @@ from typing import Any
 from freemask.config import nearest
 from freemask.evaluation.samples import Sample
 from freemask.settings import FREEMASK, Settings, load_settings
-from freemask.types import EditRequest, InputError
+from freemask.types import EditRequest, InputError, at_least
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,11 @@ class BenchmarkSettings:
     steps: number of denoising steps, >= 1.
     guidance: scale of classifier-free guidance.
     overrides: settings of every method that differ from its preset, by dotted key.
-    cost_clips: number of clips per task on which time and memory are measured.
+    cost_clips: number of clips per task on which time and memory are measured, >= 0.
     clip: folder of a CLIP model, or "demo"; None leaves the CLIP metrics out.
     lpips: file with the weights of AlexNet; None leaves LPIPS out.
 
-    Raises `InputError` for an unknown method.
+    Raises `InputError` for an unknown method, and for numbers out of range.
     """
 
     methods: tuple[str, ...]
@@ -82,6 +82,8 @@ class BenchmarkSettings:
     lpips: str | None = None
 
     def __post_init__(self) -> None:
+        at_least(1, steps=self.steps)
+        at_least(0, cost_clips=self.cost_clips)
         unknown = [name for name in self.methods if name not in METHODS]
         if unknown:
             raise InputError(f"unknown method {unknown[0]!r}{nearest(unknown[0], METHODS)}")

@@ -15,6 +15,7 @@ from freemask.evaluation.methods import BenchmarkSettings
 from freemask.evaluation.samples import TASKS, SampleSource, folder_samples, sprites_samples
 from freemask.io.fingerprint import fingerprint
 from freemask.io.resumable import ResumableFolder
+from freemask.types import at_least
 
 if TYPE_CHECKING:
     from freemask.editors.editor import Editor
@@ -31,9 +32,11 @@ class EvaluationRequest(EditorRequest):
     clips: number of sprites clips per task, >= 1.
     captions: the captions file of a folder; default captions.yaml in it.
     size: `(H, W)` of the frames; None is 64x64 for sprites and the pictures' size for a folder.
-    frames: number of frames of a clip.
+    frames: number of frames of a clip, >= 1.
     processes: samples that run at once. On the CPU each process has one thread, and a single
         process has all threads. On GPUs each process has its own.
+
+    Raises `InputError` for numbers out of range.
     """
 
     out: Path
@@ -45,6 +48,9 @@ class EvaluationRequest(EditorRequest):
     size: tuple[int, int] | None = None
     frames: int = 8
     processes: int = 1
+
+    def __post_init__(self) -> None:
+        at_least(1, clips=self.clips, frames=self.frames, processes=self.processes)
 
     def samples(self) -> list[SampleSource]:
         """Returns all samples.

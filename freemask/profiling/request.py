@@ -10,7 +10,7 @@ from typing import Any
 
 from freemask.data import sprites
 from freemask.editors.request import EditorRequest
-from freemask.types import EditRequest, Video
+from freemask.types import EditRequest, Video, at_least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,15 +18,20 @@ class ProfileRequest(EditorRequest):
     """The edit to profile, with the editor to load.
 
     size: `(H, W)` in pixels.
-    frames: frames of the clip.
-    steps: steps of the inversion and of the edit.
+    frames: frames of the clip, >= 1.
+    steps: steps of the inversion and of the edit, >= 1.
     task: "shape", "attribute" or "style".
+
+    Raises `InputError` for numbers out of range.
     """
 
     size: tuple[int, int] = (64, 64)
     frames: int = 8
     steps: int = 4
     task: str = "shape"
+
+    def __post_init__(self) -> None:
+        at_least(1, frames=self.frames, steps=self.steps)
 
     def clip(self) -> Video:
         """Draws the clip: a bear that moves over grass."""

@@ -2,21 +2,30 @@
 
 Every field of a request becomes an option: `learning_rate: float = 3e-5` becomes `--learning-rate`
 with that default. The type of the field chooses the converter (CONVERTERS), and the docstring of
-the request holds the help, one line `name: meaning.` a field. Converters raise argparse's errors,
-which name the option.
+the request holds the help, one line `name: meaning.` a field. An error names the option.
 """
 
 from __future__ import annotations
 
 import argparse
 import inspect
+import math
 import re
 from collections.abc import Callable, Collection
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from freemask.batch.values import (
+    parse_count,
+    parse_count_or_all,
+    parse_size,
+    parse_word_pair,
+    parse_words,
+)
 from freemask.editors.request import EditorRequest
+from freemask.io.paths import user_path
+from freemask.types import InputError
 
 T = TypeVar("T")
 AT_LEAST_ONE = ("frames", "steps", "clips", "processes", "save_every")
@@ -31,8 +40,8 @@ def add_request(
     skip: fields that become no option.
     defaults: defaults of fields that have none of their own.
 
-    A field `overrides` becomes positional `key=value` arguments, and a field `options` becomes
-    `--option NAME=VALUE`. Other fields without a default are required.
+    A field `overrides` becomes positional `key=value` arguments, a field `options` becomes
+    `--option NAME=VALUE`, and a bool becomes a flag. Other fields without a default are required.
     """
     docs = field_docs(kind)
     for entry in fields(kind):
@@ -49,12 +58,14 @@ def add_request(
             parser.add_argument(
                 "--lora", action="append", default=[], metavar="FILE[:WEIGHT]", help=docs[name]
             )
+        elif entry.type == "bool":
+            parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=docs[name])
         else:
             default = defaults.get(name, entry.default)
             convert, metavar = CONVERTERS[str(entry.type)]
             parser.add_argument(
                 f"--{name.replace('_', '-')}",
-                type=positive if name in AT_LEAST_ONE and convert is int else convert,
+                type=positive if name in AT_LEAST_ONE and entry.type == "int" else convert,
                 default=None if default is MISSING else default,
                 required=default is MISSING,
                 metavar=metavar,
@@ -77,7 +88,7 @@ def add_editor_options(parser: argparse.ArgumentParser) -> None:
 def add_out(parser: argparse.ArgumentParser, default: str) -> None:
     """Adds `--out`, the folder that a command writes."""
     parser.add_argument(
-        "--out", type=Path, default=Path(default), help=f"folder of the result (default: {default})"
+        "--out", type=path, default=Path(default), help=f"folder of the result (default: {default})"
     )
 
 
@@ -136,76 +147,81 @@ def _shown(default: Any) -> str:
     return f" (default: {default})"
 
 
-def positive(text: str) -> int:
-    """Converts a whole number of 1 or more."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    return int(text)
+def _argument(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """Returns a parser of text whose errors argparse shows with the name of the option."""
+
+    def convert(text: str) -> T:
+        try:
+            return parse(text)
+        except InputError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return convert
 
 
-def positive_or_all(text: str) -> int | None:
-    """Converts a whole number of 1 or more, or "all" to None."""
-    return None if text == "all" else positive(text)
+def _number(text: str) -> float:
+    """Parses a finite number."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"{text!r} is not a number")
+    return number
 
 
-def size(text: str) -> tuple[int, int]:
-    """Converts `HxW` to `(H, W)`."""
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH, for example 64x96")
-    return int(parts[0]), int(parts[1])
+def _whole(text: str) -> int:
+    """Parses a whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"{text!r} is not a whole number") from None
 
 
-def parse_words(text: str) -> list[tuple[str, str]]:
-    """Parses words, separated by commas, each `OLD:NEW` or a word that stays the same.
-
-    Every `--words` has this grammar; commands differ in how many words they take.
-    """
-    found = []
-    for item in filter(None, (item.strip() for item in text.split(","))):
-        old, colon, new = (part.strip() for part in item.partition(":"))
-        if not old or (colon and not new):
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is not of the form OLD:NEW, for example bear:panda"
-            )
-        found.append((old, new or old))
-    return found
+def _size_or_source(text: str) -> tuple[int, int] | str:
+    """Parses `HxW` as `(H, W)`, or leaves "source"."""
+    return text if text == "source" else parse_size(text)
 
 
-def word_pair(text: str) -> tuple[str, str]:
-    """Converts `OLD:NEW` to the edited word of the source and that of the target."""
-    pairs = parse_words(text)
-    if len(pairs) != 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not one OLD:NEW, for example bear:panda")
-    return pairs[0]
+def _source(text: str) -> str:
+    """Parses "source"."""
+    if text != "source":
+        raise InputError(f"{text!r} is not source")
+    return text
 
 
-def word_list(text: str) -> tuple[str, ...]:
-    """Converts `A,B` to its words."""
+def _word_list(text: str) -> tuple[str, ...]:
+    """Parses `A,B` as its words."""
     pairs = parse_words(text)
     if any(old != new for old, new in pairs):
-        raise argparse.ArgumentTypeError(f"{text!r} names pairs; give single words, as in A,B")
+        raise InputError(f"{text!r} names pairs; give single words, as in A,B")
     return tuple(old for old, _ in pairs)
 
 
-def one_word(text: str) -> str:
-    """Converts a single word."""
-    words = word_list(text)
+def _one_word(text: str) -> str:
+    """Parses a single word."""
+    words = _word_list(text)
     if len(words) != 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not one word")
+        raise InputError(f"{text!r} is not one word")
     return words[0]
 
 
+positive, size, path = _argument(parse_count), _argument(parse_size), _argument(user_path)
+one_word = _argument(_one_word)
+count_or_all, word_list = _argument(parse_count_or_all), _argument(_word_list)
 CONVERTERS: dict[str, tuple[Callable[[str], Any], str | None]] = {  # by type: converter, metavar
     "str": (str, None),
     "str | None": (str, None),
-    "Path": (Path, None),
-    "Path | None": (Path, None),
-    "float": (float, None),
-    "int": (int, "N"),
-    "int | None": (positive_or_all, "N"),
+    "Path": (path, None),
+    "Path | None": (path, None),
+    "float": (_argument(_number), "X"),
+    "float | None": (_argument(_number), "X"),
+    "int": (_argument(_whole), "N"),
+    "int | None": (count_or_all, "N"),
     "tuple[int, int]": (size, "HxW"),
     "tuple[int, int] | None": (size, "HxW"),
+    "tuple[int, int] | Literal['source'] | None": (_argument(_size_or_source), "HxW"),
+    "Literal['source'] | None": (_argument(_source), "source"),
     "tuple[str, ...]": (word_list, "A,B"),
-    "tuple[str, str] | tuple[()]": (word_pair, "OLD:NEW"),
+    "tuple[str, str] | tuple[()]": (_argument(parse_word_pair), "OLD:NEW"),
 }

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from freemask.cli.arguments import add_out, add_request, make_request, one_word
+from freemask.cli.arguments import add_out, add_request, make_request, one_word, path
 from freemask.cli.interrupts import interruptible
-from freemask.cli.progress import add_quiet, echo
+from freemask.cli.progress import add_quiet, echo, echo_error
 from freemask.editors.request import EditorRequest
 from freemask.progress import show_progress
 from freemask.types import EditRequest
@@ -15,11 +15,11 @@ from freemask.types import EditRequest
 
 def add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--config", type=Path, help="a file like configs/demo.yaml, which is the default"
+        "--config", type=path, help="a file like configs/demo.yaml, which is the default"
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=path,
         default=Path("out/demo"),
         help="folder of the result (default: out/demo)",
     )
@@ -42,7 +42,7 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
 
     add_request(parser, EditRequest)
     add_request(parser, ClipRequest)
-    add_request(parser, Job, skip=("id", "clip", "request"))
+    add_request(parser, Job, skip=("id", "clip", "request", "problem"))
     add_request(parser, EditorRequest)
     add_out(parser, "out/edit")
     add_quiet(parser)
@@ -50,17 +50,23 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
 
 def run_edit(options: argparse.Namespace) -> None:
     from freemask.batch.jobs import ClipRequest, Job, check_job, run_job
+    from freemask.io.read_clip import describe_scaling
 
     clip, request = make_request(ClipRequest, options), make_request(EditRequest, options)
-    job = Job(options.out.name or "edit", clip, request, options.mask)
+    job = make_request(Job, options, id="edit", clip=clip, request=request)
+    wanted = make_request(EditorRequest, options)
     with interruptible(options.out, atomic=True):
-        inputs = check_job(job, options.out)
-        wanted = make_request(EditorRequest, options)
+        inputs = check_job(job, options.out, wanted.native_frame)
+        echo_error(describe_scaling(inputs.video))
         wanted.preflight(request, inputs.video.size)
         editor = wanted.load_editor()
         result = run_job(editor, job, inputs, progress=show_progress(quiet=options.quiet))
         result.save(options.out)
-        echo(f"{options.out}: edited.mp4, edited.gif, comparison.gif, masks.npz, result.json")
+        for line in result.remarks:
+            echo_error(f"note: {line}")
+        echo(
+            f"{options.out}: edited.mp4, edited.gif, comparison.mp4, comparison.gif, masks.npz, result.json"
+        )
         echo(f"mask from {result.masks.origin}; {sum(result.timings.values()):.1f} s")
 
 
@@ -81,13 +87,15 @@ def run_masks(options: argparse.Namespace) -> None:
     from freemask.batch.jobs import ClipRequest
     from freemask.calibration.inspect import FILES, show_masks
     from freemask.io.atomic import check_writable
+    from freemask.io.read_clip import describe_scaling
 
     words = (options.words, options.words)
     request = make_request(EditRequest, options, target=options.source, words=words)
     with interruptible(options.out, atomic=True):
-        video = make_request(ClipRequest, options).read()
-        check_writable(options.out, FILES)
         wanted = make_request(EditorRequest, options)
+        video = make_request(ClipRequest, options).read(wanted.native_frame)
+        echo_error(describe_scaling(video))
+        check_writable(options.out, FILES)
         wanted.preflight(request, video.size)
         editor = wanted.load_editor()
         progress = show_progress(quiet=options.quiet)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from freemask.cli.arguments import path
 from freemask.cli.progress import add_quiet, echo
-from freemask.io.paths import user_path
 from freemask.settings import config_folder
 from freemask.types import InputError
 
@@ -18,9 +18,9 @@ from freemask.types import InputError
 def add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
-        type=user_path,
+        type=path,
         default=config_folder() / "predict.yaml",
-        help="a file like the shipped configs/predict.yaml, which is the default",
+        help="a YAML file with settings of the run (default: the packaged predict.yaml)",
     )
     parser.add_argument(
         "--retry-failed", action="store_true", help="also run jobs that failed in an earlier run"

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from freemask.batch.jobs import ClipRequest
+from freemask.batch.values import parse_words
 from freemask.calibration.request import CalibrationRequest
 from freemask.cli import arguments
 from freemask.cli.arguments import add_request, field_docs, make_request
@@ -23,6 +24,7 @@ from freemask.evaluation.methods import BenchmarkSettings
 from freemask.evaluation.request import EvaluationRequest
 from freemask.modules.tuning_request import TuningRequest
 from freemask.profiling.request import ProfileRequest
+from freemask.settings import config_folder
 from freemask.types import EditRequest, InputError
 
 REQUESTS = (
@@ -113,7 +115,7 @@ def test_every_field_of_a_request_is_documented_and_convertible(kind: type) -> N
         if entry.name in ("settings", "overrides"):
             continue
         assert field_docs(kind)[entry.name]
-        assert entry.name == "options" or entry.type in arguments.CONVERTERS
+        assert entry.name in ("options", "lora") or entry.type in arguments.CONVERTERS
 
 
 @pytest.mark.parametrize("kind", [EvaluationRequest, ProfileRequest])
@@ -135,25 +137,60 @@ def test_defaults_of_an_editor_agree(kind: type) -> None:
     ],
 )
 def test_words_have_one_grammar(text: str, pairs: list[tuple[str, str]]) -> None:
-    assert arguments.parse_words(text) == pairs
+    assert parse_words(text) == pairs
 
 
 def test_commands_differ_in_how_many_words_they_take() -> None:
-    assert arguments.word_pair("bear") == ("bear", "bear")
-    assert arguments.word_list("bear,duck") == ("bear", "duck")
+    converters = {kind: convert for kind, (convert, _) in arguments.CONVERTERS.items()}
+    word_pair, word_list = (
+        converters[kind] for kind in ("tuple[str, str] | tuple[()]", "tuple[str, ...]")
+    )
+    assert word_pair("bear") == ("bear", "bear")
+    assert word_list("bear,duck") == ("bear", "duck")
     assert arguments.one_word("bear") == "bear"
     for convert, text in (
-        (arguments.word_pair, "bear,duck"),
-        (arguments.word_pair, ""),
-        (arguments.word_list, "bear:panda"),
+        (word_pair, "bear,duck"),
+        (word_pair, ""),
+        (word_pair, ":panda"),
+        (word_list, "bear:panda"),
         (arguments.one_word, "bear,duck"),
-        (arguments.parse_words, ":panda"),
     ):
         with pytest.raises(argparse.ArgumentTypeError, match=text or "''"):
             convert(text)
 
 
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ("float", "7.5", 7.5),
+        ("float", "nan", "'nan' is not a number"),
+        ("float | None", "fast", "'fast' is not a number"),
+        ("int", "-3", -3),
+        ("int", "2.5", "'2.5' is not a whole number"),
+        ("int | None", "all", None),
+        ("tuple[int, int] | Literal['source'] | None", "source", "source"),
+        ("tuple[int, int] | Literal['source'] | None", "64X96", (64, 96)),
+        ("tuple[int, int] | Literal['source'] | None", "big", "'big' is not HEIGHTxWIDTH"),
+        ("Literal['source'] | None", "source", "source"),
+        ("Literal['source'] | None", "target", "'target' is not source"),
+        ("Path", "~/clip", Path("/home/me/clip")),
+        ("Path", "~nobody-here/clip", "names no home folder"),
+    ],
+)
+def test_text_becomes_a_value_or_an_error(
+    kind: str, text: str, value: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    convert, _ = arguments.CONVERTERS[kind]
+    if isinstance(value, str) and value != text:
+        with pytest.raises(argparse.ArgumentTypeError, match=value):
+            convert(text)
+    else:
+        assert convert(text) == value
+
+
 DEFAULTS = {  # of the command line, by command
+    "predict": {"config": config_folder() / "predict.yaml", "retry_failed": False, "quiet": False},
     "demo": {"config": None, "out": Path("out/demo")},
     "edit": {
         "words": (), "task": "shape", "method": "freemask", "steps": 50, "guidance": 7.5,

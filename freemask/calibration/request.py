@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from freemask.data.clips import SIZE, SPRITES, ClipSource, sprites_clips
 from freemask.data.davis import davis_clips
 from freemask.io.fingerprint import fingerprint
+from freemask.io.paths import user_path
 from freemask.io.resumable import ResumableFolder
 from freemask.types import InputError, at_least
 
@@ -66,7 +67,7 @@ class CalibrationRequest:
         if self.data == SPRITES:
             return sprites_clips(self.clips, size=self.size or SIZE, frames=frames, words=words)
         found = davis_clips(
-            Path(self.data), captions=self.captions, size=self.size, frames=frames, words=words
+            user_path(self.data), captions=self.captions, size=self.size, frames=frames, words=words
         )
         if not found:
             raise InputError(f"no clip of {self.data} has one of the words {', '.join(self.words)}")
@@ -79,7 +80,7 @@ class CalibrationRequest:
         shape += f" of {self.size[0]}x{self.size[1]}" if self.size else ""
         if self.data == SPRITES:
             return f"sprites, held-out clips from seed 0{words}{shape}"
-        return f"{Path(self.data).resolve().name}{words}{shape}"
+        return f"{user_path(self.data).resolve().name}{words}{shape}"
 
     def open_folder(self, editor: Editor) -> ResumableFolder:
         """Opens the folder of finished clips.

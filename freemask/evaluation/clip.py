@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from freemask.editors.registry import ASSETS
+from freemask.io.paths import user_path
 from freemask.types import InputError, Video
 
 BATCH = 32  # frames per forward pass
@@ -31,7 +32,7 @@ class ClipEmbedder:
     def __init__(self, folder: str | Path, *, device: torch.device | str = "cpu") -> None:
         from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
-        folder = Path(folder)
+        folder = user_path(folder)
         missing = [name for name in CONFIGS if not (folder / name).is_file()]
         if missing:
             raise InputError(f"CLIP folder {folder} has no {missing[0]}")

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from freemask.io.paths import user_path
 from freemask.types import InputError, Video
 
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # as published, for [-1, 1]
@@ -60,7 +61,7 @@ class Lpips:
     def __init__(self, weights: str | Path, *, device: torch.device | str = "cpu") -> None:
         state = {
             name.removeprefix("features."): weight
-            for name, weight in _read_weights(Path(weights)).items()
+            for name, weight in _read_weights(user_path(weights)).items()
             if name.startswith("features.")
         }
         network = alexnet_features()

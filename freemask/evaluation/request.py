@@ -14,6 +14,7 @@ from freemask.editors.request import EditorRequest
 from freemask.evaluation.methods import BenchmarkSettings
 from freemask.evaluation.samples import TASKS, SampleSource, folder_samples, sprites_samples
 from freemask.io.fingerprint import fingerprint
+from freemask.io.paths import user_path
 from freemask.io.resumable import ResumableFolder
 from freemask.types import at_least
 
@@ -60,7 +61,7 @@ class EvaluationRequest(EditorRequest):
         if self.data == SPRITES:
             return sprites_samples(self.tasks, self.clips, self.size or SIZE, self.frames)
         return folder_samples(
-            Path(self.data),
+            user_path(self.data),
             self.tasks,
             captions=self.captions,
             size=self.size,
@@ -83,7 +84,8 @@ class EvaluationRequest(EditorRequest):
             for method in settings.methods
         }
         codebooks = {s.codebook or editor.codebook for s in resolved.values()} - {None}
-        folder = [] if self.data == SPRITES else [self.captions or Path(self.data, "captions.yaml")]
+        captions = self.captions or user_path(self.data) / "captions.yaml"
+        folder = [] if self.data == SPRITES else [captions]
         return fingerprint(
             editor.dependencies,
             [self.data, *folder, self.size, self.frames],

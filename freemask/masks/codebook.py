@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from freemask.io.paths import user_path
 from freemask.types import InputError, Site
 
 
@@ -76,13 +77,13 @@ class Codebook:
 
     def save(self, path: str | Path) -> None:
         """Writes the codebook as JSON."""
-        Path(path).write_text(json.dumps(asdict(self), indent=1) + "\n")
+        user_path(path).write_text(json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Codebook:
         """Reads JSON. Raises `InputError` for a file that is missing or not a codebook."""
         try:
-            fields: dict[str, Any] = json.loads(Path(path).read_text())
+            fields: dict[str, Any] = json.loads(user_path(path).read_text())
             for name in ("sites", "levels", "timesteps", "lmmc_spread", "tmmc_spread"):
                 fields[name] = tuple(fields[name])
             for name in ("mmc", "spread"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -13,6 +12,7 @@ from freemask.attention.features import FeatureStore, transfer_for
 from freemask.attention.fusion import steps_reading_source
 from freemask.attention.word_maps import Maps, WordMapRecorder, WordQuery
 from freemask.editors.editor import Editor
+from freemask.io.paths import user_path
 from freemask.prepare import PreparedEdit
 from freemask.prompts.tokens import check_prompt, word_weights
 from freemask.sampling.ddim import InversionStep, ddim_invert
@@ -159,5 +159,5 @@ def _feature_store(editor: Editor, prepared: PreparedEdit) -> FeatureStore:
     return FeatureStore(
         lambda site, entry: steps - 1 - entry in read[site],
         transfer=transfer_for(editor.device),
-        folder=Path(settings.store_folder) if settings.store_folder else None,
+        folder=user_path(settings.store_folder) if settings.store_folder else None,
     )

@@ -204,7 +204,9 @@ class EditRequest:
     target: the prompt P1, which describes the edited clip.
     words: the edited word of each prompt; guessed from their difference if empty.
     task: the preset of the settings: "style", "attribute" or "shape".
-    method: "freemask", or a method that it is compared with ("released", "ddim", "fatezero").
+    method: "freemask"; "uncalibrated", its form for a checkpoint without a codebook; "auto", the one
+        of the two that the checkpoint allows; or a method that it is compared with ("released",
+        "ddim", "fatezero").
     steps: number of denoising steps T, >= 1.
     guidance: scale of classifier-free guidance; 1 runs without it.
     seed: seed of the sampler's noise, >= 0; it matters only with `eta` above 0.
@@ -218,7 +220,7 @@ class EditRequest:
     target: str
     words: tuple[str, str] | tuple[()] = ()
     task: str = "shape"
-    method: str = "freemask"
+    method: str = "auto"
     steps: int = 50
     guidance: float = 7.5
     seed: int = 0

@@ -9,11 +9,13 @@ token edits commute with V, so neither kernel stores the maps that other methods
 needs only PyTorch; Triton is imported when a Triton kernel first runs.
 
 Read `reference` first: it defines both kernels. `mask_plan` sorts the rows of a mask and
-`token_edit` turns Prompt-to-Prompt edits into values. `validate` checks the arguments and
-`dispatch` chooses a backend. `torch_backend` computes with PyTorch's fused attention: `branch` is
-one plain attention, `rows` moves and mixes rows, `row_groups` blends long sequences,
-`short_sequences` blends short ones, and `word_map` computes word maps. The Triton kernels are in
-`triton/`, the development tools in `dev/`.
+`token_edit` turns Prompt-to-Prompt edits into values. `validate` checks the arguments, `calls`
+holds them, and `dispatch` chooses one of the `backends`. `torch_backend` computes with PyTorch's
+fused attention: `branch` is one plain attention, `rows` moves and mixes rows, `row_groups` blends
+long sequences, `short_sequences` blends short ones, and `word_map` computes word maps. The Triton
+kernels are in `triton/`. Before `auto` uses one, `verify` compares it with the reference:
+`self_check` holds the samples, `error_budget` the criterion, and `verdict_files` the outcomes. The
+development tools are in `dev/`.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from freemask.kernels import dispatch, validate
+from freemask.kernels import backends, dispatch, validate
 from freemask.kernels.mask_plan import MaskPlan
 from freemask.kernels.rows import blend_rows
 from freemask.kernels.token_edit import TokenEdit, TokenValues
@@ -37,7 +39,7 @@ __all__ = [
     "word_attention",
 ]
 
-BACKENDS = ("auto", *dispatch.BACKENDS)
+BACKENDS = ("auto", *backends.BACKENDS)
 
 
 def blended_attention(
@@ -71,7 +73,8 @@ def blended_attention(
         without concatenation. An index on a CPU is checked before the launch (ValueError), one on
         an accelerator by an asynchronous assertion.
     scale: softmax scale, positive; `D ** -0.5` by default.
-    backend: "auto" (triton on CUDA and ROCm, else torch), "reference", "torch" or "triton".
+    backend: "auto" (triton on CUDA and ROCm, if it agrees with the reference there; else torch),
+        "reference", "torch" or "triton".
     part_bytes: bytes of queries of long sequences that the torch backend runs together, but at
         least one sequence; 16 MiB by default. A smaller value saves memory and costs speed below a
         few MiB. Other backends ignore it.
@@ -80,7 +83,8 @@ def blended_attention(
     copies nothing. A row with mask 0 or 1 never reads the branch that it does not need.
 
     Raises ValueError for shapes, dtypes, devices or values that do not fit, RuntimeError for a
-    backend that cannot run here, and NotImplementedError if a gradient is requested.
+    backend that cannot run here or for "triton" where it disagrees with the reference, and
+    NotImplementedError if a gradient is requested. "auto" warns instead (RuntimeWarning).
     """
     v_source = v if v_source is None else v_source
     tensors = {"q": q, "k": k, "v": v, "q_source": q_source, "k_source": k_source}

@@ -1,23 +1,22 @@
 """Chooses the backend of a call and registers both kernels as custom operators.
 
 A backend that cannot run here is an error with the reason. `auto` is Triton on CUDA and ROCm if it
-can run, and `torch` otherwise. As custom operators the kernels work under `torch.compile`.
+can run and agrees with the reference (`verify`), and `torch` otherwise. A kernel is verified inside
+its operator, when tensors have values, so the operators work under `torch.compile`.
 """
 
 from __future__ import annotations
 
-import importlib.util
-
 import torch
 from torch import Tensor
 
-from freemask.kernels import reference, torch_backend, validate
-from freemask.kernels.rows import empty_output
+from freemask.kernels import validate, verify
+from freemask.kernels.backends import BACKENDS, Backend
+from freemask.kernels.calls import BlendedCall, WordCall
+from freemask.kernels.rows import empty_output, heads_last
 
-TRITON_DEVICES = ("cuda",)  # ROCm's too; only `kernels.dev.interpreter` replaces it, in its context
-INTERPRETER = "on a CPU it runs only inside `with freemask.kernels.dev.interpreter.interpreted():`"
-TRITON_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
-TRITON_HEAD_DIMS = range(8, 257, 8)
+AUTO_DEVICES = ("cuda",)  # where `auto` is Triton; ROCm's too
+TRUSTED = "triton if trusted"  # the choice of `auto`, until the kernel is verified
 FORWARD_ONLY = (
     "freemask.kernels is forward only: a gradient was requested through {}; run it under "
     "torch.no_grad() or torch.inference_mode(), and train with "
@@ -25,41 +24,34 @@ FORWARD_ONLY = (
 )
 
 
-def why_not_triton(q: Tensor) -> str | None:
-    """Returns why the Triton kernels cannot run on tensors like `q`, or None if they can."""
-    if importlib.util.find_spec("triton") is None:
-        return "triton is not installed"
-    if q.device.type not in TRITON_DEVICES:
-        return f"it needs a CUDA or ROCm device and q is on {q.device} ({INTERPRETER})"
-    if q.dtype not in TRITON_DTYPES:
-        return f"it takes {', '.join(map(str, TRITON_DTYPES))} and q is {q.dtype}"
-    if q.shape[3] not in TRITON_HEAD_DIMS:
-        return f"it takes head dimensions 8, 16, 24 ... 256 and q has {q.shape[3]}"
-    return None
-
-
-def runs_everywhere(q: Tensor) -> str | None:
-    """Returns None: the backend runs on every tensor."""
-    return None
-
-
-BACKENDS = {"reference": runs_everywhere, "torch": runs_everywhere, "triton": why_not_triton}
-
-
 def choose(backend: str, q: Tensor) -> str:
-    """Returns the name of the backend that runs.
+    """Returns the name of the backend that runs, or TRUSTED.
 
     Raises ValueError for an unknown name and RuntimeError for a backend that cannot run here.
     """
     if backend == "auto":
-        on_gpu = q.device.type == "cuda"
-        return "triton" if on_gpu and why_not_triton(q) is None else "torch"
+        triton = q.device.type in AUTO_DEVICES and BACKENDS["triton"].why_not(q) is None
+        return TRUSTED if triton else "torch"
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of auto, {', '.join(BACKENDS)}; got {backend!r}")
-    reason = BACKENDS[backend](q)
+    reason = BACKENDS[backend].why_not(q)
     if reason is not None:
         raise RuntimeError(f"backend {backend!r} cannot run here: {reason}; use backend='auto'")
     return backend
+
+
+def backend_of(chosen: str, kernel: str, q: Tensor) -> Backend:
+    """Returns the backend that a choice stands for.
+
+    chosen: as `choose` returns it. kernel: "blended" or "word".
+
+    Raises RuntimeError if Triton was asked for by name and fails its verification.
+    """
+    if chosen == TRUSTED:
+        chosen = "triton" if verify.trusts(kernel, q) else "torch"
+    elif chosen == "triton":
+        verify.require(kernel, q)
+    return BACKENDS[chosen]
 
 
 @torch.library.custom_op("freemask::blended_attention", mutates_args=())
@@ -80,29 +72,25 @@ def blended(
     part_bytes: int | None,
 ) -> Tensor:
     validate.frames_exist(frame_table, k.shape[0])
-    tensors = (q, k, v, q_source, k_source, v_source, v_kept, mask)
-    if backend == "reference":
-        out = reference.blended_attention(*tensors, frame_table, scale)
-        return empty_output(q).copy_(out)
-    if backend == "torch":
-        return torch_backend.blended_attention(
-            *tensors, order, counts, frame_table, scale, part_bytes
-        )
-    kernel = importlib.import_module("freemask.kernels.triton.blended")
-    return kernel.launch(*tensors, order, frame_table, scale)
+    call = BlendedCall(
+        q, k, v, q_source, k_source, v_source, v_kept,
+        mask, order, counts, frame_table, scale, part_bytes,
+    )  # fmt: skip
+    return _laid_out(backend_of(backend, "blended", q).blended(call), q)
 
 
 @torch.library.custom_op("freemask::word_attention", mutates_args=())
 def word(
     q: Tensor, k: Tensor, v: Tensor, word_weights: Tensor, scale: float, backend: str
 ) -> tuple[Tensor, Tensor]:
-    if backend == "reference":
-        out, word_map = reference.word_attention(q, k, v, word_weights, scale)
-        return empty_output(q).copy_(out), word_map
-    if backend == "torch":
-        return torch_backend.word_attention(q, k, v, word_weights, scale)
-    kernel = importlib.import_module("freemask.kernels.triton.word")
-    return kernel.launch(q, k, v, word_weights, scale)
+    call = WordCall(q, k, v, word_weights, scale)
+    out, word_map = backend_of(backend, "word", q).word(call)
+    return _laid_out(out, q), word_map
+
+
+def _laid_out(out: Tensor, q: Tensor) -> Tensor:
+    """Returns an output in memory `(B, N, H, D)`; the reference has another layout."""
+    return out if heads_last(out) else empty_output(q).copy_(out)
 
 
 @blended.register_fake

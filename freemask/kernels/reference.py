@@ -13,6 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from freemask.kernels.calls import BlendedCall, WordCall
+
 
 def attention_map(q: Tensor, k: Tensor, scale: float) -> Tensor:
     """Returns the probabilities `(B, H, Nq, Nk)` of `q (B, H, Nq, D)` over `k (B, H, Nk, D)`."""
@@ -27,37 +29,25 @@ def gather_frames(x: Tensor, frame_table: Tensor | None) -> Tensor:
     return gathered.transpose(1, 2).flatten(2, 3)
 
 
-def blended_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    q_source: Tensor,
-    k_source: Tensor,
-    v_source: Tensor,
-    v_kept: Tensor | None,
-    mask: Tensor,
-    frame_table: Tensor | None,
-    scale: float,
-) -> Tensor:
+def blended_attention(call: BlendedCall) -> Tensor:
     """Returns the blend `(B, H, Nq, D)` in the dtype of `q`; rows ignore branches of weight 0."""
-    edit_map = attention_map(q, gather_frames(k, frame_table), scale)
-    source_map = attention_map(q_source, gather_frames(k_source, frame_table), scale)
-    inside = edit_map @ gather_frames(v, frame_table)
-    outside = source_map @ gather_frames(v_source, frame_table)
-    if v_kept is not None:
-        outside = outside + edit_map @ gather_frames(v_kept, frame_table)
-    wide = torch.float64 if q.dtype == torch.float64 else torch.float32
-    weight = mask.to(wide)[:, None, :, None]
+    table = call.frame_table
+    edit_map = attention_map(call.q, gather_frames(call.k, table), call.scale)
+    source_map = attention_map(call.q_source, gather_frames(call.k_source, table), call.scale)
+    inside = edit_map @ gather_frames(call.v, table)
+    outside = source_map @ gather_frames(call.v_source, table)
+    if call.v_kept is not None:
+        outside = outside + edit_map @ gather_frames(call.v_kept, table)
+    wide = torch.float64 if call.q.dtype == torch.float64 else torch.float32
+    weight = call.mask.to(wide)[:, None, :, None]
     blended = inside * weight + outside * (1 - weight)
     blended = torch.where(weight == 1, inside, torch.where(weight == 0, outside, blended))
-    return blended.to(q.dtype)
+    return blended.to(call.q.dtype)
 
 
-def word_attention(
-    q: Tensor, k: Tensor, v: Tensor, word_weights: Tensor, scale: float
-) -> tuple[Tensor, Tensor]:
-    """Plain attention `(B, H, Nq, D)` and the float32 (float64 for float64) map `(B, Nq)`."""
-    probabilities = attention_map(q, k, scale)
-    wide = torch.float64 if q.dtype == torch.float64 else torch.float32
-    per_head = probabilities.to(wide) @ word_weights.to(wide)[:, None, :, None]
-    return probabilities @ v, per_head.squeeze(-1).mean(dim=1)
+def word_attention(call: WordCall) -> tuple[Tensor, Tensor]:
+    """Returns plain attention and the map `(B, Nq)`, float32 (float64 for float64 inputs)."""
+    probabilities = attention_map(call.q, call.k, call.scale)
+    wide = torch.float64 if call.q.dtype == torch.float64 else torch.float32
+    per_head = probabilities.to(wide) @ call.word_weights.to(wide)[:, None, :, None]
+    return probabilities @ call.v, per_head.squeeze(-1).mean(dim=1)

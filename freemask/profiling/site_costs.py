@@ -12,7 +12,7 @@ from torch import Tensor
 from freemask.attention.fusion import Fusion
 from freemask.attention.hooks import AttentionCall
 from freemask.editors.editor import Editor
-from freemask.kernels import dispatch
+from freemask.kernels.backends import BACKENDS
 from freemask.kernels.dev import benchmark, cost
 from freemask.kernels.dev.timing import interleave, peak_bytes
 from freemask.pipeline import find_masks
@@ -55,7 +55,7 @@ class SiteProbe:
         maps = _size(call).map_entries
         if backend == "reference":
             return maps * call.q.element_size() <= benchmark.MAP_LIMIT
-        return dispatch.BACKENDS[backend](call.q) is None
+        return BACKENDS[backend].why_not(call.q) is None
 
     def _measure(self, call: AttentionCall, backend: str) -> tuple[float, int]:
         fusion = replace(self.fusion, backend=backend)
@@ -81,7 +81,7 @@ def probe_sites(editor: Editor, clip: Video, request: EditRequest) -> SiteProbe:
     prepared = prepare(editor, clip, request)
     inversion = invert_for(editor, clip, prepared)
     fusion = make_fusion(editor, prepared, inversion, find_masks(clip, prepared, inversion))
-    probe = SiteProbe(fusion, list(dispatch.BACKENDS), editor.device.type)
+    probe = SiteProbe(fusion, list(BACKENDS), editor.device.type)
     noise = inversion.trajectory.before(0).to(editor.device)
     with editor.hooked(prepared.sites, probe):
         fusion.at(0)

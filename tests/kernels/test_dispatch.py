@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from freemask import kernels
-from freemask.kernels import blended_attention, dispatch, word_attention
+from freemask.kernels import backends, blended_attention, dispatch, word_attention
 from freemask.kernels.dev.testing import Shape, blend_case
 from freemask.kernels.mask_plan import MaskPlan
 
@@ -37,13 +37,13 @@ def test_triton_is_refused_on_a_cpu_with_the_way_to_interpret_it(monkeypatch):
     ],
 )
 def test_triton_is_refused_with_the_reason(monkeypatch, dtype, dim, says):
-    monkeypatch.setattr(dispatch, "TRITON_DEVICES", ("cuda", "cpu"))
+    monkeypatch.setattr(backends, "TRITON_DEVICES", ("cuda", "cpu"))
     with pytest.raises(RuntimeError, match=says):
         blend_case(Shape(dim=dim), dtype).run("triton")
 
 
 def test_triton_is_refused_where_it_is_not_installed(monkeypatch):
-    monkeypatch.setattr(dispatch.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(RuntimeError, match="triton is not installed"):
         blended(backend="triton")
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
 from freemask.kernels import blended_attention
-from freemask.kernels.dev.testing import BAND, MASKS, Shape, assert_within_budget, blend_case
+from freemask.kernels.dev.testing import MASKS, Shape, assert_within_budget, blend_case
+from freemask.kernels.error_budget import BAND
 from freemask.kernels.mask_plan import MaskPlan
 
 BACKENDS = ["torch", "reference"]

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from freemask.kernels import torch_backend, word_attention, word_map
-from freemask.kernels.dev.testing import BAND, Shape, assert_close, blend_case
+from freemask.kernels.dev.testing import Shape, assert_close, blend_case
+from freemask.kernels.error_budget import BAND
 
 
 def draw(shape, dtype=torch.float32, seed=0):

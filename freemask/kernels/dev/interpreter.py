@@ -7,19 +7,19 @@ Inside the context, `backend="triton"` accepts tensors on the CPU.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import torch
 
-from freemask.kernels import dispatch
+from freemask.kernels import backends, verify
 
 
-@contextlib.contextmanager
-def interpreted() -> Iterator[None]:
+@contextmanager
+def interpreted(*, verified: bool = False) -> Iterator[None]:
     """Sends launches of Triton kernels to the interpreter, with the arithmetic of a GPU.
 
     The context works whether or not TRITON_INTERPRET was set when Triton was imported. It corrects
@@ -27,6 +27,8 @@ def interpreted() -> Iterator[None]:
     the bit patterns, and the cast from float32 truncates. Inside the context products use the
     values and casts round to nearest even. Products are summed in float64 and rounded once, because
     the BLAS of numpy rounds a row by its position in the block on some processors, unlike a GPU.
+
+    verified: whether a kernel is verified before its first use, as on a GPU.
 
     Leaving the context restores the interpreter, the JIT functions and the list of devices.
     """
@@ -39,7 +41,8 @@ def interpreted() -> Iterator[None]:
         patch.object(JITFunction, "__call__", _call),
         patch.object(interpreter_builder, "create_dot", dot),
         patch.object(interpreter_builder, "cast_impl", cast),
-        patch.object(dispatch, "TRITON_DEVICES", (*dispatch.TRITON_DEVICES, "cpu")),
+        patch.object(backends, "TRITON_DEVICES", (*backends.TRITON_DEVICES, "cpu")),
+        nullcontext() if verified else verify.testing(),
     ):
         yield
 

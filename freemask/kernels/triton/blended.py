@@ -18,6 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from freemask.kernels.calls import BlendedCall
 from freemask.kernels.rows import empty_output
 from freemask.kernels.triton.attend import attend, load_rows, merge, place
 from freemask.kernels.triton.launch import grid, views
@@ -76,34 +77,23 @@ def blended_kernel(
             merge(out_start, out_stride, rows, valid, acc1, scale, share != 0, again, D0, D1, DIM)
 
 
-def launch(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    q_source: Tensor,
-    k_source: Tensor,
-    v_source: Tensor,
-    v_kept: Tensor | None,
-    mask: Tensor,
-    order: Tensor,
-    frame_table: Tensor | None,
-    scale: float,
-) -> Tensor:
-    """Returns the blend `(B, H, Nq, D)`; arguments as in `torch_backend.blended_attention`."""
+def launch(call: BlendedCall) -> Tensor:
+    """Returns the blend `(B, H, Nq, D)`."""
+    q, keys, source_keys = call.q, call.k.shape[2], call.k_source.shape[2]
     batch, heads, queries, dim = q.shape
     tile = choose_tile(architecture(q.device), dim, q.dtype, queries)
     out = empty_output(q)
-    kept = v if v_kept is None else v_kept
-    strided, unit = views(q, k, v, q_source, k_source, v_source, kept, out)
-    keys, source_keys = k.shape[2], k_source.shape[2]
-    columns = 0 if frame_table is None else frame_table.shape[1]
-    table = order if frame_table is None else frame_table
+    kept = call.v if call.v_kept is None else call.v_kept
+    sources = (call.q_source, call.k_source, call.v_source)
+    strided, unit = views(q, call.k, call.v, *sources, kept, out)
+    columns = 0 if call.frame_table is None else call.frame_table.shape[1]
+    table = call.order if call.frame_table is None else call.frame_table
     blocks = grid(batch * heads * math.ceil(queries / tile.block_m))
     with torch.cuda.device_of(q):  # does nothing for a CPU
         blended_kernel[blocks](
-            *strided, mask, order, table, heads, queries, keys, source_keys,
-            scale * math.log2(math.e),
-            KEPT=int(v_kept is not None), COLUMNS=columns, UNIT=unit,
+            *strided, call.mask, call.order, table, heads, queries, keys, source_keys,
+            call.scale * math.log2(math.e),
+            KEPT=int(call.v_kept is not None), COLUMNS=columns, UNIT=unit,
             EVEN=keys % tile.block_n == 0 and source_keys % tile.block_n == 0,
             **tile.arguments(dim, q.dtype),
         )  # fmt: skip

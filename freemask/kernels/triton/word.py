@@ -17,6 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from freemask.kernels.calls import WordCall
 from freemask.kernels.rows import empty_output
 from freemask.kernels.triton.attend import attend, load_rows, merge, place
 from freemask.kernels.triton.launch import grid, views
@@ -54,20 +55,19 @@ def word_kernel(
     tl.store(at, looked / total, mask=valid)
 
 
-def launch(
-    q: Tensor, k: Tensor, v: Tensor, word_weights: Tensor, scale: float
-) -> tuple[Tensor, Tensor]:
+def launch(call: WordCall) -> tuple[Tensor, Tensor]:
     """Returns the attention output `(B, H, Nq, D)` and the float32 word map `(B, Nq)`."""
+    q, keys = call.q, call.k.shape[2]
     batch, heads, queries, dim = q.shape
     tile = choose_tile(architecture(q.device), dim, q.dtype, queries)
     out = empty_output(q)
     partial = torch.empty(batch, heads, queries, dtype=torch.float32, device=q.device)
-    strided, unit = views(q, k, v, out)
-    keys = k.shape[2]
+    strided, unit = views(q, call.k, call.v, out)
     blocks = grid(batch * heads * math.ceil(queries / tile.block_m))
     with torch.cuda.device_of(q):  # does nothing for a CPU
         word_kernel[blocks](
-            *strided, word_weights, partial, heads, queries, keys, scale * math.log2(math.e),
+            *strided, call.word_weights, partial, heads, queries, keys,
+            call.scale * math.log2(math.e),
             EVEN=keys % tile.block_n == 0, UNIT=unit, **tile.arguments(dim, q.dtype),
         )  # fmt: skip
     return out, partial.mean(1)

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from freemask.kernels import dispatch
+from freemask.kernels import backends
 from freemask.kernels.dev.interpreter import interpreted
 from freemask.kernels.dev.testing import Shape, blend_case
 
@@ -20,7 +20,7 @@ def test_the_context_restores_all_that_it_replaces():
 
     def state():
         functions = builder.create_dot, builder.cast_impl, JITFunction.__call__, JITFunction.run
-        return *functions, dispatch.TRITON_DEVICES
+        return *functions, backends.TRITON_DEVICES
 
     before = state()
     with interpreted():
@@ -31,7 +31,7 @@ def test_the_context_restores_all_that_it_replaces():
 def test_an_error_inside_the_context_restores_it_too():
     with pytest.raises(ValueError, match="stop"), interpreted():
         raise ValueError("stop")
-    assert "cpu" not in dispatch.TRITON_DEVICES
+    assert "cpu" not in backends.TRITON_DEVICES
 
 
 @pytest.mark.parametrize("variable", ["0", "1"])

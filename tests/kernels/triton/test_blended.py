@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from freemask.kernels import blended_attention
+from freemask.kernels.calls import BlendedCall
 from freemask.kernels.dev.testing import MASKS, Sample, Shape, assert_within_budget, blend_case
 from freemask.kernels.mask_plan import MaskPlan
 from freemask.kernels.triton import blended
@@ -135,7 +136,8 @@ def test_every_element_is_written_and_nothing_outside(dim, dtype, device, check_
     case = blend_case(Shape(queries=37, keys=20, source_keys=20, dim=dim), dtype).to(device)
     plan = MaskPlan.from_mask(case.mask)
     branches = (case.q, case.k, case.v, case.q_source, case.k_source, case.v_source)
-    blended.launch(*branches, None, plan.mask, plan.order, None, 0.2)
+    rows = (plan.mask, plan.order, plan.counts)
+    blended.launch(BlendedCall(*branches, None, *rows, None, 0.2))
     check_writes()
 
 

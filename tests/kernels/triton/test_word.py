@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from freemask.kernels import word_attention
+from freemask.kernels.calls import WordCall
 from freemask.kernels.dev.testing import Shape, assert_close, blend_case
 from freemask.kernels.triton import word
 
@@ -37,5 +38,5 @@ def test_the_word_map_of_all_tokens_is_one(device):
 @pytest.mark.parametrize("dim", [40, 72, 120])
 def test_every_element_is_written_and_nothing_outside(dim, dtype, device, check_writes):
     case = blend_case(Shape(queries=37, keys=20, dim=dim), dtype).to(device)
-    word.launch(case.q, case.k, case.v, torch.ones(2, 20, device=device), 0.2)
+    word.launch(WordCall(case.q, case.k, case.v, torch.ones(2, 20, device=device), 0.2))
     check_writes()

@@ -1,0 +1,76 @@
+"""Lists the backends: where each can run, and its two kernels.
+
+Triton is imported when a Triton kernel first runs.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from freemask.kernels import reference, torch_backend
+from freemask.kernels.calls import BlendedCall, WordCall
+
+TRITON_DEVICES = ("cuda",)  # ROCm's too; only `kernels.dev.interpreter` replaces it, in its context
+INTERPRETER = "on a CPU it runs only inside `with freemask.kernels.dev.interpreter.interpreted():`"
+TRITON_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+TRITON_HEAD_DIMS = range(8, 257, 8)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One implementation of both kernels.
+
+    why_not: returns why it cannot run on queries, or None if it can.
+    blended: returns the blend `(B, H, Nq, D)`.
+    word: returns attention `(B, H, Nq, D)` and the word map `(B, Nq)`.
+    """
+
+    why_not: Callable[[Tensor], str | None]
+    blended: Callable[[BlendedCall], Tensor]
+    word: Callable[[WordCall], tuple[Tensor, Tensor]]
+
+
+def runs_everywhere(q: Tensor) -> str | None:
+    """Returns None: the backend runs on every tensor."""
+    return None
+
+
+def why_not_triton(q: Tensor) -> str | None:
+    """Returns why the Triton kernels cannot run on tensors like `q`, or None if they can."""
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed"
+    if q.device.type not in TRITON_DEVICES:
+        return f"it needs a CUDA or ROCm device and q is on {q.device} ({INTERPRETER})"
+    if q.dtype not in TRITON_DTYPES:
+        return f"it takes {', '.join(map(str, TRITON_DTYPES))} and q is {q.dtype}"
+    if q.shape[3] not in TRITON_HEAD_DIMS:
+        return f"it takes head dimensions 8, 16, 24 ... 256 and q has {q.shape[3]}"
+    return None
+
+
+def triton_blended(call: BlendedCall) -> Tensor:
+    """Launches the Triton kernel of blended attention."""
+    out: Tensor = importlib.import_module("freemask.kernels.triton.blended").launch(call)
+    return out
+
+
+def triton_word(call: WordCall) -> tuple[Tensor, Tensor]:
+    """Launches the Triton kernel of word attention."""
+    result: tuple[Tensor, Tensor] = importlib.import_module("freemask.kernels.triton.word").launch(
+        call
+    )
+    return result
+
+
+BACKENDS = {
+    "reference": Backend(runs_everywhere, reference.blended_attention, reference.word_attention),
+    "torch": Backend(
+        runs_everywhere, torch_backend.blended_attention, torch_backend.word_attention
+    ),
+    "triton": Backend(why_not_triton, triton_blended, triton_word),
+}

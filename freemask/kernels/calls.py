@@ -1,0 +1,64 @@
+"""Defines the arguments of both kernels, which every backend takes as one value.
+
+They are validated; shapes are those of `freemask.kernels.blended_attention` and `word_attention`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class BlendedCall:
+    """The arguments of one blended attention.
+
+    q, k, v, q_source, k_source, v_source, v_kept: tensors `(B, H, N, D)`; `v_kept` may be None.
+    mask, order, counts: the fields of a `MaskPlan`.
+    frame_table: int32 `(B, R)`, or None.
+    scale: softmax scale.
+    part_bytes: bytes of queries that the torch backend runs together; None for its default.
+    """
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    q_source: Tensor
+    k_source: Tensor
+    v_source: Tensor
+    v_kept: Tensor | None
+    mask: Tensor
+    order: Tensor
+    counts: Tensor
+    frame_table: Tensor | None
+    scale: float
+    part_bytes: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class WordCall:
+    """The arguments of one word attention.
+
+    q, k, v: tensors `(B, H, N, D)`.
+    word_weights: float32 or float64 `(B, Nk)`.
+    scale: softmax scale.
+    """
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    word_weights: Tensor
+    scale: float
+
+
+Call = TypeVar("Call", BlendedCall, WordCall)
+ROWS = ("q", "k", "v", "q_source", "k_source", "v_source", "v_kept")  # fields `(B, H, N, D)`
+
+
+def cast(call: Call, dtype: torch.dtype) -> Call:
+    """Returns a call with its queries, keys and values in another dtype."""
+    found = {name: getattr(call, name, None) for name in ROWS}
+    return replace(call, **{name: x.to(dtype) for name, x in found.items() if x is not None})

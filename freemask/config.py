@@ -8,14 +8,27 @@ from __future__ import annotations
 import contextlib
 import difflib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
+from yaml import YAMLError
 
 from freemask.types import InputError
 
 T = TypeVar("T")
+
+
+def load_yaml(path: Path) -> Any:
+    """Reads a YAML config. Raises `InputError` for a file that is missing or not YAML."""
+    if not path.is_file():
+        raise InputError(f"config {path} does not exist")
+    try:
+        return OmegaConf.load(path)
+    except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"config {path} is not YAML: {reason}") from None
 
 
 def merge(schema: type[T], values: Any, overrides: Mapping[str, Any]) -> T:

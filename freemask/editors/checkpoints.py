@@ -76,6 +76,11 @@ def check_class(folder: Path, unet_classes: Sequence[str]) -> dict[str, Any]:
 
 def read_config(part: Path) -> dict[str, Any]:
     """Returns the `config.json` of a part. Raises `InputError` when it is missing or not JSON."""
+    if not part.is_dir():
+        raise InputError(
+            f"checkpoint {part.parent} has no {part.name} folder; a checkpoint in diffusers' "
+            f"layout has {', '.join(PARTS)}"
+        )
     try:
         config = json.loads((part / "config.json").read_text())
     except (OSError, ValueError) as error:

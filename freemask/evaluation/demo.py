@@ -7,9 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from freemask.config import merge, parse_overrides
+from freemask.config import load_yaml, merge, parse_overrides
 from freemask.data import sprites
 from freemask.data.sprites_drawing import OBJECTS
 from freemask.editors.registry import load_editor
@@ -64,7 +62,7 @@ def run(
 
     Raises `InputError` for a configuration or a folder that cannot be used.
     """
-    values = OmegaConf.load(config or config_folder() / "demo.yaml")
+    values = load_yaml(config or config_folder() / "demo.yaml")
     demo = merge(DemoConfig, values, parse_overrides(overrides))
     check_writable(out, REPLACEABLE)
     sample = make_sample(demo)

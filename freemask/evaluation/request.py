@@ -91,5 +91,5 @@ class EvaluationRequest(EditorRequest):
             [self.data, *folder, self.size, self.frames],
             [settings.steps, settings.guidance, settings.clip, settings.lpips],
             resolved,
-            [Path(str(path)) for path in sorted(map(str, codebooks))],
+            [user_path(path) for path in sorted(map(str, codebooks))],
         )

@@ -17,14 +17,12 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from omegaconf import OmegaConf
-from yaml import YAMLError
 
 from freemask import editors
 from freemask.batch import report
 from freemask.batch.job_list import load_jobs
 from freemask.batch.run_folder import Outcome, RunFolder
-from freemask.config import merge, nearest, parse_overrides
+from freemask.config import load_yaml, merge, nearest, parse_overrides
 from freemask.io.paths import user_path
 from freemask.modules.callbacks import OutcomeLogger, Preemption, ResultWriter, StageBar
 from freemask.modules.editing import EditDataModule, FreeMaskModule
@@ -71,7 +69,7 @@ class PredictConfig:
     checkpoint: str = "demo"
     options: dict[str, Any] = field(default_factory=dict)
     dtype: str = "auto"
-    jobs: str = ""
+    jobs: str | None = None
     out: str = "out/predict"
     cache: str | None = None
     cache_gib: float = 20.0
@@ -86,17 +84,10 @@ def load_config(path: Path, overrides: list[str]) -> PredictConfig:
 
     Raises `InputError` for a file that is missing or not YAML, and for unknown keys or values.
     """
-    if not path.is_file():
-        raise InputError(f"config {path} does not exist")
-    try:
-        values = OmegaConf.load(path)
-    except (YAMLError, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"config {path} is not YAML: {error}") from None
     given = parse_overrides(overrides)
-    config = merge(PredictConfig, values, given)
-    beside = path.parent / config.jobs
-    if config.jobs and "jobs" not in given and beside.is_file():
-        config.jobs = str(beside)
+    config = merge(PredictConfig, load_yaml(path), given)
+    if config.jobs and "jobs" not in given and (path.parent / config.jobs).is_file():
+        config.jobs = str(path.parent / config.jobs)
     for key in PATHS:
         value = getattr(config, key)
         setattr(config, key, value and str(user_path(value)))
@@ -120,8 +111,8 @@ def run(config: PredictConfig, *, retry_failed: bool, quiet: bool = False) -> li
     editors.editor_class(config.editor)
     folder = RunFolder(Path(config.out))
     dtype = _dtype(config)
+    trainer = _make_trainer(config.trainer, folder, len(jobs), quiet=quiet)
     with folder.held() if is_first_process() else nullcontext():
-        trainer = _make_trainer(config.trainer, folder, len(jobs), quiet=quiet)
         module = FreeMaskModule(
             editor=config.editor,
             checkpoint=config.checkpoint,

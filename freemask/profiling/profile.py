@@ -29,6 +29,7 @@ from freemask.profiling.request import ProfileRequest
 from freemask.profiling.site_costs import probe_sites, site_cost_table
 from freemask.profiling.time_shares import time_shares, time_table
 from freemask.sampling.generation import generate
+from freemask.settings import load_settings
 from freemask.types import Video
 
 
@@ -70,7 +71,11 @@ def memory_table(found: Mapping[str, int]) -> str:
 
 
 def profile(request: ProfileRequest, out: Path) -> str:
-    """Profiles an edit, writes `trace.json` and `edit.json` into `out` and returns the tables."""
+    """Profiles an edit, writes `trace.json` and `edit.json` into `out` and returns the tables.
+
+    Raises `InputError` for an unknown task.
+    """
+    load_settings(request.task)  # an unknown task is an error before anything is loaded
     editor = request.load_editor()
     out.mkdir(parents=True, exist_ok=True)
     memory = measure_memory(request, editor)

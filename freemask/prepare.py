@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from diffusers import DDIMScheduler
 from torch import Tensor
@@ -15,12 +17,20 @@ from freemask.attention.fusion import needs_mask
 from freemask.attention.word_maps import WordQuery
 from freemask.config import merge
 from freemask.editors.editor import Editor
+from freemask.editors.registry import editor_class
+from freemask.editors.request import EditorRequest
 from freemask.kernels import TokenEdit
 from freemask.masks.build import user_masks
 from freemask.masks.policies import mask_policy
-from freemask.masks.selection import Selection, codebook_for, select
+from freemask.masks.selection import (
+    Selection,
+    check_source,
+    codebook_for,
+    read_codebook,
+    select,
+)
 from freemask.prompts.prompt_pair import PromptPair, prompt_pair
-from freemask.settings import Settings, load_settings
+from freemask.settings import AUTO, FREEMASK, UNCALIBRATED, Settings, load_settings
 from freemask.types import EditRequest, InputError, Inversion, Masks, Site, Video
 
 
@@ -37,6 +47,7 @@ class PreparedEdit:
     queries: the words whose maps are wanted, by role.
     selection: the cells that make the mask; None if the edit uses no map.
     user_mask: the mask that the user gave, if any.
+    notes: remarks on the edit for the user, a line each.
     """
 
     request: EditRequest
@@ -48,6 +59,7 @@ class PreparedEdit:
     queries: Mapping[str, WordQuery]
     selection: Selection | None
     user_mask: Masks | None
+    notes: tuple[str, ...] = ()
 
     @property
     def first_step(self) -> int:
@@ -71,7 +83,13 @@ def prepare(
 
     Raises `InputError` for prompts, words, settings or sizes that do not fit.
     """
-    settings = _resolve_settings(request, settings)
+    request, settings, notes = resolve(
+        request,
+        settings,
+        codebook=editor.codebook,
+        needs_maps=mask is None,
+        name=f"--editor {editor.name} --checkpoint {editor.checkpoint}",
+    )
     mask_policy(settings.mask.policy)  # an unknown one is an error, needed or not
     scheduler = editor.scheduler(request.steps)
     sites = editor.sites(editor.latent_size(video.size))
@@ -89,12 +107,7 @@ def prepare(
         settings.fusion,
         needs_words=from_maps or settings.fusion.word_weight != 1,
     )
-    unconditional = request.source if settings.negative_source else ""
-    text = {
-        "source": editor.encode_text([request.source]),
-        "edit": editor.encode_text([request.target]),
-        "unconditional": editor.encode_text([unconditional]),
-    }
+    text = _text_states(editor, request, settings)
     selection = None
     if from_maps:
         timesteps = scheduler.timesteps.flip(0).tolist()
@@ -109,13 +122,73 @@ def prepare(
         queries=_word_queries(pair, settings, text) if from_maps else {},
         selection=selection,
         user_mask=user_mask,
+        notes=notes,
     )
 
 
-def _resolve_settings(request: EditRequest, settings: Settings | None) -> Settings:
-    if settings is None:
-        return load_settings(request.task, request.overrides, method=request.method)
-    return merge(Settings, settings, request.overrides)
+def preflight(
+    wanted: EditorRequest, request: EditRequest, size: tuple[int, int], *, masked: bool = False
+) -> None:
+    """Checks an edit against a checkpoint before weights are read.
+
+    wanted: the editor and its checkpoint.
+    size: of the frames, `(H, W)` pixels.
+    masked: whether the user gives a mask.
+
+    Raises `InputError` as `freemask.editors.preflight` and `prepare` do.
+    """
+    files = wanted.preflight(request, size)
+    request, settings, _ = resolve(request, None, codebook=files.codebook, needs_maps=not masked)
+    if masked or not needs_mask(settings):
+        return
+    codebook = read_codebook(files.codebook, settings)
+    check_source(settings.mask, has_codebook=codebook is not None)
+    if codebook and settings.mask.sites != "released":
+        blueprint = editor_class(wanted.editor).blueprint(files.folder, files.dtype)
+        codebook.check(blueprint.sites(blueprint.latent_size(size)))
+
+
+def resolve(
+    request: EditRequest,
+    settings: Settings | None,
+    *,
+    codebook: Path | None,
+    needs_maps: bool,
+    name: str = "",
+) -> tuple[EditRequest, Settings, tuple[str, ...]]:
+    """Returns a request with the method that `auto` stands for, its settings, and remarks.
+
+    settings: settings instead of the preset; the request's overrides apply to them too.
+    codebook: the checkpoint's own codebook, or None.
+    needs_maps: whether the mask, if there is one, comes from word maps.
+    name: the options of `freemask calibrate` that name the checkpoint, for the remark.
+    """
+    if settings is not None:
+        method = FREEMASK if request.method == AUTO else request.method
+        return replace(request, method=method), merge(Settings, settings, request.overrides), ()
+    chosen = load_settings(request.task, request.overrides, method=request.method)
+    if request.method != AUTO:
+        return request, chosen, ()
+    lacks = not (codebook or chosen.codebook) and needs_maps and needs_mask(chosen)
+    if not lacks or _names_source(request.overrides):
+        return replace(request, method=FREEMASK), chosen, ()
+    fallback = load_settings(request.task, request.overrides, method=UNCALIBRATED)
+    remark = (
+        "this checkpoint has no codebook: the mask comes from the fixed layers of the authors' "
+        f"release, unmeasured here; `freemask calibrate {name} --data DIR` measures better ones"
+    )
+    return replace(request, method=UNCALIBRATED), fallback, (remark,)
+
+
+def _names_source(overrides: Mapping[str, Any]) -> bool:
+    """Returns whether overrides choose where the mask comes from."""
+    return any(key in ("mask", "mask.sites", "mask.policy", "codebook") for key in overrides)
+
+
+def _text_states(editor: Editor, request: EditRequest, settings: Settings) -> dict[str, Tensor]:
+    unconditional = request.source if settings.negative_source else ""
+    prompts = {"source": request.source, "edit": request.target, "unconditional": unconditional}
+    return {branch: editor.encode_text([prompt]) for branch, prompt in prompts.items()}
 
 
 def _word_queries(

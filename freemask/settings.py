@@ -1,7 +1,8 @@
 """Settings of an edit: typed, with presets by task and method, each checked as it is made.
 
 A task (`configs/task/NAME.yaml`) is a preset of `Settings` for FreeMask. Every other method has a
-preset of its own (`configs/method/NAME.yaml`: `default`, and what a task changes).
+preset of its own (`configs/method/NAME.yaml`: `default`, and what a task changes; with
+`base: freemask` it changes FreeMask's presets).
 
 A step range is `[start, end]` in fractions of the denoising run: step i of T lies in it when
 `start <= i / T < end`.
@@ -21,6 +22,8 @@ from freemask.config import merge, nearest
 from freemask.types import InputError
 
 FREEMASK = "freemask"  # the method that has a preset for every task
+UNCALIBRATED = "uncalibrated"  # the same where a checkpoint has no codebook
+AUTO = "auto"  # the one of the two that the checkpoint allows
 KINDS = ("cross", "self", "temporal", "latents")  # what a mask can gate
 
 
@@ -217,13 +220,17 @@ def tasks() -> list[str]:
 
 def methods() -> list[str]:
     """Returns the names of the methods: FreeMask and those that it is compared with."""
-    return sorted([FREEMASK, *(path.stem for path in (config_folder() / "method").glob("*.yaml"))])
+    return sorted(
+        [AUTO, FREEMASK, *(path.stem for path in (config_folder() / "method").glob("*.yaml"))]
+    )
 
 
 def load_settings(
     task: str, overrides: Mapping[str, Any] | None = None, *, method: str = FREEMASK
 ) -> Settings:
     """Returns the preset of a task under a method, with overrides by dotted key.
+
+    method: a name in `methods()`; "auto" gives FreeMask's preset.
 
     Raises `InputError` for an unknown task, method, key or choice (it names the closest one), and
     for values of the wrong type or outside their range.
@@ -236,10 +243,12 @@ def load_settings(
 
 
 def _presets(task: str, method: str) -> list[Any]:
-    if method == FREEMASK:
-        return [OmegaConf.load(config_folder() / "task" / f"{task}.yaml")]
+    own = OmegaConf.load(config_folder() / "task" / f"{task}.yaml")
+    if method in (AUTO, FREEMASK):
+        return [own]
     layers = OmegaConf.load(config_folder() / "method" / f"{method}.yaml")
-    return [layers[key] for key in ("default", task) if key in layers]
+    below = [own] if layers.get("base") == FREEMASK else []
+    return [*below, *(layers[key] for key in ("default", task) if key in layers)]
 
 
 def _check_choice(key: str, value: str, *allowed: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,21 @@ def test_every_shipped_file_has_only_known_keys(
     assert isinstance(loaded, schema)
 
 
-@pytest.mark.parametrize("method", [m for m in methods() if m != "freemask"])
+@pytest.mark.parametrize("method", [m for m in methods() if m not in ("auto", "freemask")])
 def test_every_method_has_valid_presets(method: str) -> None:
     path = config_folder() / "method" / f"{method}.yaml"
     assert path.read_text().startswith("# ")
-    assert set(OmegaConf.load(path)) <= {"default", *tasks()}
+    assert set(OmegaConf.load(path)) <= {"base", "default", *tasks()}
     for task in tasks():
         assert load_settings(task, method=method) != load_settings(task)
+
+
+@pytest.mark.parametrize("task", tasks())
+def test_the_uncalibrated_method_is_freemask_with_other_masks(task: str) -> None:
+    other, own = load_settings(task, method="uncalibrated"), load_settings(task)
+    assert (other.mask.sites, other.mask.policy) == ("released", "time_agnostic")
+    same = replace(other.mask, sites=own.mask.sites, policy=own.mask.policy)
+    assert replace(other, mask=same) == own == load_settings(task, method="auto")
 
 
 def test_the_released_layers_say_that_they_are_unmeasured() -> None:

@@ -81,10 +81,12 @@ class MaskPolicy:
     choose: returns the choice among candidates.
     needs_codebook: whether it chooses among the sites that `mask.sites` names, which a codebook
         ranks unless they are fixed. A policy that needs none gets every cross site.
+    needs_costs: whether it compares the costs of cells, which fixed sites do not have.
     """
 
     choose: Callable[[Candidates], Choice]
     needs_codebook: bool = True
+    needs_costs: bool = False
 
 
 def time_agnostic(candidates: Candidates) -> Choice:
@@ -105,13 +107,9 @@ def time_aware(candidates: Candidates) -> Choice:
 
 
 def adaptive(candidates: Candidates) -> Choice:
-    """Takes the cells within `tolerance` of the lowest cost, weighted by their agreement.
-
-    Fixed sites have no costs; they give the choice of `time_agnostic`.
-    """
+    """Takes the cells within `tolerance` of the lowest cost, weighted by their agreement."""
     codebook, timesteps = candidates.codebook, candidates.timesteps
-    if codebook is None:
-        return time_agnostic(candidates)
+    assert codebook is not None  # `selection` refuses fixed sites
     entries = range(0, len(timesteps), max(1, len(timesteps) // ENTRIES))
     costs = {(s, n): codebook.cost(s, timesteps[n]) for s in candidates.sites for n in entries}
     limit = min(costs.values()) + candidates.tolerance
@@ -135,8 +133,8 @@ def _one_mask(candidates: Candidates, cells: tuple[Cell, ...]) -> Choice:
 MASK_POLICIES: dict[str, MaskPolicy] = {
     "time_agnostic": MaskPolicy(time_agnostic),
     "time_aware": MaskPolicy(time_aware),
-    "best": MaskPolicy(best),
-    "adaptive": MaskPolicy(adaptive),
+    "best": MaskPolicy(best, needs_costs=True),
+    "adaptive": MaskPolicy(adaptive, needs_costs=True),
     "naive": MaskPolicy(naive, needs_codebook=False),
 }
 PLUGINS = "freemask.mask_policies"  # the entry-point group

@@ -9,10 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from freemask.masks.codebook import Codebook
-from freemask.masks.policies import Candidates, CellsByStep, MaskPolicy, mask_policy
+from freemask.masks.policies import (
+    MASK_POLICIES,
+    Candidates,
+    CellsByStep,
+    MaskPolicy,
+    mask_policy,
+)
 from freemask.settings import MaskSettings, Settings
 from freemask.types import InputError, Site
 
@@ -47,8 +54,38 @@ def codebook_for(editor: Editor, settings: Settings) -> Codebook | None:
 
     Raises `InputError` for a file that is not a readable codebook.
     """
-    path = settings.codebook or editor.codebook
+    return read_codebook(editor.codebook, settings)
+
+
+def read_codebook(own: Path | None, settings: Settings) -> Codebook | None:
+    """Returns the codebook that the settings name, or else the checkpoint's own, if it has one.
+
+    own: the checkpoint's codebook file.
+
+    Raises `InputError` for a file that is not a readable codebook.
+    """
+    path = settings.codebook or own
     return Codebook.load(path) if path else None
+
+
+def check_source(settings: MaskSettings, *, has_codebook: bool) -> None:
+    """Raises `InputError` for sites that need a codebook or costs which are not there.
+
+    has_codebook: whether the checkpoint or the settings have a codebook.
+    """
+    policy = mask_policy(settings.policy)
+    if settings.sites == "released" and policy.needs_costs:
+        free = [name for name, other in MASK_POLICIES.items() if not other.needs_costs]
+        raise InputError(
+            f"mask.policy={settings.policy} compares costs, and the sites of mask.sites=released "
+            f"have none; choose mask.policy from {', '.join(free)}"
+        )
+    if policy.needs_codebook and settings.sites != "released" and not has_codebook:
+        raise InputError(
+            "this checkpoint has no codebook; write one with `freemask calibrate`, or choose "
+            "method=uncalibrated or method=released (both unmeasured) or mask.policy=naive, which "
+            "need none"
+        )
 
 
 def select(
@@ -92,13 +129,10 @@ def _candidates(
     cross = {site.name: site for site in sites if site.kind == "cross"}
     if not policy.needs_codebook:
         return Candidates(tuple(cross.values()), timesteps)
+    check_source(settings, has_codebook=codebook is not None)
     if settings.sites == "released":
         return Candidates(released_sites(cross.values()), timesteps)
-    if codebook is None:
-        raise InputError(
-            "this checkpoint has no codebook; write one with `freemask calibrate`, or choose "
-            "method=released (unmeasured) or mask.policy=naive, which need none"
-        )
+    assert codebook is not None
     codebook.check(sites)
     ranked = _ranked_sites(codebook, settings, cross)
     return Candidates(ranked, timesteps, codebook, settings.tolerance)

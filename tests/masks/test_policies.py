@@ -47,11 +47,19 @@ def test_naive_takes_every_site_at_every_step_and_needs_no_codebook() -> None:
     assert chosen(policy="naive") == chosen(None, policy="naive") == every
 
 
-@pytest.mark.parametrize("name", ["time_agnostic", "best", "adaptive"])
-def test_sites_without_costs_are_read_at_a_fifth_of_the_run(name: str) -> None:
-    choice = MASK_POLICIES[name].choose(FIXED)
+def test_sites_without_costs_are_read_at_a_fifth_of_the_run() -> None:
+    choice = MASK_POLICIES["time_agnostic"].choose(FIXED)
     assert choice.cells == (tuple((site, 10) for site in SITES),)
     assert not choice.by_agreement
+
+
+@pytest.mark.parametrize("name", ["best", "adaptive"])
+def test_a_policy_that_compares_costs_refuses_sites_that_have_none(name: str) -> None:
+    settings = MaskSettings(policy=name, sites="released")
+    said = f"policy={name} compares costs, .* have none; choose .* time_agnostic, time_aware, naive"
+    for codebook in (CODEBOOK, None):
+        with pytest.raises(InputError, match=said):
+            select(codebook, settings, SITES, ENTRIES)
 
 
 def test_only_naive_needs_no_codebook() -> None:

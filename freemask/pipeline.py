@@ -69,7 +69,7 @@ def edit(
     with PeakMemory(editor.device) as memory:
         edited, masks, trajectory = _edit_windows(edit_window, video, prepared, windows)
     return EditResult(
-        video=edited,
+        video=replace(video, frames=edited.frames),
         source=video,
         masks=masks,
         trajectory=trajectory,
@@ -79,6 +79,7 @@ def edit(
         peak_memory=memory.peak,
         memory_above_entry=memory.above_entry,
         editor=_describe(editor),
+        notes=tuple(editor.notes),
     )
 
 

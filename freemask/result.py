@@ -1,9 +1,11 @@
 """The result of an edit and its files.
 
-    OUT/edited.mp4  edited.gif  comparison.gif  masks.npz  result.json
+    OUT/edited.mp4  edited.gif  comparison.mp4  comparison.gif  masks.npz  result.json
 
-`comparison.gif` shows source | mask | edited; `masks.npz` holds `mask (S, F, H, W)`, 1 = edit.
-A folder is complete or absent: it is written under another name, then renamed.
+`edited.mp4` has the sound of the source. The other clips are previews, at most 320 pixels a panel;
+the comparison shows source | mask | edited. `masks.npz` holds `mask (S, F, H, W)`, 1 = edit, in the
+smallest type that keeps the values. A folder is complete or absent: it is written under another
+name, then renamed.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import json
 import math
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,16 +22,26 @@ from typing import Any
 import numpy as np
 
 from freemask.io.atomic import atomic_folder
-from freemask.io.panels import mask_video, side_by_side
-from freemask.io.video import write_video
+from freemask.io.encode import PREVIEW, write_gif, write_mp4
+from freemask.io.masks import write_masks
+from freemask.io.panels import PREVIEW_SIDE, mask_video, preview, side_by_side
+from freemask.io.paths import user_path
+from freemask.io.sound import UnreadableSound, remark, sound_of
 from freemask.settings import Settings
 from freemask.types import EditRequest, Masks, Trajectory, Video
 
 PACKAGES = ("freemask", "torch", "diffusers", "transformers", "numpy", "imageio", "av")
-FILES = ("edited.mp4", "edited.gif", "comparison.gif", "masks.npz", "result.json")
+FILES = (
+    "edited.mp4",
+    "edited.gif",
+    "comparison.mp4",
+    "comparison.gif",
+    "masks.npz",
+    "result.json",
+)
 DEMO_FILES = ("source.mp4", "answer.gif")  # what `freemask demo` adds
 REPLACEABLE = (*FILES, *DEMO_FILES)  # a folder with other files is never overwritten
-PICTURE_HEIGHT = 192  # small clips are enlarged to about this height in comparison.gif
+PANEL_HEIGHT = 192  # small clips are enlarged to about this height in a comparison
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +59,9 @@ class EditResult:
     memory_above_entry: bytes allocated at the peak beyond those allocated before the edit
         (`telemetry.PeakMemory.above_entry`); not in result.json.
     editor: name, checkpoint, device and dtype.
+    output: the edited clip at the size of the source's file, which edited.mp4 then shows.
+    audio: whether edited.mp4 has the sound of the source's file.
+    notes: remarks on the checkpoint and the edit for the user, one line each.
     metrics: measurements by name.
     details: further entries of result.json.
     """
@@ -61,6 +76,9 @@ class EditResult:
     peak_memory: int
     memory_above_entry: int
     editor: Mapping[str, str]
+    output: Video | None = None
+    audio: bool = True
+    notes: tuple[str, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
 
@@ -70,8 +88,16 @@ class EditResult:
         values = self.masks.values.cpu().numpy()
         return values if len(values) == 1 else values[self.settings.first_step(len(values)) :]
 
+    @property
+    def remarks(self) -> list[str]:
+        """Remarks for the user on the file, the checkpoint, the edit and the sound."""
+        of_file = self.source.origin.notes if self.source.origin else ()
+        sound = remark(self.source) if self.audio else ""
+        return [*of_file, *self.notes, *([sound] if sound else [])]
+
     def describe(self) -> dict[str, Any]:
         """Returns the content of result.json: what repeats the run, and what it cost."""
+        origin = self.source.origin
         return {
             "request": asdict(self.request),
             "editor": dict(self.editor),
@@ -79,10 +105,13 @@ class EditResult:
             "mask": self.masks.origin,
             "frames": self.video.num_frames,
             "size": list(self.video.size),
+            "source_size": list(origin.source_size if origin else self.source.size),
+            "output_size": list((self.output or self.video).size),
             "fps": self.video.fps,
             "versions": {"python": platform.python_version()} | _versions(),
             "timings": {stage: round(seconds, 3) for stage, seconds in self.timings.items()},
             "peak_memory": self.peak_memory,
+            "notes": self.remarks,
             "metrics": {  # JSON has no infinity
                 name: value if math.isfinite(value) else str(value)
                 for name, value in self.metrics.items()
@@ -95,26 +124,48 @@ class EditResult:
 
         Raises `InputError` if the folder holds other files or cannot be written.
         """
-        with atomic_folder(Path(folder), REPLACEABLE) as aside:
+        folder = user_path(folder)
+        with atomic_folder(folder, REPLACEABLE) as aside:
             write_files(self, aside)
-        return Path(folder)
+        return folder
 
 
 def write_files(result: EditResult, folder: Path) -> None:
     """Writes all files of a result into an existing folder."""
-    write_video(result.video, folder / "edited.mp4")
-    write_video(result.video, folder / "edited.gif")
-    write_video(comparison(result), folder / "comparison.gif")
-    np.savez_compressed(folder / "masks.npz", mask=result.masks.values.cpu().numpy())
-    text = json.dumps(result.describe(), indent=2, default=str)
+    described = result.describe()
+    described["notes"] += _write_edited(result, folder / "edited.mp4")
+    panels = comparison(result)
+    write_gif(preview(result.video), folder / "edited.gif")
+    write_mp4(panels, folder / "comparison.mp4", quality=PREVIEW)
+    write_gif(panels, folder / "comparison.gif")
+    write_masks(result.masks.values.cpu().numpy(), folder / "masks.npz")
+    text = json.dumps(described, indent=2, default=str)
     (folder / "result.json").write_text(text + "\n")
 
 
+def _write_edited(result: EditResult, path: Path) -> list[str]:
+    """Writes edited.mp4; returns a remark if the sound cannot be read."""
+    video = result.output or result.video
+    if result.audio:
+        try:
+            with sound_of(result.source) as sound:
+                write_mp4(video, path, sound=sound)
+            return []
+        except UnreadableSound as error:
+            write_mp4(video, path)
+            return [f"the sound is left out: {error}"]
+    write_mp4(video, path)
+    return []
+
+
 def comparison(result: EditResult) -> Video:
-    """Returns source | mask of the last step | edited, side by side."""
-    mask = mask_video(result.masks_used[-1], fps=result.source.fps)
-    upscale = max(1, PICTURE_HEIGHT // result.source.size[0])
-    return side_by_side([result.source, mask, result.video], upscale=upscale)
+    """Returns source | mask of the last step | edited, side by side, as a preview."""
+    source = result.source
+    mask = replace(mask_video(result.masks_used[-1], fps=source.fps), times=source.times)
+    height, width = source.size
+    upscale = max(1, min(PANEL_HEIGHT // height, PREVIEW_SIDE // max(height, width)))
+    panels = [preview(panel) for panel in (source, mask, result.video)]
+    return side_by_side(panels, upscale=upscale)
 
 
 def _versions() -> dict[str, str]:

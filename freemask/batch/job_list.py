@@ -9,6 +9,7 @@ for words, `all` for the number of frames.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 from freemask.batch.job_files import read_entries
 from freemask.batch.jobs import ClipRequest, Job
-from freemask.batch.values import parse_count_or_all, parse_size, parse_word_pair
+from freemask.batch.values import parse_count_or_all, parse_flag, parse_size, parse_word_pair
 from freemask.config import nearest, parse_overrides
 from freemask.io.paths import user_path
 from freemask.types import EditRequest, InputError
@@ -28,12 +29,15 @@ KEYS: dict[str, Field[Any]] = {
     for field in fields(kind)
     if field.name not in NO_KEYS
 }
+OWN_KEYS = tuple(f.name for f in fields(Job) if f.name not in ("id", *NO_KEYS))
 KINDS: dict[str, tuple[Any, str]] = {  # by the annotation's first word
     "str": (str, "text"),
     "int": (int, "a whole number"),
     "float": ((int, float), "a number"),
     "Mapping": (dict, "keys and values"),
     "tuple": ((list, tuple), "a pair"),
+    "bool": (bool, "true or false"),
+    "Literal": (str, "one of its choices"),
 }
 PARSERS: dict[str, Callable[[str], Any]] = {  # of text, by key or by the annotation's first word
     "frames": parse_count_or_all,
@@ -42,6 +46,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {  # of text, by key or by the annota
     "overrides": lambda text: parse_overrides(text.split()),
     "int": int,
     "float": float,
+    "bool": parse_flag,
 }
 
 
@@ -53,7 +58,7 @@ def load_jobs(path: str | Path) -> list[Job]:
     Raises `InputError` for a file that is unreadable or empty, for an entry that is not a job (it
     names the line or the entry), and for ids that repeat.
     """
-    path = Path(path)
+    path = user_path(path)
     jobs = [make_job(entry, where, path.parent) for where, entry in read_entries(path)]
     ids = [job.id for job in jobs]
     repeated = sorted({name for name in ids if ids.count(name) > 1})
@@ -86,7 +91,8 @@ def make_job(entry: Any, where: str, folder: Path) -> Job:
     values = {key: _check(KEYS[key], value, where) for key, value in entry.items()}
     try:
         clip, request = (_make(kind, values) for kind in (ClipRequest, EditRequest))
-        return _located(Job(values["id"], clip, request, values.get("mask")), folder)
+        rest = {name: values[name] for name in OWN_KEYS if name in values}
+        return _located(Job(values["id"], clip, request, **rest), folder)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
 
@@ -98,6 +104,9 @@ def _check(field: Field[Any], value: Any, where: str) -> Any:
         return None
     if value is None and annotation.startswith("tuple"):
         return ()
+    choices = re.findall(r"Literal\['(\w+)'\]", annotation)
+    if value in choices:
+        return value
     start = next(start for start in KINDS if annotation.startswith(start))
     kind, name = KINDS[start]
     if isinstance(value, str) and kind is not str:
@@ -107,10 +116,12 @@ def _check(field: Field[Any], value: Any, where: str) -> Any:
     pair = name == "a pair"
     if (
         not isinstance(value, kind)
-        or isinstance(value, bool)
+        or (isinstance(value, bool) and kind is not bool)
+        or (choices and kind is str)
         or (pair and len(value) not in (0, 2))
     ):
-        raise InputError(f"{where}: {field.name} is {value!r}, it must be {name}")
+        allowed = " or ".join([*([] if kind is str and choices else [name]), *map(repr, choices)])
+        raise InputError(f"{where}: {field.name} is {value!r}, it must be {allowed}")
     return tuple(value) if pair else value
 
 

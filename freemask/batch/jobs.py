@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from freemask.io import scaling
 from freemask.io.atomic import check_writable
 from freemask.io.masks import read_mask
-from freemask.io.video import read_video
+from freemask.io.paths import STDIN
+from freemask.io.read_clip import Selection, check_fps, read_clip
+from freemask.io.scaling import ChooseFit
 from freemask.result import REPLACEABLE, EditResult
 from freemask.settings import load_settings
 from freemask.types import EditRequest, InputError, Inversion, Progress, Video
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from freemask.editors.editor import Editor
+    from freemask.editors.native_size import NativeFrame
     from freemask.prepare import PreparedEdit
 
 SAFE_ID = re.compile(r"[\w][\w.-]*")
@@ -31,24 +36,52 @@ SAFE_ID = re.compile(r"[\w][\w.-]*")
 class ClipRequest:
     """A clip in a file.
 
-    video: a video file (mp4, gif), or a folder of images.
+    video: a video file, a folder of images, a pattern such as frames/%03d.png, or - for a video on
+        the standard input.
     frames: number of frames, >= 1; None (on the command line "all") reads all.
     start: index of the first frame, >= 0.
     stride: every `stride`-th frame is read, >= 1.
-    size: height and width of the frames in pixels; None keeps the file's own.
+    size: height and width of the frames in pixels, to which they are scaled and cropped; "source"
+        keeps the file's; None scales whole frames to the size that the checkpoint was trained at.
+    fps: frames per second of images, above 0; None for 8. A video file has a rate of its own.
+
+    Raises `InputError` for numbers out of range.
     """
 
     video: str
     frames: int | None = 8
     start: int = 0
     stride: int = 1
-    size: tuple[int, int] | None = None
+    size: tuple[int, int] | Literal["source"] | None = None
+    fps: float | None = None
 
-    def read(self) -> Video:
-        """Decodes the clip. Raises `InputError` for a file that is unreadable or too short."""
-        return read_video(
-            self.video, frames=self.frames, size=self.size, start=self.start, stride=self.stride
-        )
+    def __post_init__(self) -> None:
+        Selection(self.frames, self.start, self.stride)
+        check_fps(self.fps)
+        if isinstance(self.size, str) and self.size != "source":
+            raise InputError(f"size is {self.size!r}; it must be HEIGHTxWIDTH, or source")
+
+    def read(self, native_frame: Callable[[], NativeFrame] | None = None) -> Video:
+        """Decodes the clip.
+
+        native_frame: returns the frames that the checkpoint was trained on, for a clip whose size
+            follows from them; without it such a clip keeps the file's size.
+
+        Raises `InputError` for a file that is unreadable or too short, and for size "source" if the
+        checkpoint cannot take it.
+        """
+        wanted = Selection(self.frames, self.start, self.stride)
+        return read_clip(self.video, wanted, self._fit(native_frame), fps=self.fps)
+
+    def _fit(self, native_frame: Callable[[], NativeFrame] | None) -> ChooseFit:
+        if isinstance(self.size, tuple):
+            return partial(scaling.cover, size=self.size)
+        if native_frame is None:
+            return scaling.whole
+        native = native_frame()
+        if self.size == "source":
+            return partial(scaling.unscaled, multiple=native.multiple)
+        return partial(scaling.native, area=native.size, multiple=native.multiple)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,16 +103,22 @@ class Job:
     id: name of the output folder.
     clip: the clip to edit.
     request: the edit.
-    mask: file of a mask that replaces the one from word maps, 1 = edit.
+    mask: file of a mask that replaces the one from word maps, 1 = edit. A mask with as many frames
+        as the video is read, scaled and cropped as the video is.
+    output_size: "source" scales edited.mp4 back to the size of the file; with fusion.pixel_blend
+        it has the file's own pixels outside the mask.
+    no_audio: leave the sound of the file out of edited.mp4.
     problem: why the job cannot run, found when its list was read; empty if it can.
 
-    Raises `InputError` for an id that is not a plain name.
+    Raises `InputError` for an id that is not a plain name, and for one pipe as video and mask.
     """
 
     id: str
     clip: ClipRequest
     request: EditRequest
     mask: str | None = None
+    output_size: Literal["source"] | None = None
+    no_audio: bool = False
     problem: str = ""
 
     def __post_init__(self) -> None:
@@ -87,25 +126,33 @@ class Job:
             raise InputError(
                 f"job id {self.id!r} is not a plain name; use letters, digits, '.', '_' and '-'"
             )
+        if self.mask == self.clip.video == STDIN:
+            raise InputError("the standard input (-) is either the video or the mask, not both")
 
-    def read(self) -> JobInputs:
+    def read(self, native_frame: Callable[[], NativeFrame] | None = None) -> JobInputs:
         """Decodes the clip and the mask.
+
+        native_frame: as in `ClipRequest.read`.
 
         Raises `InputError` for a job that has a problem, for a file that is unreadable, and for a
         mask that does not fit the clip.
         """
         if self.problem:
             raise InputError(self.problem)
-        video = self.clip.read()
+        video = self.clip.read(native_frame)
         if self.mask is None:
             return JobInputs(video)
-        return JobInputs(video, read_mask(self.mask, frames=video.num_frames, size=video.size))
+        mask = read_mask(self.mask, frames=video.num_frames, size=video.size, clip=video.origin)
+        return JobInputs(video, mask)
 
 
-def check_job(job: Job, folder: Path) -> JobInputs:
+def check_job(
+    job: Job, folder: Path, native_frame: Callable[[], NativeFrame] | None = None
+) -> JobInputs:
     """Checks everything that can be checked without a model, and returns the decoded files.
 
     folder: where the result goes.
+    native_frame: as in `ClipRequest.read`.
 
     Raises `InputError` for prompts, settings, files or a folder that cannot be used.
     """
@@ -120,7 +167,7 @@ def check_job(job: Job, folder: Path) -> JobInputs:
     if request.steps < 1:
         raise InputError(f"steps is {request.steps}; it must be 1 or more")
     check_writable(folder, REPLACEABLE)
-    return job.read()
+    return job.read(native_frame)
 
 
 def run_job(
@@ -139,9 +186,12 @@ def run_job(
     """
     import torch
 
+    from freemask.batch.source_size import at_source_size
     from freemask.pipeline import edit
 
     mask = None if inputs.mask is None else torch.from_numpy(inputs.mask)
-    return edit(
+    result = edit(
         editor, inputs.video, job.request, mask=mask, inversion=inversion, progress=progress
     )
+    output = at_source_size(result) if job.output_size else None
+    return replace(result, output=output, audio=not job.no_audio)

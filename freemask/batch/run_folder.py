@@ -70,6 +70,7 @@ def job_fingerprint(job: Job, editor: Editor) -> str:
         replace(request, overrides={}),
         settings,
         replace(job.clip, video=""),
+        [job.output_size, job.no_audio],
         Path(job.clip.video),
         Path(job.mask) if job.mask else None,
         editor.dependencies,

@@ -25,6 +25,14 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(parts[0]), int(parts[1])
 
 
+def parse_flag(text: str) -> bool:
+    """Parses yes or no, also as true or false, or as 1 or 0."""
+    word = text.strip().lower()
+    if word not in ("yes", "no", "true", "false", "1", "0"):
+        raise InputError(f"{text!r} is neither yes nor no")
+    return word in ("yes", "true", "1")
+
+
 def parse_words(text: str) -> list[tuple[str, str]]:
     """Parses words, separated by commas, each `OLD:NEW` or a word that stays the same.
 

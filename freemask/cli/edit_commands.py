@@ -65,7 +65,8 @@ def run_edit(options: argparse.Namespace) -> None:
         for line in result.remarks:
             echo_error(f"note: {line}")
         echo(
-            f"{options.out}: edited.mp4, edited.gif, comparison.mp4, comparison.gif, masks.npz, result.json"
+            f"{options.out}: edited.mp4, edited.gif, comparison.mp4, comparison.gif, masks.npz, "
+            "result.json"
         )
         echo(f"mask from {result.masks.origin}; {sum(result.timings.values()):.1f} s")
 

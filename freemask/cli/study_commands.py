@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 from freemask.cli.arguments import add_request, make_request
@@ -99,8 +100,11 @@ def run_tune(options: argparse.Namespace) -> None:
 
     request = make_request(TuningRequest, options)
     with interruptible(options.out, parts=request.parts_folder):
-        video = make_request(ClipRequest, options).read()
+        from freemask.editors.registry import native_frame
         from freemask.modules.tuning import tune
+
+        native = partial(native_frame, "tune_a_video", request.checkpoint)
+        video = make_request(ClipRequest, options).read(native)
 
         folder = tune(video, request)
         echo(f"{folder}: edit with --editor tune_a_video --checkpoint {folder}")

@@ -50,7 +50,7 @@ def decode(path: Path, facts: StreamFacts, *, start: int, stride: int) -> Iterat
                 opaque = on_black(frame) if facts.transparent else frame
                 yield np.ascontiguousarray(np.rot90(opaque, facts.turns))
     except av.error.FFmpegError as error:
-        if facts.hdr and isinstance(error, ValueError):  # an option that this FFmpeg does not know
+        if facts.hdr and isinstance(error, av.error.OptionNotFoundError):
             raise InputError(
                 f"{str(path)!r} is HDR ({facts.hdr}), which this FFmpeg cannot map to SDR; run "
                 f"`{CONVERSION.format(path=path)}` and give sdr.mp4"

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from freemask.io.image_sequences import is_pattern, pattern_files
+from freemask.io.paths import STDIN
 from freemask.types import InputError
 
 LENGTH = 32  # hexadecimal digits
@@ -25,7 +27,8 @@ def fingerprint(*values: object) -> str:
 
     Takes None, bools, numbers, text, bytes, enums, mappings (in any order), sequences, dataclasses,
     numpy arrays, torch tensors (dtype, shape and values count) and paths. A `Path` stands for the
-    content of its file, or of the files directly in its folder together with their names.
+    content of its file, or of the files in its folder, or of the images that match its pattern
+    (`%03d.png`), together with their names. A pipe is refused, because reading it would consume it.
 
     Raises `InputError` for a path that cannot be read, TypeError for a value of another type.
     """
@@ -72,7 +75,12 @@ def _add(digest: Any, value: Any) -> None:
 def _add_files(digest: Any, path: Path) -> None:
     try:
         folder = path.is_dir()
-        for file in sorted(f for f in path.iterdir() if f.is_file()) if folder else [path]:
+        files = sorted(f for f in path.iterdir() if f.is_file()) if folder else [path]
+        if is_pattern(path):
+            folder, files = True, pattern_files(path)
+        if path.is_fifo() or str(path) == STDIN:
+            raise InputError(f"{str(path)!r} is a pipe, which is read once; save it to a file")
+        for file in files:
             digest.update(f"file {file.name if folder else ''} ".encode())
             with file.open("rb") as opened:
                 digest.update(hashlib.file_digest(opened, "sha256").digest())

@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from einops import repeat
+from PIL import Image
 
 from freemask.io.frame_buffer import FrameBuffer
 from freemask.io.images import describe_shape
 from freemask.io.probe import DEFAULT_FPS
+from freemask.io.scaling import Fit
 from freemask.types import Video
+
+PREVIEW_SIDE = 320  # pixels, the longer side of a preview
+
+
+def preview(video: Video) -> Video:
+    """Returns a clip whose longer side is at most `PREVIEW_SIDE`; a smaller one as it is."""
+    longest = max(video.size)
+    if longest <= PREVIEW_SIDE:
+        return video
+    height, width = (max(1, round(side * PREVIEW_SIDE / longest)) for side in video.size)
+    fit = Fit(video.size, (0, 0, *video.size), (height, width))
+    buffer = FrameBuffer()
+    for frame in video.frames:
+        buffer.add(fit.apply(frame, Image.Resampling.BOX)[None])
+    return replace(video, frames=buffer.array())
 
 
 def side_by_side(videos: Sequence[Video], *, gap: int = 4, upscale: int = 1) -> Video:
@@ -19,7 +37,7 @@ def side_by_side(videos: Sequence[Video], *, gap: int = 4, upscale: int = 1) -> 
     gap: width of the white gap between two clips, in pixels.
     upscale: integer factor by which pixels are repeated.
 
-    Returns frames `(F, H * upscale, sum of W * upscale + gaps, 3)` with the fps of the first clip.
+    Returns frames `(F, H * upscale, sum of W * upscale + gaps, 3)` at the times of the first clip.
     Raises ValueError if lengths or heights differ.
     """
     if len({(video.num_frames, video.size[0]) for video in videos}) != 1:
@@ -34,7 +52,7 @@ def side_by_side(videos: Sequence[Video], *, gap: int = 4, upscale: int = 1) -> 
                 panels.append(np.full((len(panel), gap, 3), 255, dtype=np.uint8))
             panels.append(panel)
         buffer.add(np.concatenate(panels, axis=1)[None])
-    return Video(buffer.array(), fps=videos[0].fps)
+    return Video(buffer.array(), fps=videos[0].fps, times=videos[0].times)
 
 
 def mask_video(mask: np.ndarray, *, fps: float = DEFAULT_FPS) -> Video:
@@ -61,4 +79,4 @@ def mask_overlay(
     """
     weight = opacity * np.clip(mask, 0.0, 1.0)[..., None]
     blended = (1.0 - weight) * video.frames + weight * np.asarray(color)
-    return Video(np.rint(blended).astype(np.uint8), fps=video.fps)
+    return replace(video, frames=np.rint(blended).astype(np.uint8))

@@ -36,6 +36,7 @@ class StreamFacts:
     transparent: whether frames have an alpha channel or a palette.
     hdr: "PQ" or "HLG" for HDR, else empty.
     sound: codec of the sound; empty if there is none.
+    length: number of frames that the file states; 0 if it states none.
     notes: remarks for the user.
     """
 
@@ -45,6 +46,7 @@ class StreamFacts:
     transparent: bool = False
     hdr: str = ""
     sound: str = ""
+    length: int = 0
     notes: tuple[str, ...] = ()
 
 
@@ -111,7 +113,8 @@ def _check_stream(path: Path, stream: Any) -> None:
             f"at most {MAX_PIXELS} pixels are read"
         )
     decoder = UNSHOWN_ALPHA.get(stream.codec_context.name)
-    if decoder and stream.metadata.get("alpha_mode") == "1":
+    tags = {name.lower(): value for name, value in stream.metadata.items()}
+    if decoder and tags.get("alpha_mode") == "1":
         raise InputError(
             f"{str(path)!r} is transparent in a way that its decoder hides; run "
             f"`mkdir frames && ffmpeg -c:v {decoder} -i {path} frames/%05d.png` and give frames"
@@ -129,6 +132,7 @@ def _facts(path: Path, stream: Any, frame: Any) -> StreamFacts:
     return StreamFacts(
         size=(width, height) if turns % 2 else (height, width),
         fps=_fps(stream),
+        length=stream.frames,
         turns=turns,
         transparent=_transparent(frame.format),
         hdr=TRANSFERS.get(int(frame.color_trc), ""),

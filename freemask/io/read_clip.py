@@ -64,6 +64,10 @@ class ImageSource:
         self.size: Size = (height, width)
         self.sound = ""
 
+    def length(self) -> int:
+        """Returns how many frames there are."""
+        return len(self.files)
+
     def timing(self, wanted: Selection) -> Timing:
         """Returns the times of the wanted frames: the constant rate."""
         count, first = wanted.count(len(self.files)), wanted.start / self.fps
@@ -88,6 +92,10 @@ class FileSource:
                 f"{str(path)!r} has a frame rate of its own, {self.fps:g}; fps is for images"
             )
 
+    def length(self) -> int:
+        """Returns how many frames there are, by decoding them if the file does not say."""
+        return self.facts.length or self.timing(Selection()).available
+
     def timing(self, wanted: Selection) -> Timing:
         """Returns the times of the wanted frames."""
         return timing(
@@ -103,6 +111,12 @@ class FileSource:
         return decode(self.path, self.facts, start=wanted.start, stride=wanted.stride)
 
 
+def check_fps(fps: float | None) -> None:
+    """Raises `InputError` for a frame rate that is not above 0 and finite."""
+    if fps is not None and not 0 < fps < float("inf"):
+        raise InputError(f"fps is {fps}; it must be above 0 and finite")
+
+
 def open_source(path: str | Path, *, fps: float | None = None) -> ImageSource | FileSource:
     """Opens a clip; its `size` is that of its frames as they are shown.
 
@@ -110,10 +124,8 @@ def open_source(path: str | Path, *, fps: float | None = None) -> ImageSource | 
 
     Raises `InputError` for a file that is missing or unreadable, and for the fps of a video file.
     """
-    if fps is not None and not 0 < fps < float("inf"):
-        raise InputError(f"fps is {fps}; it must be above 0 and finite")
-    found = user_path(path)
-    found = readable(found)
+    check_fps(fps)
+    found = readable(user_path(path))
     if found.is_dir() or is_pattern(found):
         return ImageSource(found, fps)
     if not found.exists():
@@ -165,6 +177,19 @@ def read_clip(
     first, end = timed.span
     times = tuple(time - first for time in timed.times)
     return Video(pixels, count / (end - first), times, origin)
+
+
+def describe_scaling(video: Video) -> str:
+    """Returns the sizes of a clip's file and of its frames in one line."""
+    if video.origin is None:
+        return f"frames of {describe_size(video.size)}"
+    source, (_, _, *box) = video.origin.source_size, video.origin.box
+    cropped = tuple(round(side) for side in box) != source
+    how = f", cropped to {round(box[0])}x{round(box[1])}" if cropped else ""
+    return (
+        f"{video.origin.file}: {video.num_frames} frames, {source[0]}x{source[1]}{how} -> "
+        f"{describe_size(video.size)}"
+    )
 
 
 def _collect(

@@ -107,6 +107,10 @@ def remark(video: Video) -> str:
     return f"the sound is {codec}, which players do not expect in an mp4; it is encoded as AAC"
 
 
+class UnreadableSound(Exception):
+    """Says why the sound of a clip cannot be put into an mp4."""
+
+
 @contextmanager
 def sound_of(video: Video) -> Iterator[Sound | None]:
     """Opens the sound of a clip; None for a clip without sound, or at another speed."""
@@ -115,6 +119,9 @@ def sound_of(video: Video) -> Iterator[Sound | None]:
         return
     import av
 
-    path = readable(user_path(video.origin.file))
-    with av.open(f"file:{path}") as source:
-        yield Sound(source, source.streams.audio[0], *video.origin.span)
+    try:
+        path = readable(user_path(video.origin.file))
+        with av.open(f"file:{path}") as source:
+            yield Sound(source, source.streams.audio[0], *video.origin.span)
+    except (av.error.FFmpegError, IndexError) as error:
+        raise UnreadableSound(f"{video.origin.file!r} gives none that fits ({error})") from error

@@ -35,7 +35,8 @@ from freemask.batch.run_folder import (
     job_fingerprint,
 )
 from freemask.editors.editor import Editor
-from freemask.editors.registry import load_editor
+from freemask.editors.native_size import NativeFrame
+from freemask.editors.registry import load_editor, native_frame
 from freemask.prepare import PreparedEdit, prepare
 from freemask.result import EditResult
 from freemask.types import InputError, Inversion, Progress, Video
@@ -217,7 +218,7 @@ class FreeMaskModule(L.LightningModule):
     def _try(self, group: JobGroup) -> EditResult:
         assert self.editor is not None
         editor, job = self.editor, self.fallback.adapt(group.job)
-        inputs = job.read()
+        inputs = job.read(self._native_frame)
         queries = self._queries_of(group.members, inputs.video)
 
         def invert(window: Video, prepared: PreparedEdit) -> Inversion:
@@ -226,6 +227,12 @@ class FreeMaskModule(L.LightningModule):
             )
 
         return run_job(editor, job, inputs, inversion=invert, progress=self.progress)
+
+    def _native_frame(self) -> NativeFrame:
+        """Returns the frames that the checkpoint was trained on."""
+        names = ("checkpoint", "revision", "variant")
+        given: Any = {name: self.arguments[name] for name in names if name in self.arguments}
+        return native_frame(self.name, **given)
 
     def _queries_of(self, jobs: tuple[Job, ...], video: Video) -> WordQueries:
         """Returns the queries of all jobs of a group; jobs that cannot be prepared have none."""

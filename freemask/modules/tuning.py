@@ -23,7 +23,7 @@ from freemask.editors import checkpoints
 from freemask.editors.inflated import InflatedEditor
 from freemask.editors.registry import load_editor
 from freemask.editors.tuned import TUNED
-from freemask.io.atomic import check_writable
+from freemask.io.atomic import check_writable, move_into_place
 from freemask.io.fingerprint import fingerprint
 from freemask.io.resumable import ResumableFolder
 from freemask.io.video import write_video
@@ -227,6 +227,4 @@ def save_tuned(editor: InflatedEditor, source: Path, out: Path, parts: Resumable
     for sample in sorted(parts.folder.glob("step-*.gif")):
         (aside / "samples").mkdir(exist_ok=True)
         shutil.copy(sample, aside / "samples" / sample.name)
-    if out.exists():
-        shutil.rmtree(out)
-    aside.replace(out)
+    move_into_place(aside, out)

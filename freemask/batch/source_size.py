@@ -1,0 +1,73 @@
+"""Puts an edit back into the frames of its file, at their size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from PIL import Image
+
+from freemask.io.frame_buffer import FrameBuffer
+from freemask.io.read_clip import Selection, open_source
+from freemask.io.scaling import whole
+from freemask.masks.morphology import faded
+from freemask.result import EditResult
+from freemask.types import ClipOrigin, InputError, Video
+
+
+def at_source_size(result: EditResult) -> Video:
+    """Returns the edited clip at the size of its file, whose frames are read again.
+
+    The edit is scaled to the box that it was cropped from; beyond the box lie the file's pixels.
+    With `fusion.pixel_blend` the file's pixels lie outside the mask and its margin too: the mask,
+    faded out as in the edit, is scaled along.
+
+    Raises `InputError` for a clip from no file, and if the file has changed.
+    """
+    origin = result.source.origin
+    if origin is None:
+        raise InputError("this clip comes from no file, so it has no size to go back to")
+    buffer = FrameBuffer()
+    weights = _weights(result)
+    edited = zip(result.video.frames, weights, strict=True)
+    for (frame, weight), source in zip(edited, _source_frames(origin), strict=False):
+        buffer.add(_pasted(frame, weight, source, origin)[None])
+    frames = buffer.array()
+    if len(frames) != result.video.num_frames:
+        raise InputError(f"{origin.file} has changed since it was read; edit it again")
+    return replace(result.video, frames=frames)
+
+
+def _source_frames(origin: ClipOrigin) -> Iterator[np.ndarray]:
+    source = open_source(origin.file, fps=origin.fps)
+    shown = whole(source.size)
+    for frame in source.frames(Selection(None, origin.start, origin.stride)):
+        yield shown.apply(frame)
+
+
+def _weights(result: EditResult) -> np.ndarray:
+    """Returns the share of the edit in each pixel, `(F, H, W)` in [0, 1]."""
+    fusion = result.settings.fusion
+    if not fusion.pixel_blend:
+        return np.ones(result.video.frames.shape[:3], np.float32)
+    return faded(result.masks.values[-1], fusion.margin).numpy()
+
+
+def _pasted(
+    edited: np.ndarray, weight: np.ndarray, source: np.ndarray, origin: ClipOrigin
+) -> np.ndarray:
+    """Returns a frame of the file with the edit in its box."""
+    top, left = round(origin.box[0]), round(origin.box[1])
+    bottom, right = (
+        min(round(start + length), side)
+        for start, length, side in zip(origin.box, origin.box[2:], source.shape, strict=False)
+    )
+    size = (right - left, bottom - top)
+    scaled = np.asarray(Image.fromarray(edited).resize(size, Image.Resampling.LANCZOS))
+    picture = Image.fromarray(weight.astype(np.float32))
+    share = np.asarray(picture.resize(size, Image.Resampling.BILINEAR)).clip(0, 1)[..., None]
+    pasted = source.copy()
+    box = pasted[top:bottom, left:right]
+    box[...] = np.rint(share * scaled + (1 - share) * box).astype(np.uint8)
+    return pasted

@@ -26,6 +26,7 @@ SHARED_BY_EDITORS = {
     "editor",
     "hub",
     "inflated",
+    "known_messages",
     "lora",
     "native_size",
     "single_file",

@@ -10,8 +10,9 @@ needs no more than that; `temporal_layers` and `tuned` add the layers of tuned c
 They all rest on `checkpoints` (the parts of a folder), which asks `hub` for what is not here,
 `weight_files` for the right files and `state_dicts` for their content. `single_file` reads the
 original layout with `clip_tokenizer`; `lora` adds LoRA files. `latents` is the VAE, `scheduler` the
-sampler, and `native_size` the frames that a checkpoint was trained on. `registry` names the editors
-and loads them, and `request` is one that was asked for.
+sampler, and `native_size` the frames that a checkpoint was trained on. `known_messages` hides what
+the libraries print about things that are handled here. `registry` names the editors and loads them,
+and `request` is one that was asked for.
 """
 
 from __future__ import annotations

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from freemask.editors.checkpoints import PARTS, SPATIAL, Checkpoint, resolve
 from freemask.editors.editor import Editor
 from freemask.editors.hub import Wanted
+from freemask.editors.known_messages import hidden
 from freemask.types import InputError
 
 MOTION = "UNetMotionModel"
+MODELS = "diffusers.models.modeling_utils"  # prints that no module stays in float32, an empty list
 
 
 @dataclass
@@ -60,7 +62,10 @@ class AnimateDiff(Editor):
         spatial = checkpoint.model(UNet2DConditionModel)
         adapter = checkpoint.at(adapter_folder.parent).model(MotionAdapter, adapter_folder.name)
         try:
-            merged: nn.Module = UNetMotionModel.from_unet2d(spatial, adapter)
+            with hidden(
+                MODELS, "There are modules in UNetMotionModel that should be kept in float32: []"
+            ):
+                merged: nn.Module = UNetMotionModel.from_unet2d(spatial, adapter)
         except (ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"{adapter_folder} does not fit {folder}: {reason}") from error

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from freemask.editors import hub
 from freemask.editors.hub import Wanted
+from freemask.editors.known_messages import without_bars
 from freemask.editors.scheduler import checked_config, default_config
 from freemask.editors.state_dicts import read_all, weight_shapes
 from freemask.editors.weight_files import WeightFiles, choose_weights, find_weights
@@ -92,7 +93,8 @@ def read_config(part: Path) -> dict[str, Any]:
 
 def _from_pretrained(loader: Any, folder: Path, **options: Any) -> Any:
     try:
-        return loader.from_pretrained(folder, local_files_only=True, **options)
+        with without_bars():
+            return loader.from_pretrained(folder, local_files_only=True, **options)
     except Exception as error:  # errors of these libraries share no base class
         reason = str(error).splitlines()[0]
         raise InputError(f"{folder} cannot be loaded: {reason}") from error
@@ -147,13 +149,14 @@ class Checkpoint:
         Raises `InputError` for a part that is missing or damaged, and for any weight that is
         missing, unknown or of another shape.
         """
-        folder, variant = self.folder / part, self._choice(part).variant
+        folder, chosen = self.folder / part, self._choice(part)
         loaded, info = _from_pretrained(
             loader,
             folder,
             output_loading_info=True,
             torch_dtype=self.dtype,
-            **({"variant": variant} if variant else {}),
+            use_safetensors=all(name.endswith(".safetensors") for name in chosen.files),
+            **({"variant": chosen.variant} if chosen.variant else {}),
         )
         check_loaded(info, folder)
         return loaded.eval().requires_grad_(False)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from freemask.editors.known_messages import without_bars
 from freemask.editors.registry import ASSETS
 from freemask.io.paths import user_path
 from freemask.types import InputError, Video
@@ -38,7 +39,8 @@ class ClipEmbedder:
             raise InputError(f"CLIP folder {folder} has no {missing[0]}")
 
         def load(kind: Any, **options: Any) -> Any:
-            return kind.from_pretrained(folder, local_files_only=True, **options)
+            with without_bars():
+                return kind.from_pretrained(folder, local_files_only=True, **options)
 
         try:
             self._model = load(CLIPModel, torch_dtype=torch.float32).to(device).eval()

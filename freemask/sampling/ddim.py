@@ -19,6 +19,7 @@ queries and keys belong to the edit's step at the same timestep.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -55,9 +56,9 @@ def make_inverse(scheduler: DDIMScheduler) -> DDIMInverseScheduler:
             f"the checkpoint's timestep spacing {scheduler.config.timestep_spacing!r} cannot be "
             f"inverted; set it to {' or '.join(INVERTIBLE)} in scheduler_config.json"
         )
-    inverse = DDIMInverseScheduler.from_config(
-        scheduler.config, clip_sample=False, prediction_type="epsilon"
-    )
+    known = inspect.signature(DDIMInverseScheduler).parameters
+    config = {name: value for name, value in scheduler.config.items() if name in known}
+    inverse = DDIMInverseScheduler(**config | {"clip_sample": False, "prediction_type": "epsilon"})
     inverse.set_timesteps(scheduler.num_inference_steps)
     return inverse
 

@@ -128,5 +128,5 @@ def test_the_check_before_loading_covers_methods_and_codebooks(
     path = calibrated / "codebook.json"
     fields = json.loads(path.read_text())
     path.write_text(json.dumps(fields | {"sites": [f"{s}.x" for s in fields["sites"]]}))
-    with pytest.raises(InputError, match="this backbone has .*, and they differ"):
+    with pytest.raises(InputError, match=r"this backbone has .*, and they differ"):
         check(calibrated)

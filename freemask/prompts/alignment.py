@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from freemask.prompts.tokens import Word, differences, ids, length, split_words, word_tokens
+from freemask.prompts.tokens import Word, ids, length, split_words, word_tokens
+from freemask.prompts.words import changes
 from freemask.types import InputError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def align(tokenizer: Tokenizer, source: str, target: str, *, kind: Kind | str = 
     """
     if kind == "auto":
         old, new = ([w.text for w in split_words(tokenizer, prompt)] for prompt in (source, target))
-        exchanged = all(i1 - i0 == j1 - j0 for _, i0, i1, j0, j1 in differences(old, new))
+        exchanged = all(i1 - i0 == j1 - j0 for i0, i1, j0, j1 in changes(old, new))
         kind = "replace" if exchanged else "refine"
     if kind not in ALIGNMENTS:
         raise InputError(f"unknown alignment {kind!r}; allowed: auto, {', '.join(ALIGNMENTS)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ import torch
 
 from freemask.kernels.token_edit import TokenEdit
 from freemask.prompts.alignment import align, token_step_ranges, token_weights
-from freemask.prompts.tokens import changed_words, check_prompt, word_weights
+from freemask.prompts.tokens import changed_words, check_prompt, edited_tokens, weights_on
 from freemask.settings import FusionSettings
 from freemask.types import EditRequest
 
@@ -24,7 +24,7 @@ class PromptPair:
 
     words: the edited word of each, `(p0, p1)`; empty if the edit does not ask for them.
     weights: float32 `(N,)` by role ("source", "target"): 1 on the tokens of its word, 0 elsewhere;
-        empty without words.
+        of a word that a prompt repeats, on the occurrences that change. Empty without words.
     token_edit: how the target's tokens take the source's attention, when, and how strongly.
     """
 
@@ -49,28 +49,29 @@ def prompt_pair(
     words = request.words
     if needs_words and not words:
         words = changed_words(request.source, request.target)
-    weights = {}
-    if needs_words and words:
-        prompts = {"source": request.source, "target": request.target}
-        weights = {
-            role: word_weights(tokenizer, prompt, word, role=role)
-            for (role, prompt), word in zip(prompts.items(), words, strict=True)
-        }
-    return PromptPair(words, weights, _token_edit(tokenizer, request, words, fusion))
+    weights: dict[str, torch.Tensor] = {}
+    edited: list[int] = []
+    if words and (needs_words or fusion.word_weight != 1):
+        source, edited = edited_tokens(tokenizer, (request.source, request.target), words)
+        tokens = {"source": source, "target": edited}
+        weights = {role: weights_on(tokenizer, found) for role, found in tokens.items()}
+    token_edit = _token_edit(tokenizer, request, edited, fusion)
+    return PromptPair(words, weights if needs_words else {}, token_edit)
 
 
 def _token_edit(
-    tokenizer: Tokenizer,
-    request: EditRequest,
-    words: tuple[str, str] | tuple[()],
-    fusion: FusionSettings,
+    tokenizer: Tokenizer, request: EditRequest, edited: Sequence[int], fusion: FusionSettings
 ) -> TokenEdit:
-    factors = dict(fusion.reweight)
-    if fusion.word_weight != 1 and words:
-        factors[words[1]] = fusion.word_weight
+    """Returns the token edit of a request.
+
+    edited: tokens of the target's edited word, which `fusion.word_weight` scales.
+    """
+    factors = token_weights(tokenizer, request.target, fusion.reweight)
+    if fusion.word_weight != 1:
+        factors[list(edited)] = fusion.word_weight
     mapper = align(tokenizer, request.source, request.target, kind=fusion.alignment)
     return (
         TokenEdit.replacement(mapper)
-        .reweighted(token_weights(tokenizer, request.target, factors))
+        .reweighted(factors)
         .windowed(token_step_ranges(tokenizer, request.target, fusion.cross_ranges))
     )

@@ -28,7 +28,7 @@ from freemask.io.panels import PREVIEW_SIDE, mask_video, preview, side_by_side
 from freemask.io.paths import user_path
 from freemask.io.sound import UnreadableSound, remark, sound_of
 from freemask.settings import Settings
-from freemask.types import EditRequest, Masks, Trajectory, Video
+from freemask.types import WHOLE_FRAME, EditRequest, Masks, Trajectory, Video
 
 PACKAGES = ("freemask", "torch", "diffusers", "transformers", "numpy", "imageio", "av")
 FILES = (
@@ -42,6 +42,9 @@ FILES = (
 DEMO_FILES = ("source.mp4", "answer.gif")  # what `freemask demo` adds
 REPLACEABLE = (*FILES, *DEMO_FILES)  # a folder with other files is never overwritten
 PANEL_HEIGHT = 192  # small clips are enlarged to about this height in a comparison
+
+
+SMALL_SHARE, LARGE_SHARE = 0.001, 0.95  # of the clip; a mask beyond them is probably wrong
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,11 +92,17 @@ class EditResult:
         return values if len(values) == 1 else values[self.settings.first_step(len(values)) :]
 
     @property
+    def edited_share(self) -> float:
+        """Share of the clip that the masks edit, in [0, 1]."""
+        return float((self.masks_used >= 0.5).mean())
+
+    @property
     def remarks(self) -> list[str]:
-        """Remarks for the user on the file, the checkpoint, the edit and the sound."""
+        """Remarks for the user on the file, the checkpoint, the edit, the mask and the sound."""
         of_file = self.source.origin.notes if self.source.origin else ()
         sound = remark(self.source) if self.audio else ""
-        return [*of_file, *self.notes, *([sound] if sound else [])]
+        mask = _mask_remark(self)
+        return [*of_file, *self.notes, *filter(None, (mask, sound))]
 
     def describe(self) -> dict[str, Any]:
         """Returns the content of result.json: what repeats the run, and what it cost."""
@@ -111,6 +120,7 @@ class EditResult:
             "versions": {"python": platform.python_version()} | _versions(),
             "timings": {stage: round(seconds, 3) for stage, seconds in self.timings.items()},
             "peak_memory": self.peak_memory,
+            "edited_share": round(self.edited_share, 4),
             "notes": self.remarks,
             "metrics": {  # JSON has no infinity
                 name: value if math.isfinite(value) else str(value)
@@ -118,6 +128,14 @@ class EditResult:
             },
             **self.details,
         }
+
+    def summary(self, folder: Path) -> str:
+        """Returns one line: where the result is, how much was edited, and how long it took."""
+        size = "{}x{}".format(*(self.output or self.video).size)
+        return (
+            f"{folder / 'edited.mp4'}: {self.video.num_frames} frames of {size}, "
+            f"{self.edited_share:.0%} of the picture edited, {sum(self.timings.values()):.1f} s"
+        )
 
     def save(self, folder: str | Path) -> Path:
         """Writes all files into `folder`, which must be absent or an earlier result.
@@ -128,6 +146,22 @@ class EditResult:
         with atomic_folder(folder, REPLACEABLE) as aside:
             write_files(self, aside)
         return folder
+
+
+def _mask_remark(result: EditResult) -> str:
+    """Returns a line about masks that edit hardly anything or nearly everything, else ""."""
+    masks, share = result.masks_used, result.edited_share
+    advice = (
+        "see why with `freemask masks`, choose other --words or mask.threshold, or give --mask FILE"
+    )
+    empty = int((masks.max(axis=(-1, -2)) < 0.5).any(axis=0).sum())
+    if share < SMALL_SHARE:
+        return f"the mask is nearly empty, so that nearly nothing was edited; {advice}"
+    if empty:
+        return f"the mask is empty in {empty} of {masks.shape[1]} frames; {advice}"
+    if share > LARGE_SHARE and result.masks.origin != WHOLE_FRAME:
+        return f"the mask covers {share:.0%} of the picture, nearly all of it; {advice}"
+    return ""
 
 
 def write_files(result: EditResult, folder: Path) -> None:

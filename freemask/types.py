@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+WHOLE_FRAME = "the whole frame"  # origin of masks that edit everywhere by design
 Progress = Callable[[str, int, int], None]  # name of the stage, steps done, steps in all
 
 
@@ -204,8 +205,8 @@ class EditRequest:
     target: the prompt P1, which describes the edited clip.
     words: the edited word of each prompt; guessed from their difference if empty.
     task: the preset of the settings: "style", "attribute" or "shape".
-    method: "freemask"; "uncalibrated", its form for a checkpoint without a codebook; "auto", the one
-        of the two that the checkpoint allows; or a method that it is compared with ("released",
+    method: "freemask"; "uncalibrated", its form for a checkpoint without a codebook; "auto", the
+        one of the two that the checkpoint allows; or a method that it is compared with ("released",
         "ddim", "fatezero").
     steps: number of denoising steps T, >= 1.
     guidance: scale of classifier-free guidance; 1 runs without it.

@@ -14,7 +14,7 @@ from freemask import result as result_module
 from freemask.io.video import read_video
 from freemask.result import DEMO_FILES, FILES, EditResult, comparison
 from freemask.settings import Settings, load_settings
-from freemask.types import EditRequest, InputError, Masks, Trajectory, Video
+from freemask.types import WHOLE_FRAME, EditRequest, InputError, Masks, Trajectory, Video
 
 
 def clip(level: int) -> Video:
@@ -157,3 +157,35 @@ def test_the_comparison_shows_source_mask_and_edited(result: EditResult) -> None
     assert abs(row[-third // 8] - 200).max() <= 3
     left, right = row[third + third // 6], row[2 * third - third // 6]
     assert left.min() > 200 > 50 > right.max()
+
+
+@pytest.mark.parametrize(
+    ("columns", "origin", "remark"),
+    [
+        (8, "by hand", ""),
+        (0, "by hand", "the mask is nearly empty"),
+        (24, "by hand", "the mask covers 100% of the picture, nearly all of it"),
+        (24, WHOLE_FRAME, ""),
+    ],
+)
+def test_a_mask_that_is_probably_wrong_is_remarked(
+    columns: int, origin: str, remark: str, result: EditResult
+) -> None:
+    mask = torch.zeros(1, 2, 16, 24)
+    mask[..., :columns] = 1
+    found = replace(result, masks=Masks(mask, origin))
+    assert found.edited_share == columns / 24
+    assert [line.startswith(remark) for line in found.remarks] == ([True] if remark else [])
+    assert found.describe()["notes"] == found.remarks
+
+
+def test_frames_without_a_mask_are_counted(result: EditResult) -> None:
+    mask = torch.zeros(1, 4, 16, 24)
+    mask[:, 1:, :, :8] = 1
+    (line,) = replace(result, masks=Masks(mask, "by hand")).remarks
+    assert line.startswith("the mask is empty in 1 of 4 frames; see why with `freemask masks`")
+
+
+def test_the_summary_says_where_how_much_and_how_long(result: EditResult) -> None:
+    line = "out/a/edited.mp4: 2 frames of 16x24, 33% of the picture edited, 1.2 s"
+    assert result.summary(Path("out/a")) == line

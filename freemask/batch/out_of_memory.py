@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import torch
 
@@ -17,6 +18,7 @@ from freemask.batch.jobs import Job
 from freemask.editors.editor import Editor
 from freemask.settings import load_settings
 
+T = TypeVar("T")
 SMALL_PARTS = 1 << 20  # bytes of queries that attention handles at once
 SIGNS = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -77,6 +79,20 @@ class OutOfMemoryFallback:
     """
 
     applied: list[str] = field(default_factory=list)
+
+    def run(self, editor: Editor, job: Job, attempt: Callable[[Job], T]) -> T:
+        """Runs a job, and repeats it with less memory after running out.
+
+        attempt: runs the job that it is given.
+
+        Raises whatever `attempt` raises, if it is another error or no step is left.
+        """
+        while True:
+            try:
+                return attempt(self.adapt(job))
+            except Exception as error:
+                if not (is_out_of_memory(error) and self.apply_next(editor, job)):
+                    raise
 
     def apply_next(self, editor: Editor, job: Job) -> bool:
         """Applies the next step that changes anything for a job; returns whether there is one."""

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from freemask.cli.arguments import add_out, add_request, make_request, one_word, path
 from freemask.cli.interrupts import interruptible
 from freemask.cli.progress import add_quiet, echo, echo_error
 from freemask.editors.request import EditorRequest
 from freemask.progress import show_progress
-from freemask.types import EditRequest
+from freemask.types import EditRequest, InputError, Progress
+
+if TYPE_CHECKING:
+    from freemask.batch.jobs import Job, JobInputs
+    from freemask.editors.editor import Editor
+    from freemask.result import EditResult
 
 
 def add_demo(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +56,7 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
 
 
 def run_edit(options: argparse.Namespace) -> None:
-    from freemask.batch.jobs import ClipRequest, Job, check_job, run_job
+    from freemask.batch.jobs import ClipRequest, Job, check_job
     from freemask.io.read_clip import describe_scaling
 
     clip, request = make_request(ClipRequest, options), make_request(EditRequest, options)
@@ -60,15 +67,33 @@ def run_edit(options: argparse.Namespace) -> None:
         echo_error(describe_scaling(inputs.video))
         wanted.preflight(request, inputs.video.size)
         editor = wanted.load_editor()
-        result = run_job(editor, job, inputs, progress=show_progress(quiet=options.quiet))
+        result = _run_edit(editor, job, inputs, show_progress(quiet=options.quiet))
         result.save(options.out)
         for line in result.remarks:
             echo_error(f"note: {line}")
-        echo(
-            f"{options.out}: edited.mp4, edited.gif, comparison.mp4, comparison.gif, masks.npz, "
-            "result.json"
+        echo(result.summary(options.out))
+
+
+def _run_edit(editor: Editor, job: Job, inputs: JobInputs, progress: Progress) -> EditResult:
+    """Runs an edit, and repeats it with less memory after running out.
+
+    Raises `InputError` when no step of the fallback is left.
+    """
+    from freemask.batch.failure import failure_reason
+    from freemask.batch.jobs import run_job
+    from freemask.batch.out_of_memory import OutOfMemoryFallback, is_out_of_memory
+
+    fallback = OutOfMemoryFallback()
+    try:
+        result = fallback.run(
+            editor, job, lambda adapted: run_job(editor, adapted, inputs, progress=progress)
         )
-        echo(f"mask from {result.masks.origin}; {sum(result.timings.values()):.1f} s")
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise InputError(failure_reason(error, job, applied=fallback.applied)) from error
+    applied = tuple(f"memory ran out; the edit was repeated with {x}" for x in fallback.applied)
+    return replace(result, notes=(*result.notes, *applied))
 
 
 def add_masks(parser: argparse.ArgumentParser) -> None:

@@ -22,7 +22,7 @@ from freemask.masks.morphology import in_pixels
 from freemask.masks.policies import Cell
 from freemask.masks.selection import Selection
 from freemask.settings import MaskSettings
-from freemask.types import InputError, Masks, Video, WordMaps
+from freemask.types import WHOLE_FRAME, InputError, Masks, Video, WordMaps
 
 ROLES = {"source": ("source",), "union": ("source", "target"), "both": ("source", "target")}
 AGREEMENT_POWER = 4  # power of the agreement that weights each map of adaptive masks
@@ -121,4 +121,4 @@ def user_masks(mask: Tensor, frames: int, size: tuple[int, int]) -> Masks:
 
 def whole_frame(frames: int, size: tuple[int, int]) -> Masks:
     """Returns a mask that edits everywhere."""
-    return Masks(torch.ones(1, frames, *size), "the whole frame")
+    return Masks(torch.ones(1, frames, *size), WHOLE_FRAME)

@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from freemask.attention.word_maps import WordQuery
 from freemask.batch.failure import failure_reason
 from freemask.batch.inversion_cache import LIMIT, InversionCache, WordQueries, queries_of
 from freemask.batch.jobs import Job, run_job
-from freemask.batch.out_of_memory import OutOfMemoryFallback, is_out_of_memory
+from freemask.batch.out_of_memory import OutOfMemoryFallback
 from freemask.batch.run_folder import (
     DONE,
     FAILED,
@@ -194,13 +195,7 @@ class FreeMaskModule(L.LightningModule):
         """Runs the edit of a job, and repeats it with less memory after running out."""
         assert self.editor is not None
         started, job = time.perf_counter(), group.job
-        while True:
-            try:
-                result = self._try(group)
-                break
-            except Exception as error:
-                if not (is_out_of_memory(error) and self.fallback.apply_next(self.editor, job)):
-                    raise
+        result = self.fallback.run(self.editor, job, partial(self._try, group))
         outcome = Outcome(
             job.id,
             DONE,
@@ -215,9 +210,9 @@ class FreeMaskModule(L.LightningModule):
         }
         return Prediction(job, fingerprint, outcome, replace(result, details=details))
 
-    def _try(self, group: JobGroup) -> EditResult:
+    def _try(self, group: JobGroup, job: Job) -> EditResult:
         assert self.editor is not None
-        editor, job = self.editor, self.fallback.adapt(group.job)
+        editor = self.editor
         inputs = job.read(self._native_frame)
         queries = self._queries_of(group.members, inputs.video)
 

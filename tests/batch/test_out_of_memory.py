@@ -75,3 +75,25 @@ def test_a_step_that_changes_nothing_for_a_job_is_left_out(own_editor: Editor, j
     assert fallback.apply_next(own_editor, replayed)
     assert fallback.applied == ["VAE one frame at a time"]
     assert fallback.adapt(replayed) is replayed
+
+
+def test_a_job_is_repeated_until_it_fits_or_no_step_is_left(own_editor: Editor, job: Job) -> None:
+    fallback, seen = OutOfMemoryFallback(), []
+
+    def third(adapted: Job) -> int:
+        seen.append(adapted.request.overrides["features"])
+        if len(seen) < 3:
+            raise MemoryError
+        return len(seen)
+
+    assert fallback.run(own_editor, job, third) == 3
+    assert seen == ["store", "replay", "replay"]
+    assert fallback.applied == list(STEPS)[:2]
+
+    def never(adapted: Job) -> int:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        fallback.run(own_editor, job, never)
+    with pytest.raises(ValueError, match="another"):
+        OutOfMemoryFallback().run(own_editor, job, lambda _: int("another"))

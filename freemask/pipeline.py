@@ -78,8 +78,8 @@ def edit(
         timings=timer.seconds,
         peak_memory=memory.peak,
         memory_above_entry=memory.above_entry,
-        editor=_describe(editor),
-        notes=tuple(editor.notes),
+        editor=editor.describe(),
+        notes=(*editor.notes, *prepared.notes),
     )
 
 
@@ -157,12 +157,3 @@ def decode(
         return edited
     weight = faded(masks.at(prepared.request.steps - 1), fusion.margin)
     return blend_pixels(edited, video, weight)
-
-
-def _describe(editor: Editor) -> dict[str, str]:
-    return {
-        "name": editor.name,
-        "checkpoint": editor.checkpoint,
-        "device": str(editor.device),
-        "dtype": str(editor.dtype).removeprefix("torch."),
-    }

@@ -130,3 +130,16 @@ def test_the_check_before_loading_covers_methods_and_codebooks(
     path.write_text(json.dumps(fields | {"sites": [f"{s}.x" for s in fields["sites"]]}))
     with pytest.raises(InputError, match=r"this backbone has .*, and they differ"):
         check(calibrated)
+
+
+def test_result_json_records_the_remarks_of_checkpoint_and_edit(
+    checkpoint: Path, small: Video, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(checkpoint, tmp_path / "bare"))
+    shutil.rmtree(folder / "scheduler")
+    editor = load_editor("zeroscope", checkpoint=folder, device="cpu")
+    result = edit(editor, small, REQUEST)
+    assert [*result.notes] == [*editor.notes, *prepare(editor, small, REQUEST).notes]
+    assert len(result.notes) == 2
+    notes = result.describe()["notes"]
+    assert set(result.notes) <= set(notes)

@@ -118,7 +118,7 @@ def test_an_edit_says_what_it_did(editor: Editor, small: Video) -> None:
         ("decode", 1, 1),
     ]
     assert list(result.timings) == ["inversion", "mask", "denoise", "decode"]
-    assert result.request == replace(request, words=("bear", "panda"))
+    assert result.request == replace(request, words=("bear", "panda"), method="freemask")
     assert result.video.frames.shape == small.frames.shape
     assert result.video.fps == small.fps
     assert result.masks.values.shape == (1, *small.frames.shape[:3])

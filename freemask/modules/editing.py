@@ -133,7 +133,7 @@ class EditDataModule(L.LightningDataModule):
 class FreeMaskModule(L.LightningModule):
     """Edits clips with a base editor, which every rank loads onto its own device.
 
-    editor, checkpoint, dtype, options: as in `freemask.load_editor`.
+    editor, checkpoint, dtype, options, revision, variant, lora: as in `freemask.load_editor`.
     run: folder of the results; jobs that are finished there are skipped.
     retry_failed: whether jobs that failed in an earlier run are tried again.
     cache: folder of the inversion cache; None keeps it in the run folder.
@@ -150,13 +150,23 @@ class FreeMaskModule(L.LightningModule):
         run: RunFolder,
         dtype: str = "auto",
         options: Mapping[str, Any] | None = None,
+        revision: str | None = None,
+        variant: str | None = None,
+        lora: Sequence[str] = (),
         retry_failed: bool = False,
         cache: Path | None = None,
         cache_limit: int = LIMIT,
     ) -> None:
         super().__init__()
         self.name, self.run, self.retry_failed = editor, run, retry_failed
-        self.arguments = {"checkpoint": checkpoint, "dtype": dtype, "options": options}
+        self.arguments: dict[str, Any] = {
+            "checkpoint": checkpoint,
+            "dtype": dtype,
+            "options": options,
+            "revision": revision,
+            "variant": variant,
+            "lora": lora,
+        }
         self.cache = InversionCache(cache or run.private / "inversions", limit=cache_limit)
         self.fallback = OutOfMemoryFallback()
         self.editor: Editor | None = None
@@ -166,7 +176,7 @@ class FreeMaskModule(L.LightningModule):
     def setup(self, stage: str) -> None:
         """Loads the editor onto this rank's device."""
         device = str(self.trainer.strategy.root_device)
-        self.editor = load_editor(self.name, device=device, **self.arguments)  # type: ignore[arg-type]
+        self.editor = load_editor(self.name, device=device, **self.arguments)
 
     def predict_step(self, batch: JobGroup | None, batch_idx: int) -> Prediction | None:
         """Runs one job. An error becomes its outcome, so that one clip never ends a run."""
@@ -226,8 +236,7 @@ class FreeMaskModule(L.LightningModule):
     def _native_frame(self) -> NativeFrame:
         """Returns the frames that the checkpoint was trained on."""
         names = ("checkpoint", "revision", "variant")
-        given: Any = {name: self.arguments[name] for name in names if name in self.arguments}
-        return native_frame(self.name, **given)
+        return native_frame(self.name, **{name: self.arguments[name] for name in names})
 
     def _queries_of(self, jobs: tuple[Job, ...], video: Video) -> WordQueries:
         """Returns the queries of all jobs of a group; jobs that cannot be prepared have none."""

@@ -57,7 +57,7 @@ class TrainerConfig:
 class PredictConfig:
     """A batch run.
 
-    editor, checkpoint, options, dtype: as in `freemask.load_editor`.
+    editor, checkpoint, options, dtype, revision, variant, lora: as in `freemask.load_editor`.
     jobs: file of the job list.
     out: the run folder.
     cache: folder of the inversion cache; None keeps it in the run folder.
@@ -69,6 +69,9 @@ class PredictConfig:
     checkpoint: str = "demo"
     options: dict[str, Any] = field(default_factory=dict)
     dtype: str = "auto"
+    revision: str | None = None
+    variant: str | None = None
+    lora: list[str] = field(default_factory=list)
     jobs: str | None = None
     out: str = "out/predict"
     cache: str | None = None
@@ -119,6 +122,9 @@ def run(config: PredictConfig, *, retry_failed: bool, quiet: bool = False) -> li
             run=folder,
             dtype=dtype,
             options=config.options,
+            revision=config.revision,
+            variant=config.variant,
+            lora=config.lora,
             retry_failed=retry_failed,
             cache=Path(config.cache) if config.cache else None,
             cache_limit=round(config.cache_gib * 2**30),

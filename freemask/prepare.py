@@ -128,8 +128,8 @@ def prepare(
 
 def preflight(
     wanted: EditorRequest, request: EditRequest, size: tuple[int, int], *, masked: bool = False
-) -> None:
-    """Checks an edit against a checkpoint before weights are read.
+) -> tuple[str, ...]:
+    """Checks an edit against a checkpoint before weights are read; returns remarks on the edit.
 
     wanted: the editor and its checkpoint.
     size: of the frames, `(H, W)` pixels.
@@ -138,14 +138,22 @@ def preflight(
     Raises `InputError` as `freemask.editors.preflight` and `prepare` do.
     """
     files = wanted.preflight(request, size)
-    request, settings, _ = resolve(request, None, codebook=files.codebook, needs_maps=not masked)
+    request, settings, notes = resolve(
+        request,
+        None,
+        codebook=files.codebook,
+        needs_maps=not masked,
+        name=f"--editor {wanted.editor} --checkpoint {wanted.checkpoint}",
+    )
+    mask_policy(settings.mask.policy)
     if masked or not needs_mask(settings):
-        return
+        return notes
     codebook = read_codebook(files.codebook, settings)
     check_source(settings.mask, has_codebook=codebook is not None)
     if codebook and settings.mask.sites != "released":
         blueprint = editor_class(wanted.editor).blueprint(files.folder, files.dtype)
         codebook.check(blueprint.sites(blueprint.latent_size(size)))
+    return notes
 
 
 def resolve(

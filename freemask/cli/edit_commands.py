@@ -58,6 +58,7 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
 def run_edit(options: argparse.Namespace) -> None:
     from freemask.batch.jobs import ClipRequest, Job, check_job
     from freemask.io.read_clip import describe_scaling
+    from freemask.prepare import preflight
 
     clip, request = make_request(ClipRequest, options), make_request(EditRequest, options)
     job = make_request(Job, options, id="edit", clip=clip, request=request)
@@ -65,7 +66,7 @@ def run_edit(options: argparse.Namespace) -> None:
     with interruptible(options.out, atomic=True):
         inputs = check_job(job, options.out, wanted.native_frame)
         echo_error(describe_scaling(inputs.video))
-        wanted.preflight(request, inputs.video.size)
+        preflight(wanted, request, inputs.video.size, masked=inputs.mask is not None)
         editor = wanted.load_editor()
         result = _run_edit(editor, job, inputs, show_progress(quiet=options.quiet))
         result.save(options.out)
@@ -114,6 +115,7 @@ def run_masks(options: argparse.Namespace) -> None:
     from freemask.calibration.inspect import FILES, show_masks
     from freemask.io.atomic import check_writable
     from freemask.io.read_clip import describe_scaling
+    from freemask.prepare import preflight
 
     words = (options.words, options.words)
     request = make_request(EditRequest, options, target=options.source, words=words)
@@ -122,7 +124,9 @@ def run_masks(options: argparse.Namespace) -> None:
         video = make_request(ClipRequest, options).read(wanted.native_frame)
         echo_error(describe_scaling(video))
         check_writable(options.out, FILES)
-        wanted.preflight(request, video.size)
+        notes = preflight(wanted, request, video.size)
         editor = wanted.load_editor()
         progress = show_progress(quiet=options.quiet)
         echo(show_masks(editor, video, request, options.out, progress=progress))
+        for line in (*editor.notes, *notes):
+            echo_error(f"note: {line}")

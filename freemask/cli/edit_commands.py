@@ -65,8 +65,8 @@ def run_edit(options: argparse.Namespace) -> None:
     wanted = make_request(EditorRequest, options)
     with interruptible(options.out, atomic=True):
         inputs = check_job(job, options.out, wanted.native_frame)
-        echo_error(describe_scaling(inputs.video))
         preflight(wanted, request, inputs.video.size, masked=inputs.mask is not None)
+        echo_error(describe_scaling(inputs.video))
         editor = wanted.load_editor()
         result = _run_edit(editor, job, inputs, show_progress(quiet=options.quiet))
         result.save(options.out)
@@ -122,9 +122,9 @@ def run_masks(options: argparse.Namespace) -> None:
     with interruptible(options.out, atomic=True):
         wanted = make_request(EditorRequest, options)
         video = make_request(ClipRequest, options).read(wanted.native_frame)
-        echo_error(describe_scaling(video))
         check_writable(options.out, FILES)
         notes = preflight(wanted, request, video.size)
+        echo_error(describe_scaling(video))
         editor = wanted.load_editor()
         progress = show_progress(quiet=options.quiet)
         echo(show_masks(editor, video, request, options.out, progress=progress))

@@ -55,10 +55,12 @@ class EditorRequest:
 
         size: of the frames, `(H, W)` pixels.
 
-        Raises `InputError` as `freemask.editors.preflight` does.
+        Raises `InputError` as `freemask.editors.preflight` does, and for a device or dtype that
+        cannot be used here.
         """
-        from freemask.editors.registry import preflight
+        from freemask.editors.registry import preflight, runtime
 
+        runtime(self.device, self.dtype)
         return preflight(self.editor, request=request, size=size, **self._arguments())
 
     def native_frame(self) -> NativeFrame:

@@ -6,15 +6,18 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from command_desk import Desk
 
 from freemask.batch import jobs
 from freemask.cli import commands
 from freemask.io.video import read_video, write_video
+from freemask.result import FILES
 from freemask.types import Video
 
 SOURCE, TARGET = "a bear on the grass", "a panda on the grass"
@@ -54,13 +57,12 @@ def edit(folder: Path, checkpoint: Path) -> Edit:
 def test_an_edit_writes_a_complete_folder(edit: Edit, folder: Path) -> None:
     assert edit() == 0
     out = folder / "out"
-    names = ["comparison.gif", "edited.gif", "edited.mp4", "masks.npz", "result.json"]
-    assert sorted(path.name for path in out.iterdir()) == names
+    assert {path.name for path in out.iterdir()} == set(FILES)
     described = json.loads((out / "result.json").read_text())
     assert described["request"]["words"] == ["bear", "panda"]
     assert described["request"]["steps"] == 2
     assert described["settings"]["mask"]["policy"] == "naive"
-    assert read_video(out / "edited.mp4").frames.shape == (4, 32, 48, 3)
+    assert read_video(out / "edited.mp4").frames.shape == (4, 28, 40, 3)  # area near 32x32
     assert sorted(path.name for path in folder.iterdir()) == ["clip.mp4", "out"]
 
 
@@ -75,7 +77,7 @@ def test_a_mask_file_replaces_the_word_maps(edit: Edit, folder: Path) -> None:
     mask = np.zeros((4, 32, 48), np.float32)
     mask[:, 8:16, 8:24] = 1
     np.save(folder / "mask.npy", mask)
-    assert edit(mask=folder / "mask.npy") == 0
+    assert edit(mask=folder / "mask.npy", size="source") == 0
     with np.load(folder / "out" / "masks.npz") as saved:
         np.testing.assert_array_equal(saved["mask"], mask[None])
 
@@ -200,11 +202,11 @@ def test_clip_and_mask_are_decoded_once(
 
         monkeypatch.setattr(jobs, name, counted)
 
-    count("read_video")
+    count("read_clip")
     count("read_mask")
     np.save(folder / "mask.npy", np.ones((4, 32, 48), np.float32))
     assert edit(mask=folder / "mask.npy") == 0
-    assert decoded == ["read_video", "read_mask"]
+    assert decoded == ["read_clip", "read_mask"]
 
 
 def test_settings_may_stand_anywhere(edit: Edit, capsys: pytest.CaptureFixture[str]) -> None:
@@ -212,3 +214,29 @@ def test_settings_may_stand_anywhere(edit: Edit, capsys: pytest.CaptureFixture[s
     assert "strength" in capsys.readouterr().err
     assert edit("--seed=1", "mask") == 2
     assert "'mask' is not of the form key=value" in capsys.readouterr().err
+
+
+def test_an_edit_that_runs_out_of_memory_is_repeated_or_says_what_to_do(
+    tmp_path: Path,
+    checkpoint: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    desk, runs, real = Desk(tmp_path, checkpoint), [], jobs.run_job
+
+    def short(*given: object, fails: int, **options: object) -> object:
+        runs.append(given)
+        if len(runs) <= fails:
+            raise MemoryError
+        return real(*given, **options)
+
+    monkeypatch.setattr(jobs, "run_job", partial(short, fails=1))
+    assert commands.main(desk.edit()) == 0
+    assert "memory ran out; the edit was repeated with VAE one" in capsys.readouterr().err
+    notes = json.loads((tmp_path / "out" / "result.json").read_text())["notes"]
+    assert any(note.startswith("memory ran out") for note in notes)
+    runs.clear()
+    monkeypatch.setattr(jobs, "run_job", partial(short, fails=99))
+    assert commands.main(desk.edit(out=tmp_path / "none")) == 2
+    assert "memory ran out, also with VAE one frame at a time" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()

@@ -36,17 +36,17 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
 
 def run_predict(options: argparse.Namespace) -> int:
     from freemask.modules.callbacks import Stopped
+    from freemask.modules.quiet import quieten_lightning
     from freemask.modules.trainer import (
         INTERRUPTED,
         STOPPED,
         echo_end,
         load_config,
         run,
-        silence_lightning,
         write_traceback,
     )
 
-    silence_lightning()
+    quieten_lightning()
     out: Path | None = None
     try:
         config = load_config(options.config, options.overrides)

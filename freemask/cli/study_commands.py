@@ -92,6 +92,7 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
 
     add_request(parser, TuningRequest, out=Path("out/tuned"))
     add_request(parser, ClipRequest)
+    add_quiet(parser)
 
 
 def run_tune(options: argparse.Namespace) -> None:
@@ -106,5 +107,5 @@ def run_tune(options: argparse.Namespace) -> None:
         native = partial(native_frame, "tune_a_video", request.checkpoint)
         video = make_request(ClipRequest, options).read(native)
 
-        folder = tune(video, request)
+        folder = tune(video, request, show_progress(quiet=options.quiet))
         echo(f"{folder}: edit with --editor tune_a_video --checkpoint {folder}")

@@ -8,8 +8,6 @@ number of processes, and a run that was killed resumes.
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -30,6 +28,7 @@ from freemask.evaluation.samples import SampleSource
 from freemask.io.resumable import ResumableFolder
 from freemask.modules.calibration import Numbers
 from freemask.modules.interrupts import keyboard_interrupts
+from freemask.modules.quiet import quieten_lightning
 from freemask.types import InputError
 
 Echo = Callable[[str], None]
@@ -65,7 +64,7 @@ class EvaluationModule(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Loads the editor onto this rank's device; on the CPU a rank has one thread."""
-        _quieten()
+        quieten_lightning()
         device = self.trainer.strategy.root_device
         if device.type == "cpu" and self.trainer.world_size > 1:
             torch.set_num_threads(1)
@@ -118,7 +117,7 @@ def _trainer(device: torch.device, processes: int) -> L.Trainer:
 
     Raises `InputError` if the machine has fewer such devices than processes.
     """
-    _quieten()
+    quieten_lightning()
     if processes > 1 and device.index is not None:
         raise InputError(f"{processes} processes cannot share {device}; give device {device.type}")
     several = DDPStrategy(start_method="spawn", timeout=timedelta(days=30))
@@ -149,11 +148,3 @@ def _predict(trainer: L.Trainer, module: EvaluationModule) -> None:
         if kind == f"{InputError.__module__}.{InputError.__name__}":
             raise InputError(message) from None
         raise
-
-
-def _quieten() -> None:
-    """Hides Lightning's messages about hardware, data loaders and its own code."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (".*num_workers.*", ".*LeafSpec.*"):
-        warnings.filterwarnings("ignore", message)

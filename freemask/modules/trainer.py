@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import traceback
-import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -215,13 +213,6 @@ def _dtype(config: PredictConfig) -> str:
 def is_first_process() -> bool:
     """Returns whether this is the first process of the run, before a trainer exists."""
     return rank_zero_only.rank == 0 and os.environ.get("NODE_RANK", "0") == "0"
-
-
-def silence_lightning() -> None:
-    """Hides Lightning's advice on data loaders and its notes on its own code."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for message in ("Couldn't infer the batch indices", ".*LeafSpec.*", ".*num_workers.*"):
-        warnings.filterwarnings("ignore", message)
 
 
 def write_traceback(out: Path) -> str:

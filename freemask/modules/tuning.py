@@ -15,7 +15,7 @@ import lightning as L
 import torch
 import torch.nn.functional as F
 from diffusers import DDPMScheduler
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -28,10 +28,12 @@ from freemask.io.fingerprint import fingerprint
 from freemask.io.resumable import ResumableFolder
 from freemask.io.video import write_video
 from freemask.modules.interrupts import keyboard_interrupts
+from freemask.modules.quiet import quieten_lightning
 from freemask.modules.tuning_request import TuningRequest
+from freemask.progress import no_progress
 from freemask.prompts.tokens import check_prompt
 from freemask.sampling.generation import generate
-from freemask.types import InputError, Video
+from freemask.types import InputError, Progress, Video
 
 TRAINED = ("attn1.to_q", "attn2.to_q", "attn_temp")
 WEIGHTS = "diffusion_pytorch_model.bin"  # the name in the original layout
@@ -136,8 +138,24 @@ class Samples(Callback):
         write_video(clip, self.folder / f"step-{step:05d}.gif")
 
 
-def tune(video: Video, request: TuningRequest) -> Path:
+class StepReport(Callback):
+    """Reports the steps of a training run.
+
+    progress: called with the stage, the steps done and the steps in all.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any, **__: Any) -> None:
+        """Reports a step."""
+        self.progress("tune", trainer.global_step, int(trainer.max_steps))
+
+
+def tune(video: Video, request: TuningRequest, progress: Progress = no_progress) -> Path:
     """Tunes on a clip and writes the checkpoint folder.
+
+    progress: called with the stage, the steps done and the steps in all.
 
     A run that was interrupted continues from its last checkpoint.
 
@@ -168,7 +186,7 @@ def tune(video: Video, request: TuningRequest) -> Path:
     module = OneShotTuning(editor, latents, text, request)
     last = parts.path("last.ckpt")
     steps: Any = DataLoader(range(request.steps), batch_size=None)  # type: ignore[arg-type]
-    trainer = _make_trainer(request, video, parts.folder)
+    trainer = _make_trainer(request, video, parts.folder, progress)
     with keyboard_interrupts():
         trainer.fit(module, steps, ckpt_path=last if last.exists() else None)
     save_tuned(editor, source, request.out, parts)
@@ -176,7 +194,10 @@ def tune(video: Video, request: TuningRequest) -> Path:
     return request.out
 
 
-def _make_trainer(request: TuningRequest, video: Video, folder: Path) -> L.Trainer:
+def _make_trainer(
+    request: TuningRequest, video: Video, folder: Path, progress: Progress
+) -> L.Trainer:
+    quieten_lightning()
     checkpoint = ModelCheckpoint(
         folder,
         filename="last",
@@ -192,7 +213,8 @@ def _make_trainer(request: TuningRequest, video: Video, folder: Path) -> L.Train
         gradient_clip_val=1.0,
         logger=False,
         enable_model_summary=False,
-        callbacks=[checkpoint, samples, TQDMProgressBar()],
+        enable_progress_bar=False,
+        callbacks=[checkpoint, samples, StepReport(progress)],
     )
 
 

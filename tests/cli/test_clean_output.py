@@ -136,6 +136,24 @@ def test_the_other_commands_print_nothing_either(desk: Desk) -> None:
     }
 
 
+def test_tuning_and_a_batch_print_nothing_of_lightning(desk: Desk, sd_checkpoint: Path) -> None:
+    clip = [f"--video={desk.folder / 'clip.mp4'}", "--frames=2", "--size=32x48"]
+    tune = ["tune", *clip, "--prompt=a bear", f"--checkpoint={sd_checkpoint}", "--steps=2"]
+    job = {"id": "one", "video": "clip.mp4", "source": "a bear", "target": "a panda", "steps": 2}
+    job |= {"frames": 2, "size": [32, 48], "overrides": {"mask.policy": "naive"}}
+    jobs = desk.file("jobs.jsonl", json.dumps(job))
+    predict = [f"jobs={jobs}", f"out={desk.folder / 'out'}", f"checkpoint={desk.checkpoint}"]
+    commands = [
+        ("tune", [*tune, f"--out={desk.folder / 'tuned'}", "--quiet"]),
+        ("predict", ["predict", *predict, "trainer.accelerator=cpu", "--quiet"]),
+    ]
+    found = printed(commands)
+    assert {name: without_remarks(lines, desk) for name, lines in found.items()} == {
+        "tune": [],
+        "predict": [],
+    }
+
+
 def test_only_the_known_message_is_hidden(caplog: pytest.LogCaptureFixture) -> None:
     logger = logging.getLogger("freemask.tests.printer")
     with hidden(logger.name, "known"):

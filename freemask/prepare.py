@@ -182,8 +182,8 @@ def resolve(
         return replace(request, method=FREEMASK), chosen, ()
     fallback = load_settings(request.task, request.overrides, method=UNCALIBRATED)
     remark = (
-        "this checkpoint has no codebook: the mask comes from the fixed layers of the authors' "
-        f"release, unmeasured here; `freemask calibrate {name} --data DIR` measures better ones"
+        "this checkpoint has no codebook: the mask is made of the maps of all attention layers; "
+        f"`freemask calibrate {name} --data DIR` finds the layers that make better masks"
     )
     return replace(request, method=UNCALIBRATED), fallback, (remark,)
 

@@ -53,17 +53,17 @@ def test_without_a_codebook_the_edit_runs_and_says_how_to_do_better(
 ) -> None:
     prepared = prepare(editor, small, REQUEST)
     assert prepared.request.method == "uncalibrated"
-    assert prepared.settings.mask.sites == "released"
+    assert prepared.settings.mask.policy == "naive"
     [note] = prepared.notes
-    assert note.startswith("this checkpoint has no codebook: the mask comes from the fixed layers")
+    assert note.startswith("this checkpoint has no codebook: the mask is made of the maps of all")
     command = f"`freemask calibrate --editor zeroscope --checkpoint {editor.checkpoint} --data DIR`"
     assert command in note
     assert "\n" not in note
     result = edit(editor, small, REQUEST)
     described = result.describe()
     assert described["request"]["method"] == "uncalibrated"
-    assert described["settings"]["mask"]["sites"] == "released"
-    assert described["mask"].startswith("time_agnostic: ")
+    assert described["settings"]["mask"]["policy"] == "naive"
+    assert described["mask"] == "naive: mean of all sites and steps"
     again = edit(editor, small, result.request)
     assert (again.video.frames == result.video.frames).all()
 

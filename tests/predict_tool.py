@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from freemask import result
+
 PATH = Path(__file__).parents[1] / "tools" / "predict.py"
 CONFIG = Path(__file__).parents[1] / "configs" / "predict.yaml"
-FILES = ["comparison.gif", "edited.gif", "edited.mp4", "masks.npz", "result.json"]
+FILES = sorted(result.FILES)  # result.json is the last
 MEASURED = ("timings", "peak_memory")  # keys of result.json that differ between runs
 
 

@@ -7,6 +7,8 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -26,7 +28,10 @@ class Stopped(BaseException):
 
 
 class ResultWriter(BasePredictionWriter):
-    """Saves the result and the outcome of each job as soon as the job ends.
+    """Saves the result and the outcome of each job, while the next job runs.
+
+    A thread saves one result at a time. A result that is being saved when the run ends, in whatever
+    way, is saved first.
 
     run: the run folder.
     jobs: number of jobs of all ranks.
@@ -35,6 +40,8 @@ class ResultWriter(BasePredictionWriter):
     def __init__(self, run: RunFolder, jobs: int) -> None:
         super().__init__(write_interval="batch")
         self.run, self.jobs = run, jobs
+        self._thread = ThreadPoolExecutor(1, "results")
+        self._saving: Future[None] | None = None
 
     def write_on_batch_end(
         self,
@@ -46,38 +53,67 @@ class ResultWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Saves a job. Raises `InputError` if the disk can take no further results."""
+        """Starts to save a job, once the one before it is saved.
+
+        Raises `InputError` if the disk can take no further results.
+        """
         if prediction is None:
             return
+        self.finish()
+        if prediction.result is not None:  # the latents are not saved, and may lie on the device
+            result = replace(prediction.result, trajectory=None)
+            prediction = replace(prediction, result=result)
+        self._saving = self._thread.submit(self._record, prediction, trainer.global_rank)
+
+    def finish(self) -> None:
+        """Waits for the result that is being saved.
+
+        Raises `InputError` if the disk can take no further results.
+        """
+        saving, self._saving = self._saving, None
+        if saving is None:
+            return
         try:
-            self.run.record(self._save(prediction), trainer.global_rank)
+            saving.result()
         except OSError as error:
             raise InputError(
                 f"cannot write to {self.run.out}: {error.strerror}; complete results stay, and "
                 "the same command continues once there is room"
             ) from error
 
+    def _record(self, prediction: Prediction, rank: int) -> None:
+        self.run.record(self._save(prediction), rank)
+
     def _save(self, prediction: Prediction) -> Outcome:
+        """Saves a job. Raises OSError if the disk can take no further results."""
         job, outcome, trace = prediction.job, prediction.outcome, prediction.traceback
         if prediction.result is not None:
             try:
                 prediction.result.save(self.run.result(job))
                 self.run.remove_failure(job)
-            except (OSError, ValueError) as error:
-                if isinstance(error, OSError) and error.errno in FATAL:
-                    raise
+            except Exception as error:
+                cause = error if isinstance(error, OSError) else error.__cause__
+                if isinstance(cause, OSError) and cause.errno in FATAL:
+                    raise cause from None
                 outcome, trace = Outcome(job.id, FAILED, str(error)), traceback.format_exc()
         if trace:
             self.run.write_failure(job, prediction.fingerprint, outcome.reason, trace)
         return outcome
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keeps rank 0 until the other ranks have done their jobs."""
+        """Saves the last result, and keeps rank 0 until the other ranks have done their jobs."""
+        self.finish()
         bar = trainer.progress_bar_callback
         while trainer.is_global_zero and len(self.run.outcomes()) < self.jobs:
             if isinstance(bar, StageBar):
                 bar.count()
             time.sleep(POLL)
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Waits for the result that is being saved before an error or a signal ends the run."""
+        self._thread.shutdown(wait=True)
 
 
 class StageBar(TQDMProgressBar):

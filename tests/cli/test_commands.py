@@ -112,7 +112,7 @@ def test_masks_shows_every_site_and_the_mask_over_the_clip(
     book = folder / "book.json"
     measured = ["--frames=2", "--size=32x32", "--clips=1", f"--out={book}"]
     assert commands.main(["calibrate", *common, *measured]) == 0
-    clip = [f"--video={folder / 'clip.mp4'}", f"--source={SOURCE}", "--frames=3"]
+    clip = [f"--video={folder / 'clip.mp4'}", f"--source={SOURCE}", "--frames=3", "--size=source"]
     out = folder / "masks"
     given = ["masks", *common, *clip, f"--out={out}", "--words=bear", f"codebook={book}"]
     assert commands.main(given) == 0

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from coloured_clips import clip, mean_error
-from PIL import Image
 from phone_clips import frame_times, write_clip
+from PIL import Image
 
 from freemask.io import decode
 from freemask.io.read_clip import Selection, read_clip
@@ -263,7 +263,7 @@ def test_a_pattern_stands_for_numbered_images(tmp_path: Path) -> None:
         255,
     ]
     assert read_video(tmp_path / "other%d.png").num_frames == 1
-    with pytest.raises(InputError, match="no file of .* has such a name"):
+    with pytest.raises(InputError, match=r"no file of .* has such a name"):
         read_video(tmp_path / "gone%04d.png")
     with pytest.raises(InputError, match="has several numbers"):
         read_video(tmp_path / "a%d-%d.png")

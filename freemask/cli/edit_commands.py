@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from freemask.cli.arguments import add_out, add_request, make_request, one_word, path
 from freemask.cli.interrupts import interruptible
-from freemask.cli.progress import add_quiet, echo, echo_error
+from freemask.cli.progress import add_force, add_quiet, echo, echo_error
 from freemask.editors.request import EditorRequest
 from freemask.progress import show_progress
 from freemask.types import EditRequest, InputError, Progress
@@ -52,6 +52,7 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
     add_request(parser, Job, skip=("id", "clip", "request", "problem"))
     add_request(parser, EditorRequest)
     add_out(parser, "out/edit")
+    add_force(parser)
     add_quiet(parser)
 
 
@@ -59,6 +60,7 @@ def run_edit(options: argparse.Namespace) -> None:
     from freemask.batch.jobs import ClipRequest, Job, check_job
     from freemask.io.read_clip import describe_scaling
     from freemask.prepare import preflight
+    from freemask.profiling.memory_check import check_memory
 
     clip, request = make_request(ClipRequest, options), make_request(EditRequest, options)
     job = make_request(Job, options, id="edit", clip=clip, request=request)
@@ -66,6 +68,8 @@ def run_edit(options: argparse.Namespace) -> None:
     with interruptible(options.out, atomic=True):
         inputs = check_job(job, options.out, wanted.native_frame)
         preflight(wanted, request, inputs.video.size, masked=inputs.mask is not None)
+        if not options.force:
+            check_memory(wanted, request, frames=inputs.video.num_frames, size=inputs.video.size)
         echo_error(describe_scaling(inputs.video))
         editor = wanted.load_editor()
         result = _run_edit(editor, job, inputs, show_progress(quiet=options.quiet))
@@ -107,6 +111,7 @@ def add_masks(parser: argparse.ArgumentParser) -> None:
     add_request(parser, ClipRequest)
     add_request(parser, EditorRequest)
     add_out(parser, "out/masks")
+    add_force(parser)
     add_quiet(parser)
 
 
@@ -116,6 +121,7 @@ def run_masks(options: argparse.Namespace) -> None:
     from freemask.io.atomic import check_writable
     from freemask.io.read_clip import describe_scaling
     from freemask.prepare import preflight
+    from freemask.profiling.memory_check import check_memory
 
     words = (options.words, options.words)
     request = make_request(EditRequest, options, target=options.source, words=words)
@@ -124,6 +130,9 @@ def run_masks(options: argparse.Namespace) -> None:
         video = make_request(ClipRequest, options).read(wanted.native_frame)
         check_writable(options.out, FILES)
         notes = preflight(wanted, request, video.size)
+        if not options.force:
+            frames, size = video.num_frames, video.size
+            check_memory(wanted, request, frames=frames, size=size, inversion_only=True)
         echo_error(describe_scaling(video))
         editor = wanted.load_editor()
         progress = show_progress(quiet=options.quiet)

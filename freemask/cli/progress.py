@@ -1,4 +1,4 @@
-"""Prints results on standard output and remarks on standard error; adds `--quiet`."""
+"""Prints results on standard output and remarks on standard error; adds `--quiet` and `--force`."""
 
 from __future__ import annotations
 
@@ -19,3 +19,10 @@ def echo_error(text: str) -> None:
 def add_quiet(parser: argparse.ArgumentParser) -> None:
     """Adds `--quiet`, which hides progress; results, remarks and errors stay."""
     parser.add_argument("--quiet", action="store_true", help="show no progress")
+
+
+def add_force(parser: argparse.ArgumentParser) -> None:
+    """Adds `--force`, which skips the memory estimate."""
+    parser.add_argument(
+        "--force", action="store_true", help="try although the estimate says that memory is short"
+    )

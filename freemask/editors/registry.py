@@ -205,3 +205,24 @@ def load_editor(
         variant=variant,
         lora=lora,
     )
+
+
+def load_blueprint(
+    name: str,
+    *,
+    checkpoint: str | Path = "demo",
+    dtype: torch.dtype = torch.float16,
+    options: Mapping[str, Any] | None = None,
+    revision: str | None = None,
+    variant: str | None = None,
+) -> Editor:
+    """Builds an editor on the meta device, without weights (see `Editor.blueprint`).
+
+    dtype: the dtype that its weights would have.
+    others: as in `load_editor`, which also states the errors.
+    """
+    kind = editor_class(name)
+    chosen: Any = merge(kind.Options, OmegaConf.create(dict(options or {})), {})
+    wanted = Wanted(dtype=dtype, variant=variant, revision=revision)
+    path = checkpoints.resolve(_locate(name, checkpoint), wanted, parts=kind.parts)
+    return kind.blueprint(path, dtype, chosen)

@@ -50,6 +50,22 @@ class EditorRequest:
 
         return load_editor(self.editor, **self._arguments(device))
 
+    def blueprint(self) -> Editor:
+        """Builds the editor on the meta device, from its configs alone; LoRA files are left out.
+
+        Raises `InputError` as `freemask.load_editor` does.
+        """
+        from freemask.editors.registry import load_blueprint, runtime
+
+        return load_blueprint(
+            self.editor,
+            checkpoint=self.checkpoint,
+            dtype=runtime(self.device, self.dtype)[1],
+            options=self.options,
+            revision=self.revision,
+            variant=self.variant,
+        )
+
     def preflight(self, request: EditRequest, size: tuple[int, int]) -> Checkpoint:
         """Checks an edit against the checkpoint before weights are read.
 

@@ -18,7 +18,7 @@ from freemask.attention.fusion import steps_reading_source
 from freemask.attention.hooks import AttentionCall
 from freemask.editors.editor import ENCODE_BATCH, Editor
 from freemask.profiling.live_memory import FusedAttention, LiveBytes
-from freemask.settings import load_settings
+from freemask.settings import Settings, load_settings
 from freemask.types import Site
 
 REFERENCE_ROWS = 32**2  # rows of the largest map that the reference implementations store
@@ -74,14 +74,25 @@ def footprint(
     latents = editor.vae.config.latent_channels * frames * h * w * 4
     return Footprint(
         weights=sum(map(weight_bytes, (editor.unet, editor.vae, editor.text_encoder))),
-        denoise=_denoise_peak(editor, BATCH, frames, size),
+        denoise=denoise_peak(editor, BATCH, frames, size),
         decode=_decode_peak(editor, frames, size),
         trajectory=(steps + 1) * latents,
-        features=sum(
-            per_step[site] * len(steps_reading_source(site, settings, steps)) for site in per_step
-        ),
+        features=_stored(per_step, settings, steps),
         maps=sum(maps.values()) * steps,
     )
+
+
+def stored_bytes(
+    editor: Editor, frames: int, size: tuple[int, int], steps: int, settings: Settings
+) -> int:
+    """Returns the bytes of queries and keys that `features=store` keeps under some settings."""
+    per_step, _ = _attention_sizes(editor, frames, size)
+    return _stored(per_step, settings, steps)
+
+
+def _stored(per_step: dict[Site, int], settings: Settings, steps: int) -> int:
+    reads = {site: len(steps_reading_source(site, settings, steps)) for site in per_step}
+    return sum(size * reads[site] for site, size in per_step.items())
 
 
 def weight_bytes(model: nn.Module) -> int:
@@ -101,7 +112,11 @@ def _inputs(editor: Editor, branches: int, frames: int, size: tuple[int, int]) -
 
 @torch.inference_mode(False)
 @torch.no_grad()
-def _denoise_peak(editor: Editor, branches: int, frames: int, size: tuple[int, int]) -> int:
+def denoise_peak(editor: Editor, branches: int, frames: int, size: tuple[int, int]) -> int:
+    """Returns the bytes of one pass of the backbone above its weights.
+
+    branches: branches in the pass. frames, size: as in `footprint`.
+    """
     inputs = _inputs(editor, branches, frames, size)
     with FusedAttention(), LiveBytes() as live:
         editor.predict(*inputs)

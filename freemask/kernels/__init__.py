@@ -99,10 +99,8 @@ def blended_attention(
     scale = validate.scale_of(scale, q)
     chosen = dispatch.choose(backend, q)
     branches = (q, k, v, q_source, k_source, v_source, v_kept)
-    rows = (plan.mask, plan.order, plan.counts)
-    out: Tensor = torch.ops.freemask.blended_attention(
-        *branches, *rows, table, scale, chosen, part_bytes
-    )
+    arguments = (*branches, plan.mask, plan.order, plan.counts, table, scale, chosen, part_bytes)
+    out: Tensor = torch.ops.freemask.blended_attention(*arguments)
     return out
 
 

@@ -59,7 +59,11 @@ class Desk:
             "steps": 2,
             "device": "cpu",
         } | options
-        words = [f"--{key}={value}" for key, value in given.items() if value is not None]
+        words = [
+            f"--{key.replace('_', '-')}={value}"
+            for key, value in given.items()
+            if value is not None
+        ]
         return ["edit", *words, "mask.policy=naive", *overrides]
 
 

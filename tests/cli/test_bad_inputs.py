@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import bad_commands
+import bad_files
 import numpy as np
 import pytest
 from command_desk import Desk, RunsCode, png_header
@@ -218,7 +219,7 @@ FILES: dict[str, tuple[MakeArguments, str]] = {
     ),
     "an out that is a file": (lambda d: d.edit(out=d.file("o", "x") / "out"), "cannot write to"),
 }
-COMMANDS = CLIPS | WORDS | SETTINGS | FILES | bad_commands.COMMANDS
+COMMANDS = CLIPS | WORDS | SETTINGS | FILES | bad_commands.COMMANDS | bad_files.COMMANDS
 
 
 @pytest.mark.parametrize("case", COMMANDS)

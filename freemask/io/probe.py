@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from freemask.io.images import describe_size
+from freemask.io.sound import codec_name
 from freemask.types import InputError
 
 DEFAULT_FPS = 8.0  # of images, and of a file that states no rate
@@ -102,7 +103,7 @@ def probe(path: Path) -> StreamFacts:
         if frame is None:
             raise InputError(f"{str(path)!r} has 0 frames; {READABLE}")
         sounds = container.streams.audio
-        sound = sounds[0].codec_context.name if sounds and sounds[0].codec_context else ""
+        sound = codec_name(sounds[0]) if sounds else ""
         return replace(_facts(path, stream, frame), sound=sound)
 
 

@@ -30,7 +30,7 @@ class Sound:
     def add_to(self, target: Any) -> None:
         """Adds a stream to an mp4 that is being written."""
         self._target = target
-        if self.stream.codec_context.name in MP4_CODECS:
+        if codec_name(self.stream) in MP4_CODECS:
             self._packets = self._copied(target.add_stream_from_template(self.stream))
         else:
             layout = self.stream.codec_context.layout.name
@@ -85,6 +85,12 @@ class Sound:
                 return
             if time >= self.start:
                 yield part
+
+
+def codec_name(stream: Any) -> str:
+    """Returns the codec of an audio stream, whichever decoder reads it; empty if none does."""
+    context = stream.codec_context
+    return str(context.codec.canonical_name) if context else ""
 
 
 def speed_differs(video: Video) -> bool:

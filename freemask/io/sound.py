@@ -41,8 +41,9 @@ class Sound:
     def mux(self, until: float = float("inf")) -> None:
         """Muxes the packets that start up to a time, in seconds of the edit."""
         for packet in self._packets:
+            time = packet.pts * packet.time_base
             self._target.mux(packet)
-            if packet.pts is not None and packet.pts * packet.time_base > until:
+            if time > until:
                 return
 
     def _copied(self, copy: Any) -> Iterator[Any]:

@@ -54,6 +54,9 @@ def test_a_message_follows_from_what_is_there(folder: Path) -> None:
     assert message(out, lambda: os.utime(out, ns=(1, 1))) == f"interrupted; {out} may be incomplete"
     out.rename(folder / "aside")
     assert message(out, out.mkdir, atomic=True) == f"interrupted; {out} is complete"
+    (out / ".aside").mkdir()
+    assert message(out, (out / ".aside" / "a").touch, atomic=True) == nothing  # not in place yet
+    assert message(out, (out / "a").touch, atomic=True) == f"interrupted; {out} is complete"
     parts.mkdir()
     continues = f"interrupted; the same command continues from {parts}"
     assert message(out, lambda: None, parts=parts) == continues
@@ -114,6 +117,36 @@ def test_an_interruption_before_a_command_writes_nothing(
     monkeypatch.setattr(commands, "make_parser", interrupt)
     assert commands.main(["editors"]) == 130
     assert capsys.readouterr().err == "freemask: interrupted; nothing was written\n"
+
+
+@pytest.mark.parametrize("named", ["out", "."])
+def test_sigterm_while_a_result_is_written_leaves_nothing(
+    named: str, folder: Path, checkpoint: Path
+) -> None:
+    code = """
+import os, signal, sys
+from freemask import result
+from freemask.cli.commands import main
+def write(made, folder):
+    (folder / "edited.mp4").write_text("half")
+    os.kill(os.getpid(), signal.SIGTERM)
+    raise AssertionError("it went on")
+result.write_files = write
+sys.exit(main(sys.argv[1:]))
+"""
+    out = folder / "result"
+    out.mkdir()
+    (out / "result.json").write_text("{}")  # an earlier result
+    given = ["edit", *EDIT, f"--video={folder / CLIP}", "--target=a panda", "mask.policy=naive"]
+    where = out / named
+    process = subprocess.run(
+        [sys.executable, "-c", code, *given, f"--checkpoint={checkpoint}", f"--out={where}"],
+        capture_output=True, text=True, cwd=out, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert process.returncode == 143, process.stderr
+    assert process.stderr.splitlines()[-1] == "freemask: stopped by SIGTERM; nothing was written"
+    assert os.listdir(out) == ["result.json"]
+    assert sorted(os.listdir(folder)) == [CLIP, "result"]
 
 
 SMALL = ["--frames=2", "--size=32x32", "--device=cpu"]

@@ -82,8 +82,43 @@ def vae_name(name: str, blocks: int) -> str:
     return name.replace("mid_block.attentions.0", "mid.attn_1")
 
 
-def original_state(folder: Path) -> dict[str, Tensor]:
-    """Returns the weights of a checkpoint folder under their original names."""
+OPEN_CLIP = {
+    "embeddings.token_embedding.weight": "token_embedding.weight",
+    "embeddings.position_embedding.weight": "positional_embedding",
+    "final_layer_norm": "ln_final",
+    "encoder.layers": "transformer.resblocks",
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
+    "self_attn.out_proj": "attn.out_proj",
+}
+
+
+def open_clip_state(text: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the weights of a text encoder under the names of Stable Diffusion 2.x.
+
+    There queries, keys and values are one matrix.
+    """
+    state: dict[str, Tensor] = {}
+    for name, weight in text.items():
+        for new, old in OPEN_CLIP.items():
+            name = name.replace(new, old)
+        if ".q_proj." in name:
+            stem, _, kind = name.partition(".self_attn.q_proj.")
+            of = [n for n in text if n.endswith(kind) and f".{stem.rpartition('.')[2]}.self" in n]
+            parts = [text[n] for x in "qkv" for n in of if f".{x}_proj." in n]
+            state[f"{stem}.attn.in_proj_{kind}"] = torch.cat(parts)
+        elif ".k_proj." not in name and ".v_proj." not in name:
+            state[name] = weight
+    return {f"cond_stage_model.model.{name}": weight for name, weight in state.items()}
+
+
+def original_state(folder: Path, *, open_clip: bool = False) -> dict[str, Tensor]:
+    """Returns the weights of a checkpoint folder under their original names.
+
+    open_clip: whether the text encoder has the layout of Stable Diffusion 2.x.
+    """
     unet: Any = UNet2DConditionModel.from_pretrained(folder / "unet")
     vae: Any = AutoencoderKL.from_pretrained(folder / "vae")
     text: Any = CLIPTextModel.from_pretrained(folder / "text_encoder")
@@ -95,8 +130,9 @@ def original_state(folder: Path) -> dict[str, Tensor]:
     state |= {
         f"first_stage_model.{vae_name(name, blocks)}": x for name, x in vae.state_dict().items()
     }
+    words = {name.removeprefix("text_model."): x for name, x in text.state_dict().items()}
     prefix = "cond_stage_model.transformer.text_model."
-    state |= {prefix + name.removeprefix("text_model."): x for name, x in text.state_dict().items()}
+    state |= open_clip_state(words) if open_clip else {prefix + n: x for n, x in words.items()}
     return {name: x.contiguous() for name, x in state.items()} | {
         "alphas_cumprod": torch.ones(1000)
     }

@@ -82,6 +82,17 @@ def test_a_ckpt_of_tensors_is_read(
     assert one.dependencies == other.dependencies
 
 
+def test_the_text_encoder_of_the_second_version_is_read(
+    state: dict[str, Tensor], file: Path, sd_checkpoint: Path
+) -> None:
+    second = original_state(sd_checkpoint, open_clip=True)
+    assert "cond_stage_model.model.transformer.resblocks.0.attn.in_proj_weight" in second
+    save_file(second, file)
+    one = load_editor("text2video_zero", checkpoint=file, device="cpu")
+    other = load_editor("text2video_zero", checkpoint=sd_checkpoint, device="cpu")
+    assert one.dependencies == other.dependencies
+
+
 def test_a_pickle_is_refused_and_never_executed(file: Path) -> None:
     ckpt, trace = file.with_name("model.ckpt"), file.with_name("trace")
     torch.save({"state_dict": {"a": Bomb(trace)}}, ckpt)

@@ -41,7 +41,7 @@ def main() -> int:
         return 2
     except Interrupted as message:
         echo_error(f"calibrate: {message}")
-        return 130
+        return message.code
     if summary:
         echo(summary)
     return 0

@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except Interrupted as message:
         echo_error(f"freemask: {message}")
-        return 130
+        return message.code
     except KeyboardInterrupt:
         echo_error("freemask: interrupted; nothing was written")
         return 130
@@ -138,6 +138,12 @@ COMMANDS: dict[str, Command] = {
         study_commands.add_tune,
         study_commands.run_tune,
         "freemask tune --video bear.mp4 --prompt 'a bear on grass' --out out/tuned",
+    ),
+    "doctor": Command(
+        "examine this machine: libraries, codecs, devices, editors, kernels",
+        machine_commands.add_doctor,
+        machine_commands.run_doctor,
+        "freemask doctor --json doctor.json",
     ),
     "profile": Command(
         "measure the kernels or an edit",

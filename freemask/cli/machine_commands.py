@@ -1,15 +1,18 @@
-"""Defines the commands that look at checkpoints and the machine: `editors`, `profile`."""
+"""Defines the commands that look at checkpoints and the machine: `editors`, `profile`, `doctor`."""
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from freemask.cli.arguments import (
     add_editor_options,
     add_out,
     add_request,
     make_request,
+    path,
     positive,
     size,
 )
@@ -95,3 +98,31 @@ def profile_edit(arguments: Sequence[str]) -> None:
 
         echo(profile(request, options.out))
         echo(f"{options.out}: edit.json, trace.json (open it in https://ui.perfetto.dev)")
+
+
+def add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--json",
+        type=path,
+        default=Path("out/doctor.json"),
+        metavar="FILE",
+        help="file of the report (default: out/doctor.json)",
+    )
+
+
+def run_doctor(options: argparse.Namespace) -> int:
+    """Prints the findings and writes them; returns 1 if something is broken."""
+    from freemask.profiling.doctor import examine
+
+    with interruptible(options.json):
+        report = examine(echo)
+        try:
+            options.json.parent.mkdir(parents=True, exist_ok=True)
+            options.json.write_text(json.dumps(report, indent=1) + "\n")
+        except OSError as error:
+            raise InputError(
+                f"{options.json} cannot be written ({error.strerror}); give --json FILE elsewhere"
+            ) from error
+        broken = f"{report['broken']} broken" if report["broken"] else "nothing is broken"
+        echo(f"{broken}; {options.json} holds the report, for an issue")
+    return 1 if report["broken"] else 0

@@ -19,8 +19,10 @@ LENGTHS = ((20, 77), (32, 128), (8, 8))  # queries and keys: uneven, even, tempo
 BATCH, HEADS = 3, 2
 
 
-def check_blended(device: torch.device, dtype: torch.dtype, dim: int) -> str | None:
-    """Returns how the Triton kernel of blended attention breaks the error budget, or None.
+def check_blended(
+    device: torch.device, dtype: torch.dtype, dim: int, backend: str = "triton"
+) -> str | None:
+    """Returns how a backend's blended attention breaks the error budget, or None.
 
     The first sample has kept values and a frame table.
     """
@@ -28,19 +30,21 @@ def check_blended(device: torch.device, dtype: torch.dtype, dim: int) -> str | N
         call = sample_blended(device, dtype, dim, queries, keys, full=number == 0)
         exact = BACKENDS["reference"].blended(cast(call, torch.float64))
         eager = BACKENDS["reference"].blended(call)
-        reason = over_budget(BACKENDS["triton"].blended(call), eager, exact)
+        reason = over_budget(BACKENDS[backend].blended(call), eager, exact)
         if reason:
             return f"{reason} with {queries} queries and {keys} keys"
     return None
 
 
-def check_word(device: torch.device, dtype: torch.dtype, dim: int) -> str | None:
-    """Returns how the Triton kernel of word attention breaks the error budget, or None."""
+def check_word(
+    device: torch.device, dtype: torch.dtype, dim: int, backend: str = "triton"
+) -> str | None:
+    """Returns how a backend's word attention breaks the error budget, or None."""
     for queries, keys in LENGTHS:
         call = sample_word(device, dtype, dim, queries, keys)
         exact = BACKENDS["reference"].word(cast(call, torch.float64))
         eager = BACKENDS["reference"].word(call)
-        fast = BACKENDS["triton"].word(call)
+        fast = BACKENDS[backend].word(call)
         for name, *results in zip(("output", "word map"), fast, eager, exact, strict=True):
             reason = over_budget(*results)
             if reason:
@@ -48,7 +52,7 @@ def check_word(device: torch.device, dtype: torch.dtype, dim: int) -> str | None
     return None
 
 
-CHECKS: dict[str, Callable[[torch.device, torch.dtype, int], str | None]] = {
+CHECKS: dict[str, Callable[..., str | None]] = {
     "blended": check_blended,
     "word": check_word,
 }

@@ -67,13 +67,14 @@ def checkpoint_report(
 def find_checkpoint(checkpoint: str | Path) -> Path:
     """Returns the folder of a checkpoint.
 
-    checkpoint: a shipped name ("sd-1.5", "sprites-sd", ...), a folder or a hub id.
+    checkpoint: a shipped name ("sd-1.5", "sprites-sd", ...), a folder or a hub id, whose configs
+        alone are downloaded.
 
     Raises `InputError` if it is none of these.
     """
     shipped = [root / str(checkpoint) for root in (BACKBONES, ASSETS)]
     found = [path for path in shipped if (path / "unet").is_dir()]
-    return found[0] if found else resolve(checkpoint)
+    return found[0] if found else resolve(checkpoint, configs_only=True)
 
 
 def load_blueprints(

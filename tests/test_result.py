@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from phone_clips import packets, write_clip
+from PIL import Image
 
 from freemask import result as result_module
 from freemask.io.video import read_video
@@ -189,3 +192,77 @@ def test_frames_without_a_mask_are_counted(result: EditResult) -> None:
 def test_the_summary_says_where_how_much_and_how_long(result: EditResult) -> None:
     line = "out/a/edited.mp4: 2 frames of 16x24, 33% of the picture edited, 1.2 s"
     assert result.summary(Path("out/a")) == line
+
+
+def large(level: int, frames: int = 2, size: tuple[int, int] = (400, 700)) -> Video:
+    return Video(np.full((frames, *size, 3), level, np.uint8), fps=5, times=(0.0, 0.3))
+
+
+def test_previews_are_small_and_the_edit_is_not(result: EditResult, tmp_path: Path) -> None:
+    mask = torch.zeros(1, 2, 400, 700)
+    mask[..., :350] = 1
+    changed = replace(result, source=large(50), video=large(200), masks=Masks(mask, "by hand"))
+    folder = changed.save(tmp_path / "job")
+    sizes = {
+        name: read_video(folder / name).size for name in FILES if name[-4:] in (".mp4", ".gif")
+    }
+    assert sizes["edited.mp4"] == (400, 700)
+    assert sizes["edited.gif"] == (183, 320)
+    assert sizes["comparison.gif"] == (183, 3 * 320 + 2 * 4)
+    assert sizes["comparison.mp4"] == (184, 968)  # an mp4 has even sides
+    for name in sizes:
+        assert read_video(folder / name).times == pytest.approx((0.0, 0.3), abs=0.011)
+    frame = read_video(folder / "comparison.mp4").frames[0].astype(int)
+    for column, level in ((160, 50), (324 + 80, 255), (324 + 240, 0), (648 + 160, 200)):
+        assert abs(frame[90, column] - level).max() <= 4
+
+
+def test_an_output_at_another_size_is_the_one_that_is_written(
+    result: EditResult, tmp_path: Path
+) -> None:
+    folder = replace(result, output=Video(large(90).frames, fps=5)).save(tmp_path / "job")
+    assert read_video(folder / "edited.mp4").size == (400, 700)
+    assert read_video(folder / "comparison.mp4").size[0] == comparison(result).size[0]
+    saved = json.loads((folder / "result.json").read_text())
+    assert (saved["size"], saved["output_size"]) == ([16, 24], [400, 700])
+
+
+def test_remarks_of_clip_editor_and_sound_are_written(result: EditResult, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "camera.mov", sound="pcm_s16le")
+    source = read_video(path, frames=2, size=(16, 24))
+    assert source.origin is not None
+    source = replace(source, origin=replace(source.origin, notes=("of the file",)))
+    changed = replace(result, source=source, notes=("of the editor",))
+    folder = changed.save(tmp_path / "job")
+    saved = json.loads((folder / "result.json").read_text())
+    assert {"of the file", "of the editor"} < set(saved["notes"])
+    assert any("pcm_s16le" in note for note in saved["notes"])
+    assert saved["source_size"] == [32, 48]
+    assert packets(folder / "edited.mp4")
+    silent = replace(changed, audio=False).save(tmp_path / "silent")
+    assert packets(silent / "edited.mp4") == []
+    assert not any("pcm" in n for n in json.loads((silent / "result.json").read_text())["notes"])
+
+
+def test_sound_that_cannot_be_read_any_more_does_not_lose_the_edit(
+    result: EditResult, tmp_path: Path
+) -> None:
+    path = write_clip(tmp_path / "phone.mp4", sound="aac")
+    changed = replace(result, source=read_video(path, frames=2, size=(16, 24)))
+    path.unlink()
+    folder = changed.save(tmp_path / "job")
+    assert read_video(folder / "edited.mp4").num_frames == 2
+    notes = json.loads((folder / "result.json").read_text())["notes"]
+    assert any(note.startswith("the sound is left out: ") and "phone.mp4" in note for note in notes)
+
+
+def test_writing_costs_a_bounded_time(result: EditResult, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (24, 16, 16, 3), dtype=np.uint8)
+    frames = np.stack([np.asarray(Image.fromarray(f).resize((512, 512))) for f in noise])
+    clip_of_24 = Video(frames, fps=8)
+    mask = torch.zeros(1, 24, 512, 512)
+    changed = replace(result, source=clip_of_24, video=clip_of_24, masks=Masks(mask, "by hand"))
+    changed.save(tmp_path / "warm")
+    started = time.process_time()
+    changed.save(tmp_path / "job")
+    assert time.process_time() - started < 4  # 0.9 s on the reference machine, and 1.5 s is the aim

@@ -83,6 +83,21 @@ def test_costs_are_measured_on_the_first_clips_alone(editor: Editor) -> None:
     assert summary["psnr_source"] == pytest.approx(np.mean([r["psnr_source"] for r in rows]))
 
 
+def test_plain_generation_is_measured_after_a_short_run(editor: Editor, monkeypatch) -> None:
+    steps: list[tuple[int, bool]] = []
+
+    class Memory(benchmark.PeakMemory):
+        def __enter__(self) -> benchmark.PeakMemory:
+            steps.append((0, True))
+            return super().__enter__()
+
+    monkeypatch.setattr(benchmark, "PeakMemory", Memory)
+    monkeypatch.setattr(benchmark, "generate", lambda *_, **k: steps.append((k["steps"], False)))
+    sample, settings = source("shape").load(), BenchmarkSettings(("ddim",), steps=7)
+    benchmark._plain_cost(editor, sample, settings)
+    assert steps == [(2, False), (0, True), (7, False)]
+
+
 def test_a_clip_is_inverted_once_and_equal_edits_run_once(
     editor: Editor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

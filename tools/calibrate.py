@@ -17,6 +17,7 @@ from freemask.cli.arguments import make_request
 from freemask.cli.interrupts import Interrupted, interruptible
 from freemask.cli.progress import echo, echo_error
 from freemask.cli.study_commands import add_calibrate
+from freemask.editors.request import EditorRequest
 from freemask.modules.calibration import CalibrationModule
 from freemask.modules.interrupts import keyboard_interrupts
 from freemask.types import InputError
@@ -52,9 +53,7 @@ def calibrate(request: CalibrationRequest, options: argparse.Namespace) -> str:
     module = CalibrationModule(
         request,
         request.sources(),
-        editor=options.editor,
-        checkpoint=options.checkpoint,
-        dtype=options.dtype,
+        make_request(EditorRequest, options),
         echo=echo_error,
     )
     trainer = L.Trainer(

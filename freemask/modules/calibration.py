@@ -16,7 +16,7 @@ from freemask.calibration.calibrate import calibrate, measure_clip
 from freemask.calibration.request import CalibrationRequest
 from freemask.data.clips import ClipSource
 from freemask.editors.editor import Editor
-from freemask.editors.registry import load_editor
+from freemask.editors.request import EditorRequest
 from freemask.io.resumable import ResumableFolder
 
 
@@ -38,7 +38,7 @@ class CalibrationModule(L.LightningModule):
 
     request: the calibration.
     sources: its clips.
-    editor, checkpoint, dtype: as in `freemask.load_editor`.
+    wanted: the editor to load.
     echo: called with a line for every clip that is left out.
 
     `summary` says what the codebook shows, on the first rank after the run.
@@ -48,15 +48,12 @@ class CalibrationModule(L.LightningModule):
         self,
         request: CalibrationRequest,
         sources: Sequence[ClipSource],
+        wanted: EditorRequest,
         *,
-        editor: str,
-        checkpoint: str,
-        dtype: str = "auto",
         echo: Callable[[str], None] = lambda line: None,
     ) -> None:
         super().__init__()
-        self.request, self.sources, self.echo = request, sources, echo
-        self.arguments = (editor, checkpoint, dtype)
+        self.request, self.sources, self.wanted, self.echo = request, sources, wanted, echo
         self.editor: Editor | None = None
         self.folder: ResumableFolder | None = None
         self.summary = ""
@@ -67,9 +64,7 @@ class CalibrationModule(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Loads the editor onto this rank's device and opens the folder of finished clips."""
-        name, checkpoint, dtype = self.arguments
-        device = str(self.trainer.strategy.root_device)
-        self.editor = load_editor(name, checkpoint=checkpoint, device=device, dtype=dtype)
+        self.editor = self.wanted.load_editor(str(self.trainer.strategy.root_device))
         self.folder = self.request.open_folder(self.editor)
 
     def predict_step(self, batch: int, batch_idx: int) -> None:

@@ -168,9 +168,15 @@ def tune(video: Video, request: TuningRequest, progress: Progress = no_progress)
         raise InputError("the prompt is empty; describe the clip in a few words")
     check_writable(request.out, [*checkpoints.PARTS, "model_index.json", "samples"])
     editor = load_editor(
-        "tune_a_video", checkpoint=request.checkpoint, device="cpu", dtype="float32"
+        "tune_a_video",
+        checkpoint=request.checkpoint,
+        device="cpu",
+        dtype="float32",
+        revision=request.revision,
+        variant=request.variant,
     )
-    source = checkpoints.resolve(editor.checkpoint)
+    wanted = checkpoints.Wanted(revision=request.revision, variant=request.variant)
+    source = checkpoints.resolve(editor.checkpoint, wanted)
     if source.is_file():
         raise InputError(f"{source} is a single file; tuning needs a folder in diffusers' layout")
     assert isinstance(editor, InflatedEditor)

@@ -19,6 +19,8 @@ class TuningRequest:
     out: folder of the tuned checkpoint.
     prompt: the prompt that describes the clip.
     checkpoint: a Stable Diffusion folder in diffusers' layout, a hub id, or "demo".
+    revision: branch, tag or commit of a hub id; its main branch if not given.
+    variant: variant of the weights, such as fp16; if not given, the one that suits the dtype.
     steps: number of optimiser steps, >= 1; each sees the whole clip.
     learning_rate: learning rate of AdamW, above 0.
     precision: precision of Lightning's trainer, for example "16-mixed" or "bf16-mixed".
@@ -34,6 +36,8 @@ class TuningRequest:
     out: Path
     prompt: str
     checkpoint: str = "demo"
+    revision: str | None = None
+    variant: str | None = None
     steps: int = 500
     learning_rate: float = 3e-5
     precision: str = "32-true"

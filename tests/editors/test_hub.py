@@ -7,15 +7,23 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import lightning as L
+import numpy as np
 import pytest
 import torch
 from fake_hub import COMMIT, FakeHub, running
 from hub_listings import MODELSCOPE, MOTION_ADAPTER, SD_15, SD_21_BASE, ZEROSCOPE
 
+from freemask.calibration.request import CalibrationRequest
 from freemask.editors.checkpoints import PARTS
 from freemask.editors.hub import Wanted, needed_files
 from freemask.editors.registry import load_editor, native_frame
-from freemask.types import InputError
+from freemask.editors.request import EditorRequest
+from freemask.modules.calibration import CalibrationModule
+from freemask.modules.tuning import tune
+from freemask.modules.tuning_request import TuningRequest
+from freemask.profiling.checkpoint_report import checkpoint_report
+from freemask.types import InputError, Video
 
 HALF, SINGLE = torch.float16, torch.float32
 UNET = "unet/diffusion_pytorch_model"
@@ -197,6 +205,24 @@ def test_the_native_size_downloads_configs_alone(
     assert native_frame("zeroscope", "some/model").size == (32, 32)
     assert all(name.endswith("config.json") for name in hub.downloads)
     assert lines(caplog) == []
+
+
+def test_a_listing_of_sites_downloads_configs_alone(hub: FakeHub) -> None:
+    shown = checkpoint_report("some/model", editors=["zeroscope"], size=(32, 32))
+    assert "zeroscope on" in shown
+    assert all(name.endswith(".json") for name in hub.downloads)
+
+
+def test_tuning_and_calibration_take_a_variant(hub: FakeHub, tmp_path: Path) -> None:
+    request = TuningRequest(tmp_path / "out", "a bear", checkpoint="some/sd", variant="fp8")
+    with pytest.raises(InputError, match=r"some/sd.*fp8"):
+        tune(Video(np.zeros((2, 32, 32, 3), np.uint8)), request)
+    measured = CalibrationRequest(tmp_path / "book.json", clips=1, frames=2, size=(32, 32), steps=2)
+    wanted = EditorRequest(checkpoint="some/model", variant="fp8", device="cpu")
+    module = CalibrationModule(measured, measured.sources(), wanted)
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
+    with pytest.raises(InputError, match=r"some/model.*fp8"):
+        trainer.predict(module)
 
 
 def test_a_motion_adapter_is_downloaded(hub: FakeHub, sd_checkpoint: Path) -> None:

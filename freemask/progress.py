@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TextIO, TypeVar
 
 from freemask.types import Progress
@@ -64,6 +64,52 @@ class SpacedLines:
         print(text, file=self._stream or sys.stderr, flush=True)
 
 
+class Pace:
+    """Measures the steps of a stage, and how long the whole work takes at this pace.
+
+    costs: cost of each stage of one context window, in any unit, in the order of the stages; empty
+        if the whole is not known.
+    clock: returns seconds.
+    """
+
+    def __init__(self, costs: Mapping[str, float], *, clock: Clock) -> None:
+        self._costs, self._clock = costs, clock
+        self._stage, self._first, self._begun = "", 0, 0.0
+        self.seconds: float | None = None  # of a step of the present stage; None for the first
+
+    def step(self, stage: str, done: int) -> None:
+        """Takes a report into account. The first of a stage starts its time."""
+        now = self._clock()
+        if stage != self._stage or done < self._first:
+            self._stage, self._first, self._begun = stage, done, now
+        steps = done - self._first
+        self.seconds = (now - self._begun) / steps if steps else None
+
+    def took(self) -> str:
+        """Returns the time of the stage since its first report, as text."""
+        return f" in {duration(self._clock() - self._begun)}" if self.seconds is not None else ""
+
+    def end(self) -> None:
+        """Ends the stage: a report of the same name begins another one."""
+        self._stage, self._first = "", 0
+
+    def whole(self, stage: str, done: int, total: int) -> float | None:
+        """Returns the seconds until the whole work is done, or None if they are not known.
+
+        stage: its name, after `WINDOW/WINDOWS ` if the clip has several context windows.
+        """
+        *window, name = stage.split()
+        if name not in self._costs or self.seconds is None:
+            return None
+        number, count = map(int, window[0].split("/")) if window else (1, 1)
+        names = list(self._costs)
+        rest = sum(self._costs[later] for later in names[names.index(name) + 1 :])
+        rest += self._costs[name] * (1 - done / total) + (count - number) * sum(
+            self._costs.values()
+        )
+        return rest * self.seconds * total / self._costs[name]
+
+
 class StageLines:
     """Reports stages in a log: lines with the time left, and a line at the end of each stage.
 
@@ -71,37 +117,44 @@ class StageLines:
     and no other line was written within `INTERVAL` seconds.
 
     stream, clock: as in `SpacedLines`.
+    costs: as in `Pace`.
     """
 
-    def __init__(self, stream: TextIO | None = None, *, clock: Clock = time.monotonic) -> None:
-        self._lines, self._clock = SpacedLines(stream, clock=clock), clock
-        self._stage = ""
-        self._begun = (0, 0.0)  # steps done and the time at the first report of the stage
+    def __init__(
+        self,
+        stream: TextIO | None = None,
+        *,
+        costs: Mapping[str, float] | None = None,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._lines, self._pace = SpacedLines(stream, clock=clock), Pace(costs or {}, clock=clock)
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Reports a step (a `Progress`)."""
-        now = self._clock()
-        if stage != self._stage:
-            self._stage, self._begun = stage, (done, now)
-        steps, seconds = done - self._begun[0], now - self._begun[1]
+        self._pace.step(stage, done)
         if done >= total:
-            took = f" in {duration(seconds)}" if steps else ""
-            self._lines.write_end(f"{stage} {done}/{total}{took}")
-            self._stage = ""
-        elif steps and self._lines.due:
-            left = seconds / steps * (total - done)
-            if left > INTERVAL:
-                self._lines.write(f"{stage} {done}/{total}, about {duration(left)} left")
+            self._lines.write_end(f"{stage} {done}/{total}{self._pace.took()}")
+            self._pace.end()
+        elif self._pace.seconds is not None and self._lines.due:
+            left = self._pace.seconds * (total - done)
+            whole = self._pace.whole(stage, done, total) or left
+            if whole > INTERVAL:
+                text = f"{stage} {done}/{total}, about {duration(left)} left"
+                more = f", {duration(whole)} until the result" if whole > left else ""
+                self._lines.write(text + more)
 
 
 class StageBars:
     """Draws a bar for every stage in a terminal, with the time left.
 
     stream: the terminal; standard error by default.
+    costs: as in `Pace`.
     """
 
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
+    def __init__(
+        self, stream: TextIO | None = None, *, costs: Mapping[str, float] | None = None
+    ) -> None:
+        self._stream, self._pace = stream or sys.stderr, Pace(costs or {}, clock=time.monotonic)
         self._stage = ""
         self._bar: Any = None
 
@@ -109,6 +162,10 @@ class StageBars:
         """Reports a step (a `Progress`)."""
         if self._bar is None or stage != self._stage:
             self._open(stage, done, total)
+        self._pace.step(stage, done)
+        whole = self._pace.whole(stage, done, total)
+        if whole is not None:
+            self._bar.set_postfix_str(f"{duration(whole)} until the result", refresh=False)
         self._bar.update(done - self._bar.n)
         if done >= total:
             self.close()
@@ -128,22 +185,30 @@ class StageBars:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+            self._pace.end()
 
 
 def no_progress(stage: str, done: int, total: int) -> None:
     """Shows nothing (a `Progress`)."""
 
 
-def show_progress(*, quiet: bool = False, stream: TextIO | None = None) -> Progress:
+def show_progress(
+    *,
+    quiet: bool = False,
+    costs: Mapping[str, float] | None = None,
+    stream: TextIO | None = None,
+) -> Progress:
     """Returns a `Progress` that fits a stream: bars in a terminal, spaced lines elsewhere.
 
     quiet: whether nothing is shown.
+    costs: as in `Pace`; the time until the result is then shown too.
     stream: where it is shown; standard error by default.
     """
     if quiet:
         return no_progress
     stream = stream or sys.stderr
-    return StageBars(stream) if in_terminal(stream) else StageLines(stream)
+    kind = StageBars if in_terminal(stream) else StageLines
+    return kind(stream, costs=costs)
 
 
 def track(items: Sequence[T], stage: str, progress: Progress) -> Iterator[T]:

@@ -126,6 +126,35 @@ def test_a_new_stage_of_the_same_name_is_timed_by_itself(clock: Clock) -> None:
     assert found == ["inversion 4/4 in 3 s", "inversion 4/4 in 9 s"]
 
 
+@pytest.mark.parametrize(
+    ("stage", "steps", "each", "said"),
+    [
+        ("inversion", 50, 1.0, "48 s left, 3 min 18 s until the result"),
+        ("1/3 inversion", 50, 1.0, "48 s left, 9 min 58 s until the result"),
+        ("3/3 inversion", 50, 1.0, "48 s left, 3 min 18 s until the result"),
+        ("denoise", 30, 5.0, "2 min 20 s left"),
+        ("2/3 denoise", 30, 5.0, "2 min 20 s left, 5 min 40 s until the result"),
+        ("upload", 50, 1.0, "48 s left"),
+    ],
+)
+def test_the_time_until_the_result_counts_what_is_to_come(
+    clock: Clock, stage: str, steps: int, each: float, said: str
+) -> None:
+    """A window takes 50 s of inversion and 150 s of denoising; two steps are done."""
+    log = io.StringIO()
+    update = StageLines(log, clock=clock, costs={"inversion": 50.0, "denoise": 150.0})
+    for step in (1, 2):
+        clock.now += each
+        update(stage, step, steps)
+    assert log.getvalue() == f"{stage} 2/{steps}, about {said}\n"
+
+
+def test_a_terminal_shows_the_time_until_the_result() -> None:
+    code = STAGES.format(quiet=False).replace("quiet=False", "costs={'inversion': 1, 'denoise': 3}")
+    drawn = in_pseudo_terminal(code)
+    assert re.search(r"inversion: +\d+%.* 1 s until the result", drawn)
+
+
 def test_tracked_items_are_counted(clock: Clock) -> None:
     seen: list[tuple[str, int, int]] = []
     assert list(track("abc", "clips", lambda *step: seen.append(step))) == ["a", "b", "c"]

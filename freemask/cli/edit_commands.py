@@ -72,11 +72,27 @@ def run_edit(options: argparse.Namespace) -> None:
             check_memory(wanted, request, frames=inputs.video.num_frames, size=inputs.video.size)
         echo_error(describe_scaling(inputs.video))
         editor = wanted.load_editor()
-        result = _run_edit(editor, job, inputs, show_progress(quiet=options.quiet))
+        progress = show_progress(quiet=options.quiet, costs=_stage_costs(request))
+        result = _run_edit(editor, job, inputs, progress)
         result.save(options.out)
         for line in result.remarks:
             echo_error(f"note: {line}")
         echo(result.summary(options.out))
+
+
+def _stage_costs(request: EditRequest) -> dict[str, float]:
+    """Returns the passes of one branch through the backbone in each stage, for the time left.
+
+    Denoising replays the source in every step: steps that do not need it make the estimate too
+    long.
+    """
+    from freemask.settings import load_settings
+
+    method = "freemask" if request.method == "auto" else request.method
+    settings = load_settings(request.task, request.overrides, method=method)
+    branches = 1 + (request.guidance != 1) + (settings.features == "replay")
+    steps = request.steps - settings.first_step(request.steps)
+    return {"inversion": request.steps, "denoise": branches * steps}
 
 
 def _run_edit(editor: Editor, job: Job, inputs: JobInputs, progress: Progress) -> EditResult:

@@ -171,7 +171,7 @@ def _invert_once(
 def _plain_cost(editor: Editor, sample: Sample, settings: BenchmarkSettings) -> tuple[float, float]:
     """Returns seconds and bytes above the model at the peak of plain guided generation.
 
-    A short run comes before, because a first run also pays for what libraries do on their first use.
+    A short run comes before, because a first run also pays for what libraries do only once.
     """
     run = partial(
         generate,

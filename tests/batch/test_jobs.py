@@ -10,6 +10,7 @@ import pytest
 
 from freemask.batch.jobs import ClipRequest, Job, check_job, run_job
 from freemask.editors.editor import Editor
+from freemask.editors.native_size import NativeFrame
 from freemask.io.video import read_video, write_video
 from freemask.types import EditRequest, InputError, Video
 
@@ -58,3 +59,48 @@ def test_a_request_that_does_not_fit_is_refused(
 def test_a_mask_of_another_length_is_refused(job: Job, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="mask"):
         check_job(replace(job, clip=replace(job.clip, frames=1)), tmp_path / "out")
+
+
+NATIVE = NativeFrame((32, 32), 4)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [(None, (28, 40)), ("source", (32, 48)), ((16, 24), (16, 24))]
+)
+def test_the_size_of_a_clip_follows_from_the_checkpoint(
+    job: Job, size: tuple[int, int] | None, expected: tuple[int, int]
+) -> None:
+    asked = replace(job.clip, size=size)
+    assert asked.read(lambda: NATIVE).size == expected
+    without = (32, 48) if size is None else expected
+    assert asked.read().size == without
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"frames": 0}, "frames must be at least 1"),
+        ({"start": -1}, "start must be at least 0"),
+        ({"stride": 0}, "stride must be at least 1"),
+        ({"size": "sauce"}, "size is 'sauce'; it must be HEIGHTxWIDTH, or source"),
+        ({"fps": 0.0}, "fps is 0.0; it must be above 0"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_where_they_are_given(changes: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        ClipRequest("clip.mp4", **changes)
+
+
+def test_one_pipe_is_not_both_video_and_mask() -> None:
+    with pytest.raises(InputError, match="either the video or the mask"):
+        Job("one", ClipRequest("-"), EditRequest("a", "b"), mask="-")
+
+
+def test_output_size_and_sound_of_a_job_reach_its_result(editor: Editor, job: Job) -> None:
+    wanted = replace(job, mask=None, clip=replace(job.clip, size=(16, 24)), no_audio=True)
+    wanted = replace(wanted, request=replace(job.request, overrides={"mask.policy": "naive"}))
+    result = run_job(editor, wanted, wanted.read())
+    assert (result.output, result.audio) == (None, False)
+    result = run_job(editor, replace(wanted, output_size="source", no_audio=False), wanted.read())
+    assert result.output is not None
+    assert (result.output.size, result.audio) == ((32, 48), True)

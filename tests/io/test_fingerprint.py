@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,3 +77,16 @@ def test_what_cannot_be_read_or_hashed_is_named(tmp_path: Path) -> None:
         fingerprint(tmp_path / "nowhere")
     with pytest.raises(TypeError, match="cannot fingerprint a object"):
         fingerprint(object())
+
+
+def test_a_pattern_counts_by_its_images_and_a_pipe_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "1.png").write_bytes(b"a")
+    before = fingerprint(tmp_path / "%d.png")
+    (tmp_path / "notes.txt").write_bytes(b"no image of the pattern")
+    assert fingerprint(tmp_path / "%d.png") == before
+    (tmp_path / "2.png").write_bytes(b"b")
+    assert fingerprint(tmp_path / "%d.png") != before
+    os.mkfifo(tmp_path / "pipe")
+    for pipe in (tmp_path / "pipe", Path("-")):
+        with pytest.raises(InputError, match="is a pipe, which is read once"):
+            fingerprint(pipe)

@@ -20,6 +20,8 @@ from freemask.cli.study_commands import add_calibrate
 from freemask.editors.request import EditorRequest
 from freemask.modules.calibration import CalibrationModule
 from freemask.modules.interrupts import keyboard_interrupts
+from freemask.modules.quiet import quieten_lightning
+from freemask.progress import show_progress
 from freemask.types import InputError
 
 
@@ -50,11 +52,13 @@ def main() -> int:
 
 def calibrate(request: CalibrationRequest, options: argparse.Namespace) -> str:
     """Measures all clips; returns a summary on the first rank, and nothing on the others."""
+    quieten_lightning()
     module = CalibrationModule(
         request,
         request.sources(),
         make_request(EditorRequest, options),
         echo=echo_error,
+        progress=show_progress(quiet=options.quiet),
     )
     trainer = L.Trainer(
         accelerator="auto" if options.device == "auto" else options.device,
@@ -62,6 +66,7 @@ def calibrate(request: CalibrationRequest, options: argparse.Namespace) -> str:
         num_nodes=options.num_nodes,
         strategy=options.strategy,
         logger=False,
+        enable_progress_bar=False,
         inference_mode=True,
     )
     trainer.predict(module, return_predictions=False)

@@ -18,6 +18,8 @@ from freemask.data.clips import ClipSource
 from freemask.editors.editor import Editor
 from freemask.editors.request import EditorRequest
 from freemask.io.resumable import ResumableFolder
+from freemask.progress import no_progress
+from freemask.types import Progress
 
 
 class Numbers(Dataset[int]):
@@ -40,6 +42,7 @@ class CalibrationModule(L.LightningModule):
     sources: its clips.
     wanted: the editor to load.
     echo: called with a line for every clip that is left out.
+    progress: called with the stage, the clips done on all ranks and the clips in all.
 
     `summary` says what the codebook shows, on the first rank after the run.
     """
@@ -51,9 +54,11 @@ class CalibrationModule(L.LightningModule):
         wanted: EditorRequest,
         *,
         echo: Callable[[str], None] = lambda line: None,
+        progress: Progress = no_progress,
     ) -> None:
         super().__init__()
         self.request, self.sources, self.wanted, self.echo = request, sources, wanted, echo
+        self.progress, self._done = progress, 0
         self.editor: Editor | None = None
         self.folder: ResumableFolder | None = None
         self.summary = ""
@@ -67,22 +72,33 @@ class CalibrationModule(L.LightningModule):
         self.editor = self.wanted.load_editor(str(self.trainer.strategy.root_device))
         self.folder = self.request.open_folder(self.editor)
 
-    def predict_step(self, batch: int, batch_idx: int) -> None:
-        """Measures one clip, unless it is finished."""
+    def predict_step(self, batch: int, batch_idx: int) -> str:
+        """Measures one clip, unless it is finished; returns its name."""
         assert self.editor is not None
+        assert self.folder is not None
+        source = self.sources[int(batch)]
         measure_clip(
             self.editor,
-            self.sources[int(batch)],
+            source,
             steps=self.request.steps,
             folder=self.folder,
             echo=self.echo,
         )
+        self._report(sum(self.folder.path(f"{s.name}.npz").exists() for s in self.sources))
+        return source.name
+
+    def _report(self, done: int) -> None:
+        """Reports on the first rank how many clips are done, unless that is known."""
+        if self.trainer.is_global_zero and done > self._done:
+            self._done = done
+            self.progress("calibrate", done, len(self.sources))
 
     def on_predict_end(self) -> None:
         """Waits for all ranks; the first one writes the codebook."""
         assert self.editor is not None
         assert self.folder is not None
         self.trainer.strategy.barrier()
+        self._report(len(self.sources))
         if self.trainer.is_global_zero:
             codebook = calibrate(
                 self.editor,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -152,6 +153,21 @@ def test_tuning_and_a_batch_print_nothing_of_lightning(desk: Desk, sd_checkpoint
         "tune": [],
         "predict": [],
     }
+
+
+def test_the_calibration_tool_reports_its_clips_and_nothing_else(desk: Desk) -> None:
+    tool = Path(__file__).parents[2] / "tools" / "calibrate.py"
+    clip = ["--frames=2", "--size=32x48", "--steps=2", f"--checkpoint={desk.checkpoint}"]
+    out = f"--out={desk.folder / 'codebook.json'}"
+    for quiet, said in (([], r"calibrate 2/2 in \d+ s\n"), (["--quiet"], "")):
+        done = subprocess.run(
+            [sys.executable, str(tool), "--clips=2", "--device=cpu", out, *clip, *quiet],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        assert done.returncode == 0, done.stderr
+        assert re.fullmatch(said, done.stderr), done.stderr
 
 
 def test_only_the_known_message_is_hidden(caplog: pytest.LogCaptureFixture) -> None:

@@ -47,8 +47,8 @@ def write_clip(
             audio = container.add_stream(sound, rate=RATE, layout="mono")
         for number, pixels in enumerate(frames):
             frame = as_frame(pixels, pix_fmt)
-            if times:
-                frame.pts, frame.time_base = round(times[number] * 1000), Fraction(1, 1000)
+            ticks = round(times[number] * 1000) if times else number
+            frame.pts, frame.time_base = ticks, Fraction(1, 1000 if times else fps)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
         if audio is not None:

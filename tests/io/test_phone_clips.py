@@ -87,7 +87,7 @@ def hdr_clip(path: Path, signals: list[float], transfer: int) -> Path:
     codes = [np.full((32, 32), round(64 + 876 * signal)) for signal in signals]
     return write_clip(
         path, np.stack(codes), codec="libx265", pix_fmt="yuv420p10le",
-        options={"x265-params": "lossless=1:log-level=none"},
+        options={"x265-params": "lossless=1:bframes=0:log-level=none"},
         color_trc=transfer, color_primaries=9, colorspace=9, color_range=1,
     )  # fmt: skip
 
@@ -112,7 +112,7 @@ def test_hdr_is_mapped_to_sdr(tmp_path: Path, transfer: int, signals: list[float
 def test_hdr_that_cannot_be_mapped_is_refused_with_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = hdr_clip(tmp_path / "hdr.mp4", [0.5], 16)
+    path = hdr_clip(tmp_path / "hdr.mp4", [0.5] * 4, 16)
     monkeypatch.setattr(decode, "TONE_MAPPING", "in_transfer={transfer}:not_an_option=1")
     with pytest.raises(
         InputError, match=r"is HDR \(PQ\).*`ffmpeg -i .*hdr\.mp4 -vf zscale.*tonemap"
@@ -121,10 +121,10 @@ def test_hdr_that_cannot_be_mapped_is_refused_with_the_command(
 
 
 def test_ten_bits_of_sdr_are_read_as_they_are(tmp_path: Path) -> None:
-    grey = np.full((1, 32, 32), 64 + 876 // 2)
+    grey = np.full((4, 32, 32), 64 + 876 // 2)
     path = write_clip(
         tmp_path / "ten.mp4", grey, codec="libx265", pix_fmt="yuv420p10le",
-        options={"x265-params": "lossless=1:log-level=none"}, color_trc=1, colorspace=1,
+        options={"x265-params": "lossless=1:bframes=0:log-level=none"}, color_trc=1, colorspace=1,
     )  # fmt: skip
     assert read_video(path).frames.mean() == pytest.approx(127.5, abs=2)
 

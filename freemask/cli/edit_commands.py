@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,17 +69,25 @@ def run_edit(options: argparse.Namespace) -> None:
     wanted = make_request(EditorRequest, options)
     with interruptible(options.out, atomic=True):
         inputs = check_job(job, options.out, wanted.native_frame)
-        preflight(wanted, request, inputs.video.size, masked=inputs.mask is not None)
+        notes = preflight(wanted, request, inputs.video.size, masked=inputs.mask is not None)
         if not options.force:
             check_memory(wanted, request, frames=inputs.video.num_frames, size=inputs.video.size)
         echo_error(describe_scaling(inputs.video))
+        shown = _echo_notes(inputs.video.origin.notes if inputs.video.origin else (), notes)
         editor = wanted.load_editor()
+        shown |= _echo_notes(editor.notes)
         progress = show_progress(quiet=options.quiet, costs=_stage_costs(request))
         result = _run_edit(editor, job, inputs, progress)
         result.save(options.out)
-        for line in result.remarks:
-            echo_error(f"note: {line}")
+        _echo_notes([line for line in result.remarks if line not in shown])
         echo(result.summary(options.out))
+
+
+def _echo_notes(*groups: Iterable[str]) -> set[str]:
+    """Prints remarks, one a line. Returns them."""
+    for line in chain(*groups):
+        echo_error(f"note: {line}")
+    return set(chain(*groups))
 
 
 def _stage_costs(request: EditRequest) -> dict[str, float]:

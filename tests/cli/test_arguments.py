@@ -192,8 +192,9 @@ def test_text_becomes_a_value_or_an_error(
 DEFAULTS = {  # of the command line, by command
     "predict": {"config": config_folder() / "predict.yaml", "retry_failed": False, "quiet": False},
     "demo": {"config": None, "out": Path("out/demo")},
+    "doctor": {"json": Path("out/doctor.json")},
     "edit": {
-        "words": (), "task": "shape", "method": "freemask", "steps": 50, "guidance": 7.5,
+        "words": (), "task": "shape", "method": "auto", "steps": 50, "guidance": 7.5,
         "seed": 0, "frames": 8, "start": 0, "stride": 1, "size": None, "mask": None,
         "editor": "zeroscope", "checkpoint": "demo", "device": "auto", "dtype": "auto",
         "options": [], "out": Path("out/edit"),

@@ -240,3 +240,19 @@ def test_an_edit_that_runs_out_of_memory_is_repeated_or_says_what_to_do(
     assert commands.main(desk.edit(out=tmp_path / "none")) == 2
     assert "memory ran out, also with VAE one frame at a time" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+def test_remarks_come_before_the_work_and_once(
+    edit: Edit, folder: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = shutil.copytree(checkpoint, folder / "copy")
+    shutil.rmtree(copy / "scheduler")
+    assert edit(checkpoint=copy) == 0
+    lines = capsys.readouterr().err.splitlines()
+    notes = [number for number, line in enumerate(lines) if line.startswith("note: ")]
+    first_stage = next(n for n, line in enumerate(lines) if line.startswith("inversion"))
+    (scheduler,) = [n for n in notes if "has no scheduler folder" in lines[n]]
+    assert scheduler < first_stage
+    assert len({lines[n] for n in notes}) == len(notes)
+    described = json.loads((folder / "out" / "result.json").read_text())
+    assert [f"note: {line}" for line in described["notes"]] == [lines[n] for n in notes]

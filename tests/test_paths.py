@@ -58,3 +58,10 @@ def test_data_and_codebooks_lie_in_the_home_folder(home: Path) -> None:
         CalibrationRequest(Path("book.json"), data="~/davis").sources()
     with pytest.raises(InputError, match=str(home / "book.json")):
         Codebook.load("~/book.json")
+
+
+def test_no_option_takes_a_path_as_it_is() -> None:
+    root = Path(__file__).parents[1]
+    found = [p for folder in ("freemask", "tools") for p in (root / folder).rglob("*.py")]
+    assert len(found) > 100
+    assert [p.name for p in found if "type=Path" in p.read_text()] == []

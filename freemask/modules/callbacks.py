@@ -15,6 +15,7 @@ import lightning as L
 from lightning.pytorch.callbacks import BasePredictionWriter, Callback, TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
+from freemask.batch.failure import failure_reason
 from freemask.batch.run_folder import DONE, FAILED, FATAL, Outcome, RunFolder
 from freemask.modules.editing import FreeMaskModule, Prediction
 from freemask.progress import SpacedLines, in_terminal
@@ -95,7 +96,8 @@ class ResultWriter(BasePredictionWriter):
                 cause = error if isinstance(error, OSError) else error.__cause__
                 if isinstance(cause, OSError) and cause.errno in FATAL:
                     raise cause from None
-                outcome, trace = Outcome(job.id, FAILED, str(error)), traceback.format_exc()
+                outcome = Outcome(job.id, FAILED, failure_reason(error, job))
+                trace = traceback.format_exc()
         if trace:
             self.run.write_failure(job, prediction.fingerprint, outcome.reason, trace)
         return outcome

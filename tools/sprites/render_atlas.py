@@ -13,6 +13,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from freemask.data.sprites_drawing import ATLAS, CELL, OBJECTS
+from freemask.io.paths import user_path
 
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 BITMAP_SIZE = 109  # the only size of this bitmap font
@@ -37,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--font", type=Path, default=FONT, help="file of the font")
+    parser.add_argument("--font", type=user_path, default=FONT, help="file of the font")
     render(parser.parse_args().font).save(ATLAS, optimize=True)
 
 

@@ -25,6 +25,7 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader, Dataset
 from transformers import CLIPModel
 
+from freemask.io.paths import user_path
 from freemask.modules import sprites as training
 from tools.sprites.data import FrameData, draw_pool, latent_data
 from tools.sprites.export import export
@@ -167,7 +168,10 @@ def main() -> None:
     )
     parser.add_argument("stages", nargs="+", choices=list(STAGES), help="in this order")
     parser.add_argument(
-        "--work", type=Path, default=Path("runs/sprites"), help="folder of clips and checkpoints"
+        "--work",
+        type=user_path,
+        default=Path("runs/sprites"),
+        help="folder of clips and checkpoints",
     )
     parser.add_argument("--devices", type=int, default=2, help="processes, one thread each")
     parser.add_argument("--warm-start", action="store_true", help="start from the shipped weights")

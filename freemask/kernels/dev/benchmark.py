@@ -21,7 +21,7 @@ from torch.nn.functional import scaled_dot_product_attention as sdpa
 from freemask.kernels import blended_attention, word_attention
 from freemask.kernels.dev import cost
 from freemask.kernels.dev.cost import Size
-from freemask.kernels.dev.tables import chart, floors_table, table
+from freemask.kernels.dev.tables import chart, floors_table, output_path, table
 from freemask.kernels.dev.timing import Calls, interleave, peak_bytes, settle_allocator
 from freemask.kernels.mask_plan import MaskPlan
 from freemask.kernels.token_edit import TokenEdit
@@ -176,7 +176,7 @@ def main(arguments: list[str] | None = None, program: str | None = None) -> int:
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--flex", action="store_true", help="also compile and run flex_attention")
     parser.add_argument("--floors", action="store_true", help="print the cost model and stop")
-    parser.add_argument("--out", type=Path, default=Path("out/profile"))
+    parser.add_argument("--out", type=output_path, default=Path("out/profile"))
     given = parser.parse_args(arguments)
     if given.floors:
         tables = [f"{dtype}\n{floors_table(SIZES, DTYPES[dtype])}" for dtype in given.dtype]

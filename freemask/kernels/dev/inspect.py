@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 
+from freemask.kernels.dev.tables import output_path
 from freemask.kernels.triton import tiles
 
 SHARED_LIMIT = {"sm_80": 163 << 10, "sm_90": 227 << 10, "sm_100": 227 << 10, "gfx942": 64 << 10}
@@ -268,7 +269,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--all", action="store_true", help="every shipped dimension, dtype, variant"
     )
-    parser.add_argument("--json", type=Path, help="also write the reports to this file")
+    parser.add_argument("--json", type=output_path, help="also write the reports to this file")
     given = parser.parse_args(arguments)
     dims = given.dim or (ALL_DIMS if given.all else DEFAULT_DIMS)
     dtypes = given.dtype or (tuple(DTYPES) if given.all else ("fp16",))

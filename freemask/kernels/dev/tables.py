@@ -1,4 +1,4 @@
-"""Formats the records of the benchmark as text and charts."""
+"""Formats the records of the benchmark as text and charts, and finds the paths of outputs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ from freemask.kernels.dev import cost
 from freemask.kernels.dev.cost import Size
 
 TICKS = (0.5, 0.75, 1, 1.25, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 100, 200)  # of the chart
+
+
+def output_path(text: str) -> Path:
+    """Returns the path of an output, with `~` as the home folder."""
+    return Path(text).expanduser()
 
 
 def table(records: list[dict[str, Any]]) -> str:

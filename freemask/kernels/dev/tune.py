@@ -21,6 +21,7 @@ import torch
 from freemask.kernels import verify
 from freemask.kernels.dev import benchmark
 from freemask.kernels.dev.cost import Size
+from freemask.kernels.dev.tables import output_path
 from freemask.kernels.dev.timing import interleave
 from freemask.kernels.triton import tiles
 
@@ -65,7 +66,7 @@ def main(arguments: list[str] | None = None, seconds: Timer = time_on_gpu) -> in
     parser = argparse.ArgumentParser(
         prog="python -m freemask.kernels.dev.tune", description=__doc__
     )
-    parser.add_argument("--out", type=Path, default=Path("tiles.json"))
+    parser.add_argument("--out", type=output_path, default=Path("tiles.json"))
     given = parser.parse_args(arguments)
     if seconds is time_on_gpu and not torch.cuda.is_available():
         parser.error("tuning measures a GPU, and none is available here")

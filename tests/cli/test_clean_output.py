@@ -97,6 +97,7 @@ def test_an_edit_with_each_editor_prints_nothing_of_its_libraries(desk: Desk) ->
     }
 
 
+@pytest.mark.slow
 def test_a_checkpoint_as_it_is_published_prints_nothing_either(
     desk: Desk, published: Path, adapter: Path
 ) -> None:
@@ -117,6 +118,7 @@ def test_a_checkpoint_as_it_is_published_prints_nothing_either(
     }
 
 
+@pytest.mark.slow
 def test_the_other_commands_print_nothing_either(desk: Desk) -> None:
     clip = ["--frames=2", "--size=32x48", "--steps=2", f"--checkpoint={desk.checkpoint}"]
     video = f"--video={desk.folder / 'clip.mp4'}"
@@ -137,6 +139,7 @@ def test_the_other_commands_print_nothing_either(desk: Desk) -> None:
     }
 
 
+@pytest.mark.slow
 def test_tuning_and_a_batch_print_nothing_of_lightning(desk: Desk, sd_checkpoint: Path) -> None:
     clip = [f"--video={desk.folder / 'clip.mp4'}", "--frames=2", "--size=32x48"]
     tune = ["tune", *clip, "--prompt=a bear", f"--checkpoint={sd_checkpoint}", "--steps=2"]
@@ -155,6 +158,7 @@ def test_tuning_and_a_batch_print_nothing_of_lightning(desk: Desk, sd_checkpoint
     }
 
 
+@pytest.mark.slow
 def test_the_calibration_tool_reports_its_clips_and_nothing_else(desk: Desk) -> None:
     tool = Path(__file__).parents[2] / "tools" / "calibrate.py"
     clip = ["--frames=2", "--size=32x48", "--steps=2", f"--checkpoint={desk.checkpoint}"]

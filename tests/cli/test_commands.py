@@ -67,6 +67,7 @@ def test_help_states_defaults_and_units(
     assert stated in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_reader_that_ends_early_is_no_error() -> None:
     code = f"{sys.executable} -m freemask editors | head -1; echo ${{PIPESTATUS[0]}}"
     ended = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)

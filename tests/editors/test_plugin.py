@@ -70,6 +70,7 @@ def plugins(tmp_path: Path) -> Path:
     return target
 
 
+@pytest.mark.slow
 def test_an_installed_package_brings_an_editor(
     plugins: Path, checkpoint: Path, video: Video, tmp_path: Path
 ) -> None:

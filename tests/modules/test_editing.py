@@ -63,6 +63,7 @@ def test_a_run_resumes_and_reports_failed_jobs(tool: PredictTool) -> None:
     assert not (tool.out / "bad.error.txt").exists()
 
 
+@pytest.mark.slow
 def test_more_devices_than_jobs_and_fewer_run_every_job_once(tool: PredictTool) -> None:
     tool.list([{"id": "one"}])
     code, printed = tool.run("trainer.devices=2", "trainer.strategy=ddp")

@@ -75,6 +75,7 @@ def test_an_interrupted_run_resumes(
     assert rows(tmp_path / "out") == rows(whole)
 
 
+@pytest.mark.slow
 def test_an_input_error_of_another_process_keeps_its_type(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

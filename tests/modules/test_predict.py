@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from predict_tool import CONFIG, FILES, PredictTool, result_hash, wait_for
 
+from freemask.batch.run_folder import RunFolder
 from freemask.cli.commands import main
 from freemask.modules import trainer
 
@@ -33,15 +34,14 @@ def test_an_unexpected_error_leaves_its_traceback_in_the_run_folder(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_second_run_in_the_same_folder_is_refused(tool: PredictTool) -> None:
-    tool.list([{"id": "one", "steps": 200}])
-    process = tool.start()
-    wait_for(lambda: list(tool.out.glob(".run/inversions/*.parts/*.safetensors")))
-    code, printed = tool.run()
-    process.kill()
-    process.communicate()
-    assert code == 2, printed
-    assert f"is in use by process {process.pid} on" in printed
+def test_a_second_run_in_the_same_folder_is_refused(
+    tool: PredictTool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tool.list([{"id": "one"}])
+    with RunFolder(tool.out).held():
+        assert main(["predict", *tool.command()[1:]]) == 2
+    assert f"is in use by process {os.getpid()} on" in capsys.readouterr().err
+    assert tool.done() == []
 
 
 KILLS = 30

@@ -62,6 +62,7 @@ def test_an_edit_that_fits_passes_to_the_byte(gpu) -> None:
         check(CLIP)
 
 
+@pytest.mark.slow
 def test_a_refusal_names_the_largest_clips_that_fit(gpu) -> None:
     free = 4.5
     gpu(free)
@@ -102,6 +103,7 @@ def test_memory_that_the_allocator_holds_counts_as_free(gpu, monkeypatch) -> Non
     check(CLIP)
 
 
+@pytest.mark.slow
 def test_the_host_counts_on_a_cpu(monkeypatch) -> None:
     monkeypatch.setattr(memory_check, "available_host_bytes", lambda: 4 * GIB)
     with pytest.raises(InputError, match=r"need about \S+ GiB of memory on cpu, and 3\.5 GiB"):

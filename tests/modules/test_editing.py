@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from predict_tool import FILES, PredictTool, result_hash
 
 from freemask.batch.jobs import ClipRequest, Job

@@ -87,12 +87,12 @@ def test_two_nodes_share_the_jobs(launcher: Launcher, tool: PredictTool) -> None
         (
             srun(0, 15000, nodes=1)[1],
             1,
-            "2 processes were started by srun, but trainer.devices x .* is 1; set them",
+            "2 processes were started by srun, but .* is 1; set them",
         ),
         (
             sbatch(0, 15000, nodes=1)[1],
             2,
-            "1 process was started by sbatch, but trainer.devices x .* is 2; put srun",
+            "1 process was started by sbatch, but .* is 2; put srun",
         ),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 from predict_tool import FILES, PredictTool, result_hash
 
 from freemask.batch.jobs import ClipRequest, Job
+from freemask.cli.commands import main
 from freemask.modules.editing import shard
 from freemask.types import EditRequest
 
@@ -29,10 +30,16 @@ def test_shards_are_contiguous_and_hold_every_job_once() -> None:
     assert [job.id for job in first.members] == ["0", "2", "5"]
 
 
-def test_a_run_resumes_and_reports_failed_jobs(tool: PredictTool) -> None:
+def test_a_run_resumes_and_reports_failed_jobs(
+    tool: PredictTool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*arguments: str) -> tuple[int, str]:
+        code = main(["predict", *tool.command(*arguments)[1:]])
+        return code, "".join(capsys.readouterr())
+
     jobs = [{"id": "one"}, {"id": "bad", "words": ["lion", "panda"]}, {"id": "two", "seed": 3}]
     tool.list(jobs)
-    code, printed = tool.run("trainer.logger=csv")
+    code, printed = run("trainer.logger=csv")
     assert code == 1, printed
     assert tool.done() == ["one", "two"]
     assert "2 of 3 jobs done" in printed
@@ -47,7 +54,7 @@ def test_a_run_resumes_and_reports_failed_jobs(tool: PredictTool) -> None:
     before = {name: (tool.out / name / "result.json").stat().st_mtime_ns for name in tool.done()}
 
     tool.list([*jobs[:2], jobs[2] | {"seed": 4}, {"id": "three", "target": "a red"}])
-    code, printed = tool.run()
+    code, printed = run()
     assert code == 1, printed
     after = {name: (tool.out / name / "result.json").stat().st_mtime_ns for name in tool.done()}
     assert after["one"] == before["one"]
@@ -56,11 +63,11 @@ def test_a_run_resumes_and_reports_failed_jobs(tool: PredictTool) -> None:
     assert "in an earlier run; --retry-failed tries again" in printed
 
     tool.list([{"id": "bad", "words": ["lion", "panda"]}])
-    code, printed = tool.run("--retry-failed")
+    code, printed = run("--retry-failed")
     assert code == 1
     assert "in an earlier run" not in printed
     tool.list([{"id": "bad"}])
-    assert tool.run()[0] == 0
+    assert run()[0] == 0
     assert not (tool.out / "bad.error.txt").exists()
 
 

@@ -48,6 +48,7 @@ class Example:
     steps, clips: numbers.
     seed: a number.
     words: a pair.
+    size: height and width.
     """
 
     name: str
@@ -58,8 +59,6 @@ class Example:
     words: tuple[str, str] | tuple[()] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     overrides: Mapping[str, Any] = field(default_factory=dict)
-
-    __doc__ += "\n    size: height and width.\n"
 
 
 def parse(*given: str) -> Example:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import lightning as L
 import torch
@@ -58,13 +59,17 @@ class EvaluationModule(L.LightningModule):
         self.editor, self.echo = editor, echo
         self.missing = [s for s in samples if not sample_file(folder, s).exists()]
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restores a copy in another process, in which Lightning is not quiet yet."""
+        quieten_lightning()
+        super().__setstate__(state)
+
     def predict_dataloader(self) -> DataLoader[int]:
         """Returns the numbers of the missing samples, at least one for every rank."""
         return DataLoader(Numbers(max(len(self.missing), self.trainer.world_size)), batch_size=None)
 
     def setup(self, stage: str) -> None:
         """Loads the editor onto this rank's device; on the CPU a rank has one thread."""
-        quieten_lightning()
         device = self.trainer.strategy.root_device
         if device.type == "cpu" and self.trainer.world_size > 1:
             torch.set_num_threads(1)

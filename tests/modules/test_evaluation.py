@@ -47,8 +47,11 @@ def test_a_run_leaves_tables_rows_and_a_page(whole: Path) -> None:
     assert "http" not in page
 
 
-def test_two_processes_give_the_same_rows(whole: Path, checkpoint: Path, tmp_path: Path) -> None:
+def test_two_processes_give_the_same_rows_quietly(
+    whole: Path, checkpoint: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     evaluate(make_request(checkpoint, tmp_path / "out", processes=2))
+    assert capfd.readouterr().err == ""
     assert rows(tmp_path / "out") == rows(whole)
 
 

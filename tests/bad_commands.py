@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from command_desk import Desk
+from command_desk import Desk, as_options
 from PIL import Image
 
 Case = tuple[Callable[[Desk], list[str]], str]
@@ -26,12 +26,12 @@ def masks(desk: Desk, *overrides: str, **options: object) -> list[str]:
         "steps": 2,
         "device": "cpu",
     } | options
-    return ["masks", *(f"--{k}={v}" for k, v in given.items() if v is not None), *overrides]
+    return ["masks", *as_options(given), *overrides]
 
 
 def calibrate(desk: Desk, **options: object) -> list[str]:
     given = {"out": desk.folder / "book.json", "checkpoint": desk.checkpoint, "device": "cpu"}
-    return ["calibrate", *(f"--{k}={v}" for k, v in (given | options).items())]
+    return ["calibrate", *as_options(given | options)]
 
 
 def davis(desk: Desk, captions: str, **options: object) -> list[str]:
@@ -47,14 +47,13 @@ def davis(desk: Desk, captions: str, **options: object) -> list[str]:
 
 def evaluate(desk: Desk, *overrides: str, **options: object) -> list[str]:
     given = {"out": desk.folder / "out", "checkpoint": desk.checkpoint, "device": "cpu"} | options
-    return ["evaluate", *(f"--{k.replace('_', '-')}={v}" for k, v in given.items()), *overrides]
+    return ["evaluate", *as_options(given), *overrides]
 
 
 def tune(desk: Desk, **options: object) -> list[str]:
     given = {"video": desk.folder / "clip.mp4", "prompt": "a bear", "out": desk.folder / "out"}
     given |= {"frames": 2}
-    options = {key.replace("_", "-"): value for key, value in (given | options).items()}
-    return ["tune", *(f"--{key}={value}" for key, value in options.items())]
+    return ["tune", *as_options(given | options)]
 
 
 def predict(

@@ -6,6 +6,7 @@ import os
 import shutil
 import struct
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -59,12 +60,13 @@ class Desk:
             "steps": 2,
             "device": "cpu",
         } | options
-        words = [
-            f"--{key.replace('_', '-')}={value}"
-            for key, value in given.items()
-            if value is not None
-        ]
-        return ["edit", *words, "mask.policy=naive", *overrides]
+        return ["edit", *as_options(given), "mask.policy=naive", *overrides]
+
+
+def as_options(given: Mapping[str, object]) -> list[str]:
+    """Returns options of a command line; None leaves one out."""
+    kept = {name: value for name, value in given.items() if value is not None}
+    return [f"--{name.replace('_', '-')}={value}" for name, value in kept.items()]
 
 
 def png_header(width: int, height: int) -> bytes:

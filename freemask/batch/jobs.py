@@ -164,8 +164,6 @@ def check_job(
             raise InputError(f"the {role} prompt is empty; describe the clip in a few words")
     settings = load_settings(request.task, request.overrides, method=request.method)
     mask_policy(settings.mask.policy)
-    if request.steps < 1:
-        raise InputError(f"steps is {request.steps}; it must be 1 or more")
     check_writable(folder, REPLACEABLE)
     return job.read(native_frame)
 

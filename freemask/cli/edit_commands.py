@@ -98,8 +98,7 @@ def _stage_costs(request: EditRequest) -> dict[str, float]:
     """
     from freemask.settings import load_settings
 
-    method = "freemask" if request.method == "auto" else request.method
-    settings = load_settings(request.task, request.overrides, method=method)
+    settings = load_settings(request.task, request.overrides, method=request.method)
     branches = 1 + (request.guidance != 1) + (settings.features == "replay")
     steps = request.steps - settings.first_step(request.steps)
     return {"inversion": request.steps, "denoise": branches * steps}

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from freemask.cli.arguments import path
 from freemask.cli.progress import add_quiet, echo
-from freemask.settings import config_folder
 from freemask.types import InputError
+
+if TYPE_CHECKING:
+    from freemask.batch.run_folder import Outcome
 
 
 def add_predict(parser: argparse.ArgumentParser) -> None:
+    from freemask.settings import config_folder
+
     parser.add_argument(
         "--config",
         type=path,
@@ -69,7 +74,7 @@ def run_predict(options: argparse.Namespace) -> int:
     return _echo_outcomes(outcomes, out)
 
 
-def _echo_outcomes(outcomes: list, out: Path) -> int:
+def _echo_outcomes(outcomes: list[Outcome], out: Path) -> int:
     """Prints the table of a run. Returns the exit code."""
     from freemask.batch.run_folder import FAILED, table
 

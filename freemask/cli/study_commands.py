@@ -104,8 +104,13 @@ def run_tune(options: argparse.Namespace) -> None:
         from freemask.editors.registry import native_frame
         from freemask.modules.tuning import tune
 
-        native = partial(native_frame, "tune_a_video", request.checkpoint)
+        native = partial(
+            native_frame,
+            "tune_a_video",
+            request.checkpoint,
+            revision=request.revision,
+            variant=request.variant,
+        )
         video = make_request(ClipRequest, options).read(native)
-
         folder = tune(video, request, show_progress(quiet=options.quiet))
         echo(f"{folder}: edit with --editor tune_a_video --checkpoint {folder}")

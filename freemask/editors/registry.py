@@ -61,6 +61,14 @@ def editor_class(name: str) -> type[Editor]:
     return plugin
 
 
+def typed_options(kind: type[Editor], options: Mapping[str, Any] | None) -> Any:
+    """Returns the options of an editor, by name, as an instance of its `Options`.
+
+    Raises `InputError` for an option that it does not have, and for a value that does not fit.
+    """
+    return merge(kind.Options, OmegaConf.create(dict(options or {})), {})
+
+
 def runtime(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
     """Returns the device and dtype that two names, or "auto", stand for on this machine.
 
@@ -101,12 +109,13 @@ def preflight(
 
     Returns the checkpoint's reader.
 
-    Raises `InputError` for a checkpoint that is missing, damaged or of another architecture, a
-    frame size that is not a multiple of the VAE's factor, steps that the sampler cannot make, LoRA
-    files that do not fit, and prompts or words that do not fit the tokenizer.
+    Raises `InputError` for a name, device, dtype or option as `load_editor` does, a checkpoint that
+    is missing, damaged or of another architecture, a frame size that is not a multiple of the VAE's
+    factor, steps that the sampler cannot make, LoRA files that do not fit, and prompts or words
+    that do not fit the tokenizer.
     """
     kind, (_, precision) = editor_class(name), runtime(device, dtype)
-    chosen: Any = merge(kind.Options, OmegaConf.create(dict(options or {})), {})
+    chosen = typed_options(kind, options)
     loras = [LoraFile.parse(text) for text in lora]
     wanted = Wanted(dtype=precision, variant=variant, revision=revision)
     files = kind.open(_locate(name, checkpoint), wanted)
@@ -195,7 +204,7 @@ def load_editor(
     """
     found = editor_class(name)
     chosen, precision = runtime(device, dtype)
-    wanted: Any = merge(found.Options, OmegaConf.create(dict(options or {})), {})
+    wanted = typed_options(found, options)
     return found.load(
         _locate(name, checkpoint),
         device=chosen,
@@ -222,7 +231,7 @@ def load_blueprint(
     others: as in `load_editor`, which also states the errors.
     """
     kind = editor_class(name)
-    chosen: Any = merge(kind.Options, OmegaConf.create(dict(options or {})), {})
+    chosen = typed_options(kind, options)
     wanted = Wanted(dtype=dtype, variant=variant, revision=revision)
     path = checkpoints.resolve(_locate(name, checkpoint), wanted, parts=kind.parts)
     return kind.blueprint(path, dtype, chosen)

@@ -71,12 +71,10 @@ class EditorRequest:
 
         size: of the frames, `(H, W)` pixels.
 
-        Raises `InputError` as `freemask.editors.preflight` does, and for a device or dtype that
-        cannot be used here.
+        Raises `InputError` as `freemask.editors.registry.preflight` does.
         """
-        from freemask.editors.registry import preflight, runtime
+        from freemask.editors.registry import preflight
 
-        runtime(self.device, self.dtype)
         return preflight(self.editor, request=request, size=size, **self._arguments())
 
     def native_frame(self) -> NativeFrame:

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ from freemask.batch.run_folder import (
 )
 from freemask.editors.editor import Editor
 from freemask.editors.native_size import NativeFrame
-from freemask.editors.registry import load_editor, native_frame
+from freemask.editors.request import EditorRequest
 from freemask.prepare import PreparedEdit, prepare
 from freemask.result import EditResult
 from freemask.types import InputError, Inversion, Progress, Video
@@ -133,7 +133,7 @@ class EditDataModule(L.LightningDataModule):
 class FreeMaskModule(L.LightningModule):
     """Edits clips with a base editor, which every rank loads onto its own device.
 
-    editor, checkpoint, dtype, options, revision, variant, lora: as in `freemask.load_editor`.
+    wanted: the editor to load.
     run: folder of the results; jobs that are finished there are skipped.
     retry_failed: whether jobs that failed in an earlier run are tried again.
     cache: folder of the inversion cache; None keeps it in the run folder.
@@ -145,28 +145,14 @@ class FreeMaskModule(L.LightningModule):
     def __init__(
         self,
         *,
-        editor: str,
-        checkpoint: str,
+        wanted: EditorRequest,
         run: RunFolder,
-        dtype: str = "auto",
-        options: Mapping[str, Any] | None = None,
-        revision: str | None = None,
-        variant: str | None = None,
-        lora: Sequence[str] = (),
         retry_failed: bool = False,
         cache: Path | None = None,
         cache_limit: int = LIMIT,
     ) -> None:
         super().__init__()
-        self.name, self.run, self.retry_failed = editor, run, retry_failed
-        self.arguments: dict[str, Any] = {
-            "checkpoint": checkpoint,
-            "dtype": dtype,
-            "options": options,
-            "revision": revision,
-            "variant": variant,
-            "lora": lora,
-        }
+        self.wanted, self.run, self.retry_failed = wanted, run, retry_failed
         self.cache = InversionCache(cache or run.private / "inversions", limit=cache_limit)
         self.fallback = OutOfMemoryFallback()
         self.editor: Editor | None = None
@@ -175,8 +161,7 @@ class FreeMaskModule(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Loads the editor onto this rank's device."""
-        device = str(self.trainer.strategy.root_device)
-        self.editor = load_editor(self.name, device=device, **self.arguments)
+        self.editor = self.wanted.load_editor(str(self.trainer.strategy.root_device))
 
     def predict_step(self, batch: JobGroup | None, batch_idx: int) -> Prediction | None:
         """Runs one job. An error becomes its outcome, so that one clip never ends a run."""
@@ -223,7 +208,7 @@ class FreeMaskModule(L.LightningModule):
     def _try(self, group: JobGroup, job: Job) -> EditResult:
         assert self.editor is not None
         editor = self.editor
-        inputs = job.read(self._native_frame)
+        inputs = job.read(lambda: self.native_frame)
         queries = self._queries_of(group.members, inputs.video)
 
         def invert(window: Video, prepared: PreparedEdit) -> Inversion:
@@ -233,10 +218,10 @@ class FreeMaskModule(L.LightningModule):
 
         return run_job(editor, job, inputs, inversion=invert, progress=self.progress)
 
-    def _native_frame(self) -> NativeFrame:
-        """Returns the frames that the checkpoint was trained on."""
-        names = ("checkpoint", "revision", "variant")
-        return native_frame(self.name, **{name: self.arguments[name] for name in names})
+    @cached_property
+    def native_frame(self) -> NativeFrame:
+        """The frames that the checkpoint was trained on, looked up once for all jobs."""
+        return self.wanted.native_frame()
 
     def _queries_of(self, jobs: tuple[Job, ...], video: Video) -> WordQueries:
         """Returns the queries of all jobs of a group; jobs that cannot be prepared have none."""

@@ -21,6 +21,7 @@ from freemask.batch import report
 from freemask.batch.job_list import load_jobs
 from freemask.batch.run_folder import Outcome, RunFolder
 from freemask.config import load_yaml, merge, nearest, parse_overrides
+from freemask.editors.request import EditorRequest
 from freemask.io.paths import user_path
 from freemask.modules.callbacks import OutcomeLogger, Preemption, ResultWriter, StageBar
 from freemask.modules.editing import EditDataModule, FreeMaskModule
@@ -111,18 +112,20 @@ def run(config: PredictConfig, *, retry_failed: bool, quiet: bool = False) -> li
     jobs = load_jobs(config.jobs)
     editors.editor_class(config.editor)
     folder = RunFolder(Path(config.out))
-    dtype = _dtype(config)
+    wanted = EditorRequest(
+        editor=config.editor,
+        checkpoint=config.checkpoint,
+        dtype=_dtype(config),
+        options=config.options,
+        revision=config.revision,
+        variant=config.variant,
+        lora=tuple(config.lora),
+    )
     trainer = _make_trainer(config.trainer, folder, len(jobs), quiet=quiet)
     with folder.held() if is_first_process() else nullcontext():
         module = FreeMaskModule(
-            editor=config.editor,
-            checkpoint=config.checkpoint,
+            wanted=wanted,
             run=folder,
-            dtype=dtype,
-            options=config.options,
-            revision=config.revision,
-            variant=config.variant,
-            lora=config.lora,
             retry_failed=retry_failed,
             cache=Path(config.cache) if config.cache else None,
             cache_limit=round(config.cache_gib * 2**30),

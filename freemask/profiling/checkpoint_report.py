@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 
-from freemask.config import merge
 from freemask.editors.checkpoints import resolve
 from freemask.editors.editor import Editor
-from freemask.editors.registry import ASSETS, editor_class, runtime
+from freemask.editors.registry import ASSETS, editor_class, runtime, typed_options
 from freemask.profiling.footprint import Footprint, footprint
 from freemask.types import InputError
 
@@ -88,8 +86,7 @@ def load_blueprints(
     for name in names:
         kind = editor_class(name)
         try:
-            chosen: Any = merge(kind.Options, OmegaConf.create(dict(options)), {})
-            loaded[name] = kind.blueprint(folder, dtype, chosen)
+            loaded[name] = kind.blueprint(folder, dtype, typed_options(kind, options))
         except InputError as error:
             refused[name] = str(error)
     return loaded, refused

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from freemask.cli import commands
+from freemask.editors import registry
 from freemask.io.panels import mask_overlay
 from freemask.io.video import read_video, write_video
 from freemask.masks.codebook import Codebook
-from freemask.types import Video
+from freemask.types import InputError, Video
 
 SOURCE = "a bear on the grass"
 
@@ -85,6 +86,20 @@ def test_a_closed_pipe_ends_a_command_without_a_traceback(
     with os.fdopen(writer, "w") as closed:
         monkeypatch.setattr(sys, "stdout", closed)
         assert commands.main(["editors"]) == commands.BROKEN_PIPE
+
+
+def test_tuning_takes_the_size_of_its_revision(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def looked_up(*names: str, **wanted: str) -> None:
+        raise InputError(f"asked for {names} with {wanted}")
+
+    monkeypatch.setattr(registry, "native_frame", looked_up)
+    given = [f"--video={folder / 'clip.mp4'}", "--prompt=a bear", f"--out={folder / 'tuned'}"]
+    hub = ["--checkpoint=some/model", "--revision=v2", "--variant=fp16"]
+    assert commands.main(["tune", *given, *hub]) == 2
+    asked = "('tune_a_video', 'some/model') with {'revision': 'v2', 'variant': 'fp16'}"
+    assert asked in capsys.readouterr().err
 
 
 def test_profile_measures_attention(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

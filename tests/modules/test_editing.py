@@ -9,6 +9,8 @@ from predict_tool import FILES, PredictTool, result_hash
 
 from freemask.batch.jobs import ClipRequest, Job
 from freemask.cli.commands import main
+from freemask.editors.native_size import NativeFrame
+from freemask.editors.request import EditorRequest
 from freemask.modules.editing import shard
 from freemask.types import EditRequest
 
@@ -69,6 +71,21 @@ def test_a_run_resumes_and_reports_failed_jobs(
     tool.list([{"id": "bad"}])
     assert run()[0] == 0
     assert not (tool.out / "bad.error.txt").exists()
+
+
+def test_the_native_size_is_looked_up_once_for_all_jobs(
+    tool: PredictTool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, look_up = [], EditorRequest.native_frame
+
+    def counted(request: EditorRequest) -> NativeFrame:
+        calls.append(request.checkpoint)
+        return look_up(request)
+
+    monkeypatch.setattr(EditorRequest, "native_frame", counted)
+    tool.list([{"id": name} for name in ("one", "two", "three")])
+    assert main(["predict", *tool.command()[1:]]) == 0
+    assert calls == [str(tool.checkpoint)]
 
 
 @pytest.mark.slow

@@ -128,6 +128,7 @@ def hub(
         (copy / decoy).write_bytes(b"decoy")
     repositories = {"some/model": copy, "some/sd": sd_checkpoint, "some/adapter": adapter}
     with running(FakeHub(repositories)) as served:
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # the fake hub is local
         monkeypatch.setattr(constants, "ENDPOINT", served.url)
         resolve = served.url + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", resolve)

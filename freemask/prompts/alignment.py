@@ -9,13 +9,14 @@ ranges, and *reweights* single tokens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
-from freemask.prompts.tokens import Word, ids, length, split_words, word_tokens
+from freemask.prompts.layout import TokenLayout, Word
+from freemask.prompts.tokens import layout_of, word_tokens
 from freemask.prompts.words import changes
 from freemask.types import InputError
 
@@ -36,7 +37,9 @@ def align(tokenizer: Tokenizer, source: str, target: str, *, kind: Kind | str = 
     Raises `InputError` for another kind.
     """
     if kind == "auto":
-        old, new = ([w.text for w in split_words(tokenizer, prompt)] for prompt in (source, target))
+        layout = layout_of(tokenizer)
+        words = [layout.split_words(layout.text(prompt)) for prompt in (source, target)]
+        old, new = ([word.text for word in side] for side in words)
         exchanged = all(i1 - i0 == j1 - j0 for i0, i1, j0, j1 in changes(old, new))
         kind = "replace" if exchanged else "refine"
     if kind not in ALIGNMENTS:
@@ -52,13 +55,14 @@ def replace_mapper(tokenizer: Tokenizer, source: str, target: str) -> Tensor:
 
     Raises `InputError` unless the prompts have equally many words.
     """
-    old, new = split_words(tokenizer, source), split_words(tokenizer, target)
+    layout = layout_of(tokenizer)
+    old, new = (layout.split_words(layout.text(prompt)) for prompt in (source, target))
     if len(old) != len(new):
         raise InputError(
             f"replace needs equally many words, the source prompt has {len(old)} and the target "
             f"prompt {len(new)}; use refine"
         )
-    mapper = _special_tokens_mapper(tokenizer, old, new)
+    mapper = _special_tokens_mapper(layout, old, new)
     for before, after in zip(old, new, strict=True):
         n, m = before.stop - before.start, after.stop - after.start
         block = torch.eye(n) if n == m else torch.full((n, m), 1 / m)
@@ -72,11 +76,11 @@ def refine_mapper(tokenizer: Tokenizer, source: str, target: str) -> Tensor:
     Tokens that only the target has get a column of zeros; tokens that only the source has are
     dropped. BOS maps to BOS, EOS to EOS, padding to padding.
     """
-    mapper = _special_tokens_mapper(
-        tokenizer, split_words(tokenizer, source), split_words(tokenizer, target)
-    )
-    for i, j in _global_alignment(ids(tokenizer, source), ids(tokenizer, target)):
-        mapper[i + 1, j + 1] = 1.0
+    layout = layout_of(tokenizer)
+    texts = [layout.text(prompt) for prompt in (source, target)]
+    mapper = _special_tokens_mapper(layout, *(layout.split_words(text) for text in texts))
+    for i, j in _global_alignment(*(layout.keys(text) for text in texts)):
+        mapper[layout.start + i, layout.start + j] = 1.0
     return mapper
 
 
@@ -88,7 +92,7 @@ def token_weights(tokenizer: Tokenizer, prompt: str, factors: Mapping[str, float
 
     Raises `InputError` for a word that is not in the prompt.
     """
-    weights = torch.ones(length(tokenizer))
+    weights = torch.ones(layout_of(tokenizer).length)
     for word, factor in factors.items():
         weights[list(word_tokens(tokenizer, prompt, word, role="target"))] = factor
     return weights
@@ -108,7 +112,7 @@ def token_step_ranges(
     if "default" not in per_word:
         raise InputError(f"step ranges per word need a 'default', got only: {list(per_word)}")
     default = torch.tensor(_bounds(per_word.pop("default")), dtype=torch.float64)
-    table = default.repeat(length(tokenizer), 1)
+    table = default.repeat(layout_of(tokenizer).length, 1)
     for word, steps in per_word.items():
         tokens = word_tokens(tokenizer, target, word, role="target")
         table[list(tokens)] = torch.tensor(_bounds(steps), dtype=torch.float64)
@@ -124,30 +128,32 @@ def _bounds(steps: StepRange) -> tuple[float, float]:
     return bounds[0], bounds[1]
 
 
-def _special_tokens_mapper(tokenizer: Tokenizer, old: list[Word], new: list[Word]) -> Tensor:
+def _special_tokens_mapper(layout: TokenLayout, old: list[Word], new: list[Word]) -> Tensor:
     """Returns a mapper `(N, N)` of BOS, EOS and padding alone.
 
     EOS and padding are paired in order; the last token of the shorter tail shares the rest of the
     longer one. Raises `InputError` for a prompt that does not fit.
     """
-    tokens = length(tokenizer)
-    tails = [words[-1].stop if words else 1 for words in (old, new)]
-    if max(tails) > tokens - 1:
-        raise InputError(f"a prompt has {max(tails) - 1} tokens, at most {tokens - 2} fit")
+    tokens, start = layout.length, layout.start
+    tails = [words[-1].stop if words else start for words in (old, new)]
+    if max(tails) > start + layout.room:
+        raise InputError(f"a prompt has {max(tails) - start} tokens, at most {layout.room} fit")
     n, m = (tokens - tail for tail in tails)
-    pairs = min(n, m) - 1
+    pairs = max(min(n, m) - 1, 0)
     mapper = torch.zeros(tokens, tokens)
-    mapper[0, 0] = 1.0
+    mapper[:start, :start] = torch.eye(start)
     tail = mapper[tails[0] :, tails[1] :]
     tail[:pairs, :pairs] = torch.eye(pairs)
-    tail[pairs:, pairs:] = 1 / (m - pairs)
+    tail[pairs:, pairs:] = 1 / max(m - pairs, 1)
     return mapper
 
 
-def _global_alignment(source: Sequence[int], target: Sequence[int]) -> list[tuple[int, int]]:
+def _global_alignment(
+    source: Sequence[Hashable], target: Sequence[Hashable]
+) -> list[tuple[int, int]]:
     """Returns the matched positions `(i, j)`, ascending, of a best-scoring global alignment.
 
-    A mismatch costs more than two gaps, so only equal ids are paired.
+    A mismatch costs more than two gaps, so only equal keys are paired.
     """
     score = [[0] * (len(target) + 1) for _ in range(len(source) + 1)]
     for i, old in enumerate(source, start=1):

@@ -48,7 +48,7 @@ def prompt_pair(
         check_prompt(tokenizer, getattr(request, role), role=role)
     words = request.words
     if needs_words and not words:
-        words = changed_words(request.source, request.target)
+        words = changed_words(request.source, request.target, tokenizer=tokenizer)
     weights: dict[str, torch.Tensor] = {}
     edited: list[int] = []
     if words and (needs_words or fusion.word_weight != 1):

@@ -1,34 +1,44 @@
-"""Finds the words of a prompt among its tokens.
+"""Finds the words of a prompt among its tokens, whichever tokenizer made them.
 
-A CLIP tokenizer turns a prompt into `N = model_max_length` ids: BOS, the tokens of the words, EOS,
-padding. A word may be several tokens; its last one ends in `</w>`. Indices count from BOS at 0.
+`layout_of` chooses how; token indices count from the first of the `N = model_max_length` ids of an
+encoded prompt (`prompts.layout`).
 """
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from freemask.prompts.words import Change, changes, find_words, is_mark, normal_form
+from freemask.prompts.clip_layout import ClipLayout
+from freemask.prompts.layout import TokenLayout, Word
+from freemask.prompts.offset_layout import OffsetLayout, T5Layout
+from freemask.prompts.words import Change, changes, find_words
 from freemask.types import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase as Tokenizer
 
-END_OF_WORD = "</w>"
-NO_LENGTH = 10_000  # transformers states a longer model_max_length where it knows none
+LAYOUTS: dict[str, Callable[[Tokenizer], TokenLayout]] = {
+    "CLIPTokenizer": ClipLayout,
+    "T5Tokenizer": T5Layout,
+}
 
 
-class Word(NamedTuple):
-    """A word as the tokenizer separates it, and its token indices `[start, stop)`."""
+def layout_of(tokenizer: Tokenizer) -> TokenLayout:
+    """Returns the layout of a tokenizer's family, by the name of its class or of a base class.
 
-    text: str
-    start: int
-    stop: int
+    A fast tokenizer of another family is read by the characters that it states for each token.
+
+    Raises `InputError` for a tokenizer of another family that is not fast, and for a T5 tokenizer
+    that is not fast.
+    """
+    for kind in type(tokenizer).__mro__:
+        if layout := LAYOUTS.get(kind.__name__.removesuffix("Fast")):
+            return layout(tokenizer)
+    return OffsetLayout(tokenizer)
 
 
 def check_prompt(tokenizer: Tokenizer, prompt: str, *, role: str) -> None:
@@ -38,29 +48,30 @@ def check_prompt(tokenizer: Tokenizer, prompt: str, *, role: str) -> None:
 
     The message for a prompt that is too long names the words that are cut off.
     """
-    if not find_words(prompt):
+    layout = layout_of(tokenizer)
+    text = layout.text(prompt)
+    if not find_words(text):
         raise InputError(
             f"the {role} prompt {prompt!r} is empty of words; describe the clip in a few"
         )
-    unknown = [word for word in prompt.split() if tokenizer.unk_token_id in ids(tokenizer, word)]
-    if unknown:
+    if unknown := layout.unknown(text):
         raise InputError(
             f"the {role} prompt has characters its tokenizer cannot spell, in: {', '.join(unknown)}"
         )
-    words, room = split_words(tokenizer, prompt), length(tokenizer) - 2
-    lost = [word.text for word in words if word.stop - 1 > room]
+    words, fits = layout.split_words(text), layout.start + layout.room
+    lost = [word.text for word in words if word.stop > fits]
     if lost:
         raise InputError(
-            f"the {role} prompt has {words[-1].stop - 1} tokens, the text encoder takes {room}; "
-            f"shorten it, these words fall off: {' '.join(lost)}"
+            f"the {role} prompt has {words[-1].stop - layout.start} tokens, the text encoder takes "
+            f"{layout.room}; shorten it, these words fall off: {' '.join(lost)}"
         )
 
 
 def word_tokens(tokenizer: Tokenizer, prompt: str, word: str, *, role: str = "") -> tuple[int, ...]:
     """Returns the token indices, ascending, of every occurrence of a word or phrase in a prompt.
 
-    Matches whole words as the tokenizer separates them, ignoring case: `bear` is in
-    `A Bear, walking` and not in `bears`.
+    Matches whole words, ignoring case: `bear` is in `A Bear, walking` and not in `bears`. Where a
+    script has no spaces between words, a word has the tokens that overlap it.
 
     role: name of the prompt in messages, e.g. `source`.
 
@@ -73,20 +84,15 @@ def word_tokens(tokenizer: Tokenizer, prompt: str, word: str, *, role: str = "")
 def occurrences(tokenizer: Tokenizer, prompt: str, word: str, *, role: str = "") -> list[range]:
     """Returns the token indices of each occurrence of a word or phrase in a prompt, in order.
 
-    Matches tokens first, and else words in their normal form (`prompts.words`), so that another
-    apostrophe or hyphen finds the word too.
+    Another apostrophe, hyphen or encoding of accents finds the word too.
 
     Raises `InputError` as `word_tokens` does.
     """
-    tokens, wanted = ids(tokenizer, prompt), ids(tokenizer, word)
-    starts = {span.start - 1 for span in split_words(tokenizer, prompt)}
-    found = [at for at in sorted(starts) if wanted and tokens[at : at + len(wanted)] == wanted]
-    torn = _before_marks(tokenizer, prompt)
-    spans = [range(1 + at, 1 + at + len(wanted)) for at in found]
-    spans = [span for span in spans if span.start not in torn and span.stop not in torn]
-    spans = spans or _by_normal_form(tokenizer, prompt, word)
+    layout = layout_of(tokenizer)
+    text = layout.text(prompt)
+    spans = layout.occurrences(text, layout.text(word))
     if not spans:
-        words = (one.text for one in find_words(prompt))
+        words = (one.text for one in layout.word_spans(text))
         raise InputError(
             f"word {word!r} is not in the {f'{role} ' if role else ''}prompt {prompt!r}; "
             f"its words are: {', '.join(dict.fromkeys(words))}"
@@ -94,33 +100,10 @@ def occurrences(tokenizer: Tokenizer, prompt: str, word: str, *, role: str = "")
     return spans
 
 
-def _before_marks(tokenizer: Tokenizer, prompt: str) -> set[int]:
-    """Returns the tokens that start at a combining mark, where the tokenizer cuts words."""
-    text = unicodedata.normalize("NFC", prompt)
-    marks = [at for at, letter in enumerate(text) if is_mark(letter)]
-    return {1 + len(ids(tokenizer, text[:at])) for at in marks}
-
-
-def _by_normal_form(tokenizer: Tokenizer, prompt: str, phrase: str) -> list[range]:
-    spans, wanted = word_spans(tokenizer, prompt), [normal_form(w.text) for w in find_words(phrase)]
-    own, count = [normal_form(span.text) for span in spans], len(wanted)
-    return [
-        range(spans[at].start, spans[at + count - 1].stop)
-        for at in range(len(own) - count + 1)
-        if wanted and own[at : at + count] == wanted
-    ]
-
-
 def word_spans(tokenizer: Tokenizer, prompt: str) -> list[Word]:
     """Returns the words of a prompt as readers separate them, with their token indices."""
-    return [
-        Word(
-            word.text,
-            1 + len(ids(tokenizer, prompt[: word.start])),
-            1 + len(ids(tokenizer, prompt[: word.stop])),
-        )
-        for word in find_words(prompt)
-    ]
+    layout = layout_of(tokenizer)
+    return layout.word_spans(layout.text(prompt))
 
 
 def edited_tokens(
@@ -172,18 +155,23 @@ def word_weights(tokenizer: Tokenizer, prompt: str, word: str, *, role: str = "s
 
 def weights_on(tokenizer: Tokenizer, tokens: Sequence[int]) -> Tensor:
     """Returns float32 `(N,)`: 1 on some tokens, 0 elsewhere."""
-    weights = torch.zeros(tokenizer.model_max_length)
+    weights = torch.zeros(layout_of(tokenizer).length)
     weights[list(tokens)] = 1
     return weights
 
 
-def changed_words(source: str, target: str) -> tuple[str, str]:
+def changed_words(
+    source: str, target: str, *, tokenizer: Tokenizer | None = None
+) -> tuple[str, str]:
     """Guesses the edited words `(p0, p1)`: the one place where the prompts say different words.
+
+    tokenizer: separates words that are written without spaces; without it they count as one word.
 
     Raises `InputError`, which asks for the words, if the prompts differ nowhere, in several places,
     or by words that only one of them has.
     """
-    p0, p1 = ([word.text for word in find_words(prompt)] for prompt in (source, target))
+    found = [word_spans(tokenizer, p) if tokenizer else find_words(p) for p in (source, target)]
+    p0, p1 = ([word.text for word in words] for words in found)
     pairs = [(" ".join(p0[i0:i1]), " ".join(p1[j0:j1])) for i0, i1, j0, j1 in changes(p0, p1)]
     if len(pairs) == 1 and all(pairs[0]):
         return pairs[0]
@@ -192,28 +180,3 @@ def changed_words(source: str, target: str) -> tuple[str, str]:
         f"cannot tell which word is edited: between {source!r} and {target!r} changes: "
         f"{shown or 'nothing'}; say it with --words, as in --words bear:panda"
     )
-
-
-def ids(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Returns the ids of a text's own tokens, without BOS, EOS, padding or truncation."""
-    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-
-
-def split_words(tokenizer: Tokenizer, prompt: str) -> list[Word]:
-    """Returns the words of a prompt in order, as the tokenizer separates them."""
-    tokens = ids(tokenizer, prompt)
-    words: list[Word] = []
-    start = 0
-    for i, token in enumerate(tokenizer.convert_ids_to_tokens(tokens), start=1):
-        if token.endswith(END_OF_WORD) or i == len(tokens):
-            text = tokenizer.decode(tokens[start:i]).strip()
-            words.append(Word(text, start + 1, i + 1))
-            start = i
-    return words
-
-
-def length(tokenizer: Tokenizer) -> int:
-    """Returns the number of tokens N of a padded prompt. Raises `InputError` if none is stated."""
-    if tokenizer.model_max_length > NO_LENGTH:
-        raise InputError("the tokenizer has no model_max_length; set it in tokenizer_config.json")
-    return int(tokenizer.model_max_length)

@@ -18,6 +18,8 @@ HYPHENS = "-\u2010\u2011"
 JOINING = "\u200c\u200d"  # zero-width joiners, which shape letters within a word
 SOFT_HYPHEN = "\u00ad"
 KINDS = re.compile(r"a[am]*(?:ja[am]*)*")
+UNITS = re.compile(r"sm*|a[am]*(?:ja[am]*)*")
+SPACELESS = ("CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
 
 
 class TextWord(NamedTuple):
@@ -42,6 +44,22 @@ def find_words(text: str) -> list[TextWord]:
     kinds = "".join(map(_kind, text))
     found = KINDS.finditer(kinds)
     return [TextWord(text[m.start() : m.end()], m.start(), m.end()) for m in found]
+
+
+def find_units(text: str) -> list[TextWord]:
+    """Returns the words of a text; scripts that are written without spaces give single letters.
+
+    In those scripts (Chinese, Japanese, Thai, Lao, Khmer, Burmese) text does not show where a word
+    ends. A word there is a sequence of adjacent units.
+    """
+    kinds = "".join("s" if _is_spaceless(letter) else _kind(letter) for letter in text)
+    found = UNITS.finditer(kinds)
+    return [TextWord(text[m.start() : m.end()], m.start(), m.end()) for m in found]
+
+
+def _is_spaceless(letter: str) -> bool:
+    """Returns whether a letter belongs to a script that is written without spaces."""
+    return letter.isalnum() and unicodedata.name(letter, "").startswith(SPACELESS)
 
 
 def _kind(letter: str) -> str:

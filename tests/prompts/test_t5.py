@@ -51,6 +51,7 @@ def test_the_fixture_splits_words_as_the_tests_assume() -> None:
         ("a bear's den", "bear\u2019s", ["▁bear", "'", "s"]),
         ("a big-bear on", "BIG-bear", ["▁big", "-", "b", "e", "a", "r"]),
         ("a b&#233;ar &amp; bear", "béar", ["b", "é", "a", "r"]),
+        ("a b&#233;ar", "b&eacute;ar", ["b", "é", "a", "r"]),
         ("on &amp;amp; on  bear", "bear", ["▁bear"]),
         ("a bear&#39;s den", "bear's", ["▁bear", "'", "s"]),
         (unicodedata.normalize("NFD", "a béar on"), "béar", ["b", "é", "a", "r"]),

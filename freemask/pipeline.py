@@ -61,13 +61,14 @@ def edit(
     `FloatingPointError` if latents stop being finite.
     """
     prepared = prepare(editor, video, request, mask=mask, settings=settings)
-    windows = split(video.num_frames, prepared.settings.window)
+    windows = split(video.num_frames, prepared.settings.window, editor.latent_time)
     if isinstance(inversion, Inversion):
         check_inversion(inversion, prepared, windows=len(windows))
     timer = StageTimer(progress, len(windows))
     edit_window = partial(_edit_window, editor, inversion, callback_on_step_end, timer)
     with PeakMemory(editor.device) as memory:
-        edited, masks, trajectory = _edit_windows(edit_window, video, prepared, windows)
+        blender = WindowBlender(prepared.settings.window, editor.latent_time)
+        edited, masks, trajectory = _edit_windows(edit_window, video, prepared, windows, blender)
     return EditResult(
         video=replace(video, frames=edited.frames),
         source=video,
@@ -88,16 +89,18 @@ def _edit_windows(
     video: Video,
     prepared: PreparedEdit,
     windows: list[Window],
+    blender: WindowBlender,
 ) -> tuple[Video, Masks, Trajectory | None]:
     """Edits a clip window by window and joins the frames and masks."""
     if len(windows) == 1:
         edited, masks, inverted = edit_window(video, prepared, None)
         return edited, masks.to("cpu"), inverted.trajectory
-    blender = WindowBlender(prepared.settings.window)
     frames, values = FrameBuffer(), FrameBuffer()  # masks as (F, S, H, W), to append along frames
     for window, final in with_final_frames(windows):
         blender.enter(window)
-        edited, masks, _ = edit_window(window.clip(video), window.slice(prepared), blender)
+        edited, masks, _ = edit_window(
+            window.clip(video), window.slice(prepared, blender.time), blender
+        )
         frames.add(edited.frames[final])
         values.add(masks.values[:, final].cpu().transpose(0, 1).numpy())
     joined = torch.from_numpy(values.array()).transpose(0, 1)
@@ -151,7 +154,7 @@ def decode(
     editor: Editor, video: Video, prepared: PreparedEdit, masks: Masks, latents: Tensor
 ) -> Video:
     """Decodes clean latents; `pixel_blend` keeps the source's pixels beyond the mask's margin."""
-    edited = editor.decode(latents, video.fps)
+    edited = editor.decode(latents, video.fps, video.num_frames)
     fusion = prepared.settings.fusion
     if not fusion.pixel_blend:
         return edited

@@ -10,10 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from diffusers import DDIMScheduler
 from torch import Tensor
 
-from freemask.attention.fusion import needs_mask
+from freemask.attention.fusion import needs_mask, steps_reading_source
 from freemask.attention.word_maps import WordQuery
 from freemask.config import merge
 from freemask.editors.editor import Editor
@@ -40,31 +39,49 @@ class PreparedEdit:
 
     request: the request, with the words that were guessed.
     settings: the settings of its task and method, with overrides.
-    scheduler: the sampler, set to the request's steps.
+    scheduler: the editor's scheduler, set to the request's steps.
     sites: the backbone's attention sites at the clip's size.
     token_edit: how the target's tokens take the source's cross-attention.
     text: hidden states `(1, N, E)` of each branch: "source", "edit", "unconditional".
     queries: the words whose maps are wanted, by role.
     selection: the cells that make the mask; None if the edit uses no map.
     user_mask: the mask that the user gave, if any.
+    latent_frames: numbers of the latent frames within a long clip, if this is a window of one.
     notes: remarks on the edit for the user, a line each.
     """
 
     request: EditRequest
     settings: Settings
-    scheduler: DDIMScheduler
+    scheduler: Any
     sites: tuple[Site, ...]
     token_edit: TokenEdit
     text: Mapping[str, Tensor]
     queries: Mapping[str, WordQuery]
     selection: Selection | None
     user_mask: Masks | None
+    latent_frames: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
     def first_step(self) -> int:
         """The step at which the edit leaves the source."""
         return self.settings.first_step(self.request.steps)
+
+    @property
+    def timesteps(self) -> tuple[float, ...]:
+        """The T timesteps of the run, ascending."""
+        return tuple(self.scheduler.timesteps.flip(0).tolist())
+
+    @property
+    def entries(self) -> tuple[int, ...]:
+        """Entries of the trajectory at which the edit reads word maps or stored features."""
+        wanted = set(self.selection.entries if self.selection else ())
+        if self.settings.features == "store":
+            steps = self.request.steps
+            for site in self.sites:
+                read = steps_reading_source(site, self.settings, steps)
+                wanted |= {steps - 1 - step for step in read}
+        return tuple(sorted(wanted))
 
 
 def prepare(
@@ -90,6 +107,7 @@ def prepare(
         needs_maps=mask is None,
         name=f"--editor {editor.name} --checkpoint {editor.checkpoint}",
     )
+    settings = for_editor(settings, editor)
     mask_policy(settings.mask.policy)  # an unknown one is an error, needed or not
     scheduler = editor.scheduler(request.steps)
     sites = editor.sites(editor.latent_size(video.size))
@@ -145,6 +163,7 @@ def preflight(
         needs_maps=not masked,
         name=f"--editor {wanted.editor} --checkpoint {wanted.checkpoint}",
     )
+    for_editor(settings, editor_class(wanted.editor))
     mask_policy(settings.mask.policy)
     if masked or not needs_mask(settings):
         return notes
@@ -188,6 +207,27 @@ def resolve(
     return replace(request, method=UNCALIBRATED), fallback, (remark,)
 
 
+def for_editor(settings: Settings, editor: Editor | type[Editor]) -> Settings:
+    """Returns settings with an editor's own choice in place of `auto`.
+
+    Raises `InputError` for a source or a state that the editor does not have.
+    """
+    source = _choice("source", settings.source, editor.sources, editor.name)
+    state = _choice("flow.state", settings.flow.state, editor.states, editor.name)
+    noise = settings.flow.noise
+    if noise == AUTO:
+        noise = "fresh" if state == "coupled" else "shared"
+    return replace(settings, source=source, flow=replace(settings.flow, state=state, noise=noise))
+
+
+def _choice(key: str, value: str, known: tuple[str, ...], editor: str) -> str:
+    if value == AUTO:
+        return known[0]
+    if value not in known:
+        raise InputError(f"{key} is {value!r}; editor {editor} has {' and '.join(known)}")
+    return value
+
+
 def _names_source(overrides: Mapping[str, Any]) -> bool:
     """Returns whether overrides choose where the mask comes from."""
     return any(key in ("mask", "mask.sites", "mask.policy", "codebook") for key in overrides)
@@ -208,16 +248,26 @@ def _word_queries(
     return queries
 
 
+def _has_maps(inversion: Inversion, role: str, prepared: PreparedEdit) -> bool:
+    """Returns whether an inversion has the maps of a role at the cells that make the mask, if its
+    steps are those of the edit."""
+    maps, selection = inversion.word_maps.get(role), prepared.selection
+    if maps is None or selection is None:
+        return maps is not None
+    if inversion.trajectory.timesteps != prepared.timesteps:
+        return True
+    return {prepared.timesteps[entry] for entry in selection.entries} <= set(maps.timesteps)
+
+
 def check_inversion(inversion: Inversion, prepared: PreparedEdit, *, windows: int = 1) -> None:
     """Raises `InputError` for an inversion that lacks what this edit reads from it.
 
     windows: number of context windows of the clip; a given inversion serves one.
     """
-    timesteps = prepared.scheduler.timesteps.flip(0).tolist()
     lacks = {
         "prompt": inversion.prompt != prepared.request.source,
-        "steps": list(inversion.trajectory.timesteps) != timesteps,
-        "word maps": not set(prepared.queries) <= set(inversion.word_maps),
+        "steps": inversion.trajectory.timesteps != prepared.timesteps,
+        "word maps": not all(_has_maps(inversion, role, prepared) for role in prepared.queries),
         "stored features": prepared.settings.features == "store" and inversion.features is None,
     }
     if any(lacks.values()):

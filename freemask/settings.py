@@ -166,9 +166,39 @@ class WindowSettings:
 
 
 @dataclass
+class FlowSettings:
+    """How a flow-matching backbone reaches the source and the edit; other backbones ignore it.
+
+    state: what the edit denoises. "pinned": latents of the edit's own, the source's outside the
+        mask at every level. "coupled": the source at that level plus the difference that the edit
+        has made so far (FlowEdit, arXiv 2412.08629). "auto" takes the editor's default.
+    noise: of a noised source, "shared" by all levels or "fresh" at each. "auto" is fresh for the
+        coupled state and shared for the pinned one.
+    solver: "euler", or "multistep", which is second-order accurate at the same cost.
+    source_guidance: guidance of the source in the coupled state; 1 saves the call without text.
+
+    Raises `InputError` for a value outside its range.
+    """
+
+    state: str = "auto"
+    noise: str = "auto"
+    solver: str = "multistep"
+    source_guidance: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_choice("flow.state", self.state, AUTO, "pinned", "coupled")
+        _check_choice("flow.noise", self.noise, AUTO, "shared", "fresh")
+        _check_choice("flow.solver", self.solver, "euler", "multistep")
+        if not math.isfinite(self.source_guidance):
+            raise InputError(f"flow.source_guidance is {self.source_guidance}; it must be finite")
+
+
+@dataclass
 class Settings:
     """Everything about an edit that is not its request.
 
+    source: how the source reaches a noise level: "inverted", or "noised", which flow matching alone
+        offers and which runs no backbone. "auto" takes the editor's default.
     features: "replay" (run the source with the edit) or "store" (keep the inversion's queries and
         keys in host memory).
     store_folder: a folder that keeps stored features on disk instead.
@@ -186,6 +216,8 @@ class Settings:
     mask: MaskSettings = field(default_factory=MaskSettings)
     fusion: FusionSettings = field(default_factory=FusionSettings)
     window: WindowSettings = field(default_factory=WindowSettings)
+    flow: FlowSettings = field(default_factory=FlowSettings)
+    source: str = AUTO
     features: str = "replay"
     store_folder: str | None = None
     negative_source: bool = False
@@ -195,6 +227,7 @@ class Settings:
     codebook: str | None = None
 
     def __post_init__(self) -> None:
+        _check_choice("source", self.source, AUTO, "inverted", "noised")
         _check_choice("features", self.features, "replay", "store")
         _check_choice("backend", self.backend, "auto", "reference", "torch", "triton")
         if not 0 < self.strength <= 1:

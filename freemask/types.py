@@ -105,6 +105,7 @@ class Video:
 
 
 SiteKind = Literal["self", "cross", "temporal"]
+SequenceSpan = Literal["frame", "pixel", "clip"]
 
 
 @dataclass(frozen=True, order=True)
@@ -114,26 +115,30 @@ class Site:
     name: the module's path in the UNet.
     kind: what its queries attend to: the frame, the text, or the other frames.
     level: how many times the latents are halved before it.
-    resolution: `(h_l, w_l)` at the latent size in use.
+    resolution: `(h_l, w_l)` of its token grid at the latent size in use.
+    span: what one sequence of queries holds: the tokens of a frame, those of a pixel in all frames,
+        or those of the whole clip.
     """
 
     name: str
     kind: SiteKind
     level: int
     resolution: tuple[int, int]
+    span: SequenceSpan = "frame"
 
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """The latents of a DDIM inversion, clean to noisy.
+    """The source at the noise levels of a run, clean to noisy: inverted, or noised.
 
-    latents: float32 `(T + 1, C, F, h, w)`; the first is the encoded clip, the last the noise.
+    latents: float32 `(T + 1, C, F, h, w)`, F counting latent frames; the first is the encoded clip,
+        the last the noise.
     timesteps: the T timesteps of the scheduler, ascending. `latents[j + 1]` has the noise level of
         `timesteps[j]`, and the backbone saw it at that timestep.
     """
 
     latents: Tensor
-    timesteps: tuple[int, ...]
+    timesteps: tuple[float, ...]
 
     @property
     def steps(self) -> int:
@@ -153,12 +158,17 @@ class Trajectory:
 class WordMaps:
     """Attention probability on a word, at each place of each frame.
 
-    maps: cross site -> float32 `(T, F, h_l, w_l)` in [0, 1].
-    timesteps: the T timesteps of the first axis, ascending.
+    maps: cross site -> float32 `(T, F, h_l, w_l)` in [0, 1], F counting the frames of the clip.
+    timesteps: the T timesteps of the first axis, ascending; all those of the run, or those that
+        were asked for.
     """
 
     maps: Mapping[Site, Tensor]
-    timesteps: tuple[int, ...]
+    timesteps: tuple[float, ...]
+
+    def at(self, site: Site, timestep: float) -> Tensor:
+        """Returns the maps `(F, h_l, w_l)` of a site at one of the timesteps."""
+        return self.maps[site][self.timesteps.index(timestep)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -46,7 +46,7 @@ def map_sizes(editor: Editor, *kinds: str) -> set[int]:
         pixels = site.resolution[0] * site.resolution[1]
         batch, rows = (pixels, FRAMES) if site.kind == "temporal" else (FRAMES, pixels)
         keys = TOKENS if site.kind == "cross" else rows
-        heads = editor.unet.get_submodule(site.name).heads
+        heads = editor.backbone.get_submodule(site.name).heads
         sizes |= {n * batch * heads * rows * keys * BYTES for n in (1, 2, 3)}
     return sizes
 

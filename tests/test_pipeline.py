@@ -32,7 +32,7 @@ from freemask.calibration.calibrate import calibrate
 from freemask.data.clips import ClipSource, LabelledClip
 from freemask.editors.editor import Editor
 from freemask.pipeline import edit
-from freemask.prepare import prepare
+from freemask.prepare import for_editor, prepare
 from freemask.sampling.inversion import invert, invert_for
 from freemask.settings import FusionSettings, MaskSettings, Settings
 from freemask.types import InputError, Video
@@ -199,7 +199,7 @@ def test_an_inversion_made_before_is_used_and_a_foreign_one_refused(
 def test_latents_that_are_not_finite_name_the_step_and_leave_no_hook(
     editor: Editor, small: Video, fails_at: int, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = [m.processor for m in editor.unet.modules() if isinstance(m, Attention)]
+    before = [m.processor for m in editor.backbone.modules() if isinstance(m, Attention)]
     predict, calls = type(editor).predict, []
 
     def fail(self: Editor, latents: Tensor, timestep: int, text: Tensor) -> Tensor:
@@ -210,7 +210,7 @@ def test_latents_that_are_not_finite_name_the_step_and_leave_no_hook(
     monkeypatch.setattr(type(editor), "predict", fail)
     with pytest.raises(FloatingPointError, match=said):
         edit(editor, small, ask(OPEN), mask=mask_of(small, 1))
-    after = [m.processor for m in editor.unet.modules() if isinstance(m, Attention)]
+    after = [m.processor for m in editor.backbone.modules() if isinstance(m, Attention)]
     assert all(a is b for a, b in zip(before, after, strict=True))
 
 
@@ -223,7 +223,8 @@ def test_complete_settings_replace_the_preset_and_overrides_apply_to_them(
     )
     request = ask({"fusion.margin": 0.25}, steps=2)
     result = edit(editor, small, request, settings=settings)
-    assert result.settings == replace(settings, fusion=replace(settings.fusion, margin=0.25))
+    wanted = for_editor(settings, editor)
+    assert result.settings == replace(wanted, fusion=replace(wanted.fusion, margin=0.25))
     by_keys = edit(editor, small, ask(_as_overrides(result.settings), steps=2))
     assert by_keys.video.frames.tobytes() == result.video.frames.tobytes()
 

@@ -1,8 +1,9 @@
 """Attention layers of a backbone as places where features are read and fused.
 
-The room takes a UNet, masks and settings, and gives its attention sites, their word maps, and the
-fused attention of an edit; every fusion is one call of `freemask.kernels`. Read `sites` (finds the
-layers), `hooks` (routes each layer's queries, keys and values through one function), `word_maps`
-(records maps during inversion), `features` (stores queries and keys in host memory), then `fusion`,
-where `FUSION_RULES` says when and how source features enter the edit.
+The room takes the attention sites of a backbone, masks and settings, and gives word maps and the
+fused attention of an edit; every fusion is one call of `freemask.kernels`. Read `hooks` (routes
+each layer's queries, keys and values through one function), `token_grid` (masks to rows, rows to
+maps), `word_maps` (records maps while the backbone sees the source), `features` (stores queries and
+keys in host memory), then `fusion`, where `FUSION_RULES` says when and how source features enter
+the edit.
 """

@@ -7,8 +7,8 @@ With `M` 1 where to edit, `A(q, k) = softmax(q k^T / sqrt(d))`, source features 
     M-CA         M * A(q_e, k_e) W v_e + (1 - M) * (A(q_s, k_s) R v_e + A(q_e, k_e) K v_e)
 
 R carries source tokens to target tokens, K holds the tokens that keep the edit's attention, W their
-weights (`kernels.TokenEdit`). Rows are latent pixels for self and cross attention, and frames at
-each pixel for temporal attention. Only the conditional half of guidance is fused.
+weights (`kernels.TokenEdit`). `token_grid` says which tokens are the rows of a site. Only the
+conditional half of guidance is fused.
 
 A new rule is one function and one line in `FUSION_RULES`. Whatever needs to know when source
 features are read (the feature store, the footprint, the check for a mask) asks the rules.
@@ -23,34 +23,23 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor
 from torch.profiler import record_function
 
 from freemask import kernels
 from freemask.attention.features import Features, FeatureStore
 from freemask.attention.hooks import AttentionCall, plain
+from freemask.attention.token_grid import mask_rows
 from freemask.settings import FusionSettings, Settings
 from freemask.types import Masks, Site, SiteKind
 
-Branch = Literal["source", "unconditional", "edit"]
+Branch = Literal["source", "source_unconditional", "unconditional", "edit"]
 StepRanges = Sequence[Sequence[float]]
 
 
 def in_range(step_range: Sequence[float], step: int, steps: int) -> bool:
     """Returns whether step `step` of `steps` lies in a range `[start, end)` of fractions."""
     return step_range[0] <= step / steps < step_range[1]
-
-
-def site_mask(mask: Tensor, site: Site) -> Tensor:
-    """Returns the row weights of a site: the share of each cell that a mask `(F, H, W)` edits.
-
-    The result is `(F, h_l * w_l)` for self and cross sites, `(h_l * w_l, F)` for temporal ones, in
-    [0, 1].
-    """
-    cells = F.interpolate(mask[:, None], size=site.resolution, mode="area")[:, 0]
-    pattern = "f h w -> (h w) f" if site.kind == "temporal" else "f h w -> f (h w)"
-    return rearrange(cells, pattern).clamp(0, 1)
 
 
 @dataclass(frozen=True)
@@ -139,6 +128,8 @@ class Fusion:
     tokens: how the target's tokens take the source's cross-attention.
     store: the inversion's queries and keys; None replays the source with the edit.
     guided: whether an unconditional branch runs too.
+    source_output: whether the backbone's output for the source is wanted in every step.
+    source_guided: whether an unconditional branch of the source runs with it.
     backend: backend of `freemask.kernels`.
     part_bytes: bytes of queries that attention handles together, None for the kernels' default.
     """
@@ -149,6 +140,8 @@ class Fusion:
     tokens: kernels.TokenEdit
     store: FeatureStore | None = None
     guided: bool = True
+    source_output: bool = False
+    source_guided: bool = False
     backend: str = "auto"
     part_bytes: int | None = None
     _step: int = 0
@@ -176,9 +169,12 @@ class Fusion:
         No batch has more than two branches, as in plain guided generation. Replaying the source
         costs compute, not memory.
         """
-        if self.store is None and any(map(self._active, FUSION_RULES)):
+        if self.source_output or (self.store is None and any(map(self._active, FUSION_RULES))):
+            extra: list[Branch] = ["unconditional"] if self.guided else []
+            if self.source_output and self.source_guided:
+                extra.insert(0, "source_unconditional")
             replayed: tuple[Branch, ...] = ("source", "edit")
-            return (replayed, ("unconditional",)) if self.guided else (replayed,)
+            return (replayed, tuple(extra)) if extra else (replayed,)
         return (("unconditional", "edit"),) if self.guided else (("edit",),)
 
     def enter(self, batch: tuple[Branch, ...]) -> None:
@@ -233,7 +229,7 @@ class Fusion:
         """Returns the rows of a site sorted by mask; layers of one kind and resolution share it."""
         key = (site.kind, site.resolution)
         if key not in self._plans:
-            rows = site_mask(self.masks.at(self._step), site)
+            rows = mask_rows(self.masks.at(self._step), site)
             if site.kind not in self.settings.masked:
                 rows = torch.zeros_like(rows)
             elif site.kind == "temporal" and self.settings.invert_temporal:

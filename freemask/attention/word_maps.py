@@ -1,4 +1,4 @@
-"""Records word maps from cross-attention while the backbone inverts a clip.
+"""Records word maps from cross-attention while the backbone sees a clip.
 
 The map of a word is the mean over heads of the attention probability on its tokens. For a word of
 the running prompt it is a side product of the attention itself; for a word of another prompt (a
@@ -7,20 +7,21 @@ the running prompt it is a side product of the attention itself; for a word of a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
 from torch import Tensor
 from torch.profiler import record_function
 
 from freemask import kernels
 from freemask.attention.features import FeatureStore
-from freemask.attention.hooks import AttentionCall, plain, project_context
+from freemask.attention.hooks import AttentionCall, plain
+from freemask.attention.token_grid import row_maps
 from freemask.types import Site, WordMaps
 
 Maps = Mapping[tuple[str, Site], Tensor]  # of one entry: (role, site) -> (F, h_l, w_l)
+Spread = Callable[[Tensor], Tensor]  # (F of latent frames, h_l, w_l) -> (F of the clip, h_l, w_l)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +40,7 @@ class WordMapRecorder:
     """The `attend` function of an inversion: plain attention that records maps and features.
 
     queries: the wanted words, by role.
-    frames: number of frames F of the clip.
+    spread: turns a map of each latent frame into one of each frame of the clip.
     store: where queries and keys go with `features=store`; None keeps none.
     backend: backend of `freemask.kernels`.
 
@@ -49,19 +50,23 @@ class WordMapRecorder:
     def __init__(
         self,
         queries: Mapping[str, WordQuery],
-        frames: int,
         *,
+        spread: Spread = lambda maps: maps,
         store: FeatureStore | None = None,
         backend: str = "auto",
     ) -> None:
-        self.queries, self.frames, self.store, self.backend = queries, frames, store, backend
+        self.queries, self.spread, self.store, self.backend = queries, spread, store, backend
+        self.entries: list[int] = []
         self._maps: dict[str, dict[Site, list[Tensor]]] = {role: {} for role in queries}
         self._recording = False
 
     def at(self, entry: int | None) -> None:
         """Sets the entry whose latent the backbone sees next; None records nothing."""
         self._recording = entry is not None
-        if self.store is not None and entry is not None:
+        if entry is None:
+            return
+        self.entries.append(entry)
+        if self.store is not None:
             self.store.at(entry)
 
     def __call__(self, call: AttentionCall) -> Tensor:
@@ -85,12 +90,11 @@ class WordMapRecorder:
             result, word_map = kernels.word_attention(
                 call.q, k, v, word_weights=query.weights.to(call.q.device), backend=self.backend
             )
-        h, w = call.site.resolution
-        return result, rearrange(word_map, "f (h w) -> f h w", h=h, w=w).float().cpu()
+        return result, self.spread(row_maps(word_map, call.site).float().cpu())
 
     def _keys(self, call: AttentionCall, text: Tensor) -> tuple[Tensor, Tensor]:
-        k, v = project_context(call.layer, text.to(call.q))
-        return k.expand(self.frames, -1, -1, -1), v.expand(self.frames, -1, -1, -1)
+        k, v = call.project_text(text.to(call.q))
+        return k.expand(len(call.q), -1, -1, -1), v.expand(len(call.q), -1, -1, -1)
 
     def latest(self) -> Maps:
         """Returns the maps of the last entry."""
@@ -101,15 +105,18 @@ class WordMapRecorder:
         }
 
     def restore(self, maps: Maps) -> None:
-        """Appends the maps of an entry that an earlier attempt recorded."""
+        """Appends the maps of the next entry, which an earlier attempt recorded."""
+        self.entries.append(len(self.entries))
         for (role, site), word_map in maps.items():
             self._maps[role].setdefault(site, []).append(word_map)
 
-    def word_maps(self, timesteps: Sequence[int]) -> dict[str, WordMaps]:
-        """Returns all maps by role, with the timesteps of their entries."""
+    def word_maps(self, timesteps: Sequence[float]) -> dict[str, WordMaps]:
+        """Returns all maps by role.
+
+        timesteps: the T timesteps of the run, ascending; an entry is an index into them.
+        """
+        recorded = tuple(timesteps[entry] for entry in self.entries)
         return {
-            role: WordMaps(
-                {site: torch.stack(maps) for site, maps in by_site.items()}, tuple(timesteps)
-            )
+            role: WordMaps({site: torch.stack(maps) for site, maps in by_site.items()}, recorded)
             for role, by_site in self._maps.items()
         }

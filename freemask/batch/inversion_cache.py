@@ -18,6 +18,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -27,7 +28,7 @@ from freemask.batch.inversion_file import read_inversion, write_inversion
 from freemask.editors.editor import Editor
 from freemask.io.fingerprint import fingerprint
 from freemask.prepare import PreparedEdit
-from freemask.sampling.inversion import invert_for, read_again
+from freemask.sampling.inversion import invert_for, read, spread_of
 from freemask.types import Inversion, Progress, Site, Trajectory, Video, WordMaps
 
 LIMIT = 20 << 30  # bytes
@@ -38,6 +39,7 @@ WordQueries = Mapping[str, WordQuery]  # by fingerprint
 def inversion_fingerprint(editor: Editor, video: Video, prepared: PreparedEdit) -> str:
     """Returns the fingerprint of everything that the trajectory of an edit depends on."""
     scheduler = {key: str(value) for key, value in prepared.scheduler.config.items()}
+    noised = _noised_traits(prepared) if prepared.settings.source == "noised" else []
     return fingerprint(
         editor.dependencies,
         editor.device.type,
@@ -46,7 +48,14 @@ def inversion_fingerprint(editor: Editor, video: Video, prepared: PreparedEdit) 
         prepared.scheduler.timesteps,
         scheduler,
         video.frames,
+        *noised,
     )
+
+
+def _noised_traits(prepared: PreparedEdit) -> list[Any]:
+    """Returns what else a noised source and the maps that are read from it depend on."""
+    request, settings = prepared.request, prepared.settings
+    return [request.seed, settings.flow.noise, prepared.latent_frames, prepared.entries]
 
 
 def queries_of(prepared: PreparedEdit) -> dict[str, WordQuery]:
@@ -218,9 +227,19 @@ def _read_maps(
     progress: Progress | None,
 ) -> dict[str, WordMaps]:
     """Reads the word maps of more queries along a known trajectory."""
-    recorder = WordMapRecorder(queries, video.num_frames, backend=prepared.settings.backend)
-    read_again(
-        editor, trajectory, prepared.request.source, prepared.sites, recorder, progress=progress
+    recorder = WordMapRecorder(
+        queries, spread=spread_of(editor, video), backend=prepared.settings.backend
+    )
+    noised = prepared.settings.source == "noised"
+    entries = prepared.entries if noised else range(trajectory.steps)
+    read(
+        editor,
+        trajectory,
+        prepared.request.source,
+        prepared.sites,
+        recorder,
+        entries,
+        progress=progress,
     )
     return dict(recorder.word_maps(trajectory.timesteps))
 

@@ -40,7 +40,7 @@ class ClipCost:
     costs: np.ndarray
     sites: tuple[str, ...]
     levels: tuple[int, ...]
-    timesteps: tuple[int, ...]
+    timesteps: tuple[float, ...]
 
     @classmethod
     def measure(cls, maps: WordMaps, truth: Tensor) -> ClipCost:

@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from freemask.editors.checkpoints import PARTS, SPATIAL, Checkpoint, resolve
-from freemask.editors.editor import Editor
+from freemask.editors.checkpoints import SPATIAL, Checkpoint, Layout, resolve
 from freemask.editors.hub import Wanted
 from freemask.editors.known_messages import hidden
+from freemask.editors.unet_editor import UNetEditor
 from freemask.types import InputError
 
 MOTION = "UNetMotionModel"
@@ -33,19 +33,22 @@ class AnimateDiffOptions:
     motion_adapter: str | None = None
 
 
-class AnimateDiff(Editor):
+class AnimateDiff(UNetEditor):
     """An editor for a `UNetMotionModel`, or for Stable Diffusion with a `MotionAdapter`."""
 
     name: ClassVar[str] = "animatediff"
     architectures: ClassVar[tuple[str, ...]] = (MOTION, SPATIAL)
     demo: ClassVar[str | None] = "sprites-sd"
-    parts: ClassVar[tuple[str, ...]] = (*PARTS, "motion_adapter")
+    layout: ClassVar[Layout] = Layout(
+        others=("tokenizer", "scheduler", "motion_adapter"),
+        optional=("scheduler", "motion_adapter"),
+    )
     beta_schedule: ClassVar[str] = "linear"
     Options: ClassVar[type] = AnimateDiffOptions
 
     @classmethod
-    def load_unet(cls, checkpoint: Checkpoint, options: Any) -> nn.Module:
-        """See `Editor.load_unet`.
+    def load_backbone(cls, checkpoint: Checkpoint, options: Any) -> nn.Module:
+        """See `Editor.load_backbone`.
 
         Raises `InputError` for a motion adapter that is missing, does not fit, or is given although
         the checkpoint has motion modules.
@@ -71,10 +74,12 @@ class AnimateDiff(Editor):
             raise InputError(f"{adapter_folder} does not fit {folder}: {reason}") from error
         return merged
 
-    def predict(self, latents: Tensor, timestep: int, text: Tensor) -> Tensor:
+    def predict(self, latents: Tensor, timestep: float, text: Tensor) -> Tensor:
         """See `Editor.predict`."""
         states = text.to(self.dtype).repeat_interleave(latents.shape[2], dim=0)  # one per frame
-        output: Tensor = self.unet(latents.to(self.dtype), timestep, states, return_dict=False)[0]
+        output: Tensor = self.backbone(latents.to(self.dtype), timestep, states, return_dict=False)[
+            0
+        ]
         return output
 
 

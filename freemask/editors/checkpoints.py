@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,39 @@ from freemask.editors.weight_files import WeightFiles, choose_weights, find_weig
 from freemask.types import InputError
 
 SPATIAL = "UNet2DConditionModel"  # Stable Diffusion's UNet
-PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
-MODELS = ("unet", "vae", "text_encoder")
 CODEBOOK = "codebook.json"  # its name in a checkpoint folder
 FILE_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 VOCABULARIES = ("tokenizer.json", "vocab.json")  # a tokenizer needs one of them
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The folders of a checkpoint.
+
+    backbone: the denoising network's.
+    models: folders with weights, the backbone's first.
+    others: folders without weights.
+    optional: folders among these that a checkpoint may lack.
+    """
+
+    backbone: str = "unet"
+    models: tuple[str, ...] = ("unet", "vae", "text_encoder")
+    others: tuple[str, ...] = ("tokenizer", "scheduler")
+    optional: tuple[str, ...] = ("scheduler",)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """All folders; they are downloaded from the hub where they exist."""
+        return (*self.models, *self.others)
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The folders that no checkpoint lacks."""
+        return tuple(part for part in self.parts if part not in self.optional)
+
+
+UNET_LAYOUT = Layout()
+PARTS = UNET_LAYOUT.parts
 
 
 def resolve(
@@ -79,8 +108,7 @@ def read_config(part: Path) -> dict[str, Any]:
     """Returns the `config.json` of a part. Raises `InputError` when it is missing or not JSON."""
     if not part.is_dir():
         raise InputError(
-            f"checkpoint {part.parent} has no {part.name} folder; a checkpoint in diffusers' "
-            f"layout has {', '.join(PARTS)}"
+            f"checkpoint {part.parent} has no {part.name} folder, which this editor needs"
         )
     try:
         config = json.loads((part / "config.json").read_text())
@@ -106,28 +134,41 @@ class Checkpoint:
     folder: a folder in diffusers' layout.
     dtype: dtype of the parts.
     variant: the variant of the weights that was asked for, such as "fp16".
+    layout: its folders.
     """
 
-    def __init__(self, folder: Path, dtype: torch.dtype, variant: str | None = None) -> None:
-        self.folder, self.dtype, self.variant = folder, dtype, variant
+    def __init__(
+        self,
+        folder: Path,
+        dtype: torch.dtype,
+        variant: str | None = None,
+        layout: Layout = UNET_LAYOUT,
+    ) -> None:
+        self.folder, self.dtype, self.variant, self.layout = folder, dtype, variant, layout
 
     def at(self, folder: Path) -> Checkpoint:
         """Returns a reader of another folder."""
-        return type(self)(folder, self.dtype, self.variant)
+        return type(self)(folder, self.dtype, self.variant, self.layout)
+
+    def blueprint(self) -> Blueprint:
+        """Returns a reader of the same configs that reads no weights."""
+        return Blueprint(self.folder, self.dtype, self.variant, self.layout)
 
     def check_layout(self) -> None:
-        """Raises `InputError` unless the folder has all of `PARTS`, but perhaps no scheduler."""
-        folder = self.folder
-        missing = [part for part in PARTS if part != "scheduler" and not (folder / part).is_dir()]
+        """Raises `InputError` unless the folder has all parts that its layout requires."""
+        folder, layout = self.folder, self.layout
+        missing = [part for part in layout.required if not (folder / part).is_dir()]
         if missing:
             raise InputError(
                 f"checkpoint {folder} has no {', no '.join(missing)} folder; a checkpoint in "
-                f"diffusers' layout has {', '.join(PARTS)}"
+                f"diffusers' layout has {', '.join(layout.parts)}"
             )
 
     def check(self) -> None:
         """Raises `InputError` unless all weights are complete and readable."""
-        for part in MODELS:
+        for part in self.layout.models:
+            if part in self.layout.optional and not (self.folder / part).is_dir():
+                continue
             for file in self.weight_paths(part):
                 if file.suffix == ".safetensors":
                     weight_shapes(file)
@@ -176,18 +217,6 @@ class Checkpoint:
         return choose_weights(
             names, part, dtype=self.dtype, variant=self.variant, where=str(folder)
         )
-
-    def vae(self) -> Any:
-        """Returns the VAE, frozen."""
-        from diffusers import AutoencoderKL
-
-        return self.model(AutoencoderKL, "vae")
-
-    def text_encoder(self) -> Any:
-        """Returns the text encoder, frozen."""
-        from transformers import CLIPTextModel
-
-        return self.model(CLIPTextModel, "text_encoder")
 
     def tokenizer(self) -> Any:
         """Returns the tokenizer; its length is at most the text encoder's number of positions.

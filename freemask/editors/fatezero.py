@@ -41,7 +41,7 @@ class FateZero(TunedEditor):
     def __init__(self, **parts: Any) -> None:
         """See `Editor`. Raises `InputError` for an unknown frame choice."""
         super().__init__(**parts)
-        config: Any = self.unet.config
+        config: Any = self.backbone.config
         frames, least = self.options.frames, self.options.least_sc_channel
         own = config.get("SparseCausalAttention_index", ["mid"])
         self.frame_choices: Sequence[FrameChoice] = own if frames is None else frames

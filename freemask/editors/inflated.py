@@ -16,10 +16,10 @@ from diffusers.models.attention_processor import Attention
 from einops import rearrange
 from torch import Tensor
 
-from freemask.attention.hooks import wire
 from freemask.config import nearest
-from freemask.editors.editor import Editor
 from freemask.editors.temporal_layers import ClipLength
+from freemask.editors.unet_attention import wire
+from freemask.editors.unet_editor import UNetEditor
 from freemask.types import InputError, Site
 
 FrameChoice = int | str  # a frame relative to one's own, or one of NAMED_FRAMES
@@ -53,7 +53,7 @@ def frame_table(choices: Sequence[FrameChoice], frames: int) -> Tensor:
     return torch.stack(columns, dim=1)
 
 
-class InflatedEditor(Editor):
+class InflatedEditor(UNetEditor):
     """A `UNet2DConditionModel` that runs over the frames of a clip.
 
     clip: the length of the clip that the UNet runs on.
@@ -68,10 +68,10 @@ class InflatedEditor(Editor):
         self.clip = ClipLength()
         self._channels = {
             name: layer.query_dim
-            for name, layer in self.unet.named_modules()
+            for name, layer in self.backbone.named_modules()
             if isinstance(layer, Attention)
         }
-        wire(self.unet, self.wiring)
+        wire(self.backbone, self.wiring)
 
     @abstractmethod
     def frames_seen(self, frames: int) -> Tensor | None:
@@ -90,10 +90,10 @@ class InflatedEditor(Editor):
         starts = torch.arange(0, batch, self.clip.frames)
         return rearrange(starts[:, None, None] + seen, "b f r -> (b f) r")
 
-    def predict(self, latents: Tensor, timestep: int, text: Tensor) -> Tensor:
+    def predict(self, latents: Tensor, timestep: float, text: Tensor) -> Tensor:
         """See `Editor.predict`."""
         self.clip.frames = latents.shape[2]
         images = rearrange(latents.to(self.dtype), "b c f h w -> (b f) c h w")
         states = text.to(self.dtype).repeat_interleave(self.clip.frames, dim=0)
-        output: Tensor = self.unet(images, timestep, states, return_dict=False)[0]
+        output: Tensor = self.backbone(images, timestep, states, return_dict=False)[0]
         return rearrange(output, "(b f) c h w -> b c f h w", f=self.clip.frames)

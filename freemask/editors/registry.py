@@ -22,9 +22,7 @@ from freemask.editors.fatezero import FateZero
 from freemask.editors.hub import Wanted
 from freemask.editors.latents import check_size
 from freemask.editors.lora import LoraFile, check_lora, read_lora
-from freemask.editors.native_size import NativeFrame, native_frame_of, vae_factor
-from freemask.editors.scheduler import make_scheduler
-from freemask.editors.single_file import open_checkpoint
+from freemask.editors.native_size import NativeFrame
 from freemask.editors.text2video_zero import Text2VideoZero
 from freemask.editors.tune_a_video import TuneAVideo
 from freemask.editors.zeroscope import Zeroscope
@@ -119,14 +117,14 @@ def preflight(
     loras = [LoraFile.parse(text) for text in lora]
     wanted = Wanted(dtype=precision, variant=variant, revision=revision)
     files = kind.open(_locate(name, checkpoint), wanted)
-    check_size(size, vae_factor(files.config("vae")))
-    config, _ = files.scheduler_config(beta_schedule=kind.beta_schedule)
-    make_scheduler(config, request.steps)
-    check_prompts(files.tokenizer(), request)
+    check_size(size, kind.frame_multiple(files))
+    config, _ = kind.read_scheduler(files)
+    kind.make_scheduler(config, request.steps)
+    check_prompts(kind.load_tokenizer(files), request)
     if loras:
         blueprint = kind.blueprint(files.folder, precision, chosen)
         for one in map(read_lora, loras):
-            check_lora(one, blueprint.unet, "unet")
+            check_lora(one, blueprint.backbone, "unet")
             check_lora(one, blueprint.text_encoder, "text_encoder")
     return files
 
@@ -159,11 +157,12 @@ def native_frame(
     Raises `InputError` for a checkpoint that cannot be found or read, or states no size.
     """
     wanted = Wanted(revision=revision, variant=variant)
-    parts = editor_class(name).parts
-    path = checkpoints.resolve(_locate(name, checkpoint), wanted, parts=parts, configs_only=True)
-    files = open_checkpoint(path, wanted.dtype, variant)
-    known_as = f"{checkpoint} {path.resolve()}"
-    return native_frame_of(files.config("unet"), files.config("vae"), name=known_as)
+    kind = editor_class(name)
+    path = checkpoints.resolve(
+        _locate(name, checkpoint), wanted, parts=kind.layout.parts, configs_only=True
+    )
+    files = kind.reader(path, wanted.dtype, variant)
+    return kind.native_frame(files, f"{checkpoint} {path.resolve()}")
 
 
 def _locate(name: str, checkpoint: str | Path) -> str | Path:
@@ -233,5 +232,5 @@ def load_blueprint(
     kind = editor_class(name)
     chosen = typed_options(kind, options)
     wanted = Wanted(dtype=dtype, variant=variant, revision=revision)
-    path = checkpoints.resolve(_locate(name, checkpoint), wanted, parts=kind.parts)
+    path = checkpoints.resolve(_locate(name, checkpoint), wanted, parts=kind.layout.parts)
     return kind.blueprint(path, dtype, chosen)

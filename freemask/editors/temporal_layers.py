@@ -15,7 +15,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from einops import rearrange
 from torch import Tensor, nn
 
-from freemask.attention.sites import TEMPORAL_LAYER
+from freemask.editors.unet_sites import TEMPORAL_LAYER
 
 TEMPORAL_NORM = "norm_temp"
 TEMPORAL_CONV = "conv_temporal"

@@ -56,8 +56,8 @@ class Text2VideoZero(InflatedEditor):
     Options: ClassVar[type] = Text2VideoZeroOptions
 
     @classmethod
-    def load_unet(cls, checkpoint: Checkpoint, options: Any) -> nn.Module:
-        """See `Editor.load_unet`."""
+    def load_backbone(cls, checkpoint: Checkpoint, options: Any) -> nn.Module:
+        """See `Editor.load_backbone`."""
         from diffusers import UNet2DConditionModel
 
         unet: nn.Module = checkpoint.model(UNet2DConditionModel)

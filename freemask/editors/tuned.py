@@ -17,7 +17,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from freemask.attention.sites import TEMPORAL_LAYER
 from freemask.editors import checkpoints
 from freemask.editors.checkpoints import SPATIAL, Checkpoint
 from freemask.editors.inflated import InflatedEditor
@@ -29,6 +28,7 @@ from freemask.editors.temporal_layers import (
     add_temporal_convolutions,
     connect_temporal_layers,
 )
+from freemask.editors.unet_sites import TEMPORAL_LAYER
 from freemask.types import InputError
 
 TUNED = ("UNet3DConditionModel", "UNetPseudo3DConditionModel")  # Tune-A-Video's, FateZero's
@@ -45,7 +45,7 @@ class TunedEditor(InflatedEditor):
     def __init__(self, **parts: Any) -> None:
         """See `Editor`. Connects the UNet's temporal layers to the clip's length."""
         super().__init__(**parts)
-        connect_temporal_layers(self.unet, self.clip)
+        connect_temporal_layers(self.backbone, self.clip)
 
     @classmethod
     def check_unet(cls, folder: Path) -> None:
@@ -53,8 +53,8 @@ class TunedEditor(InflatedEditor):
         check_tuned(folder)
 
     @classmethod
-    def load_unet(cls, checkpoint: Checkpoint, options: Any) -> nn.Module:
-        """See `Editor.load_unet`. Without temporal weights, the temporal layers add nothing."""
+    def load_backbone(cls, checkpoint: Checkpoint, options: Any) -> nn.Module:
+        """See `Editor.load_backbone`. Without temporal weights, the temporal layers add nothing."""
         unet, temporal = load_spatial(checkpoint)
         add_temporal_attention(unet)
         if any(TEMPORAL_CONV in name for name in temporal):

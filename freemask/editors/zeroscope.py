@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from freemask.editors.checkpoints import Checkpoint
-from freemask.editors.editor import Editor
+from freemask.editors.unet_editor import UNetEditor
 
 
-class Zeroscope(Editor):
+class Zeroscope(UNetEditor):
     """An editor for any `UNet3DConditionModel` folder."""
 
     name: ClassVar[str] = "zeroscope"
@@ -22,16 +22,16 @@ class Zeroscope(Editor):
     demo: ClassVar[str | None] = "sprites-t2v"
 
     @classmethod
-    def load_unet(cls, checkpoint: Checkpoint, options: Any) -> nn.Module:
-        """See `Editor.load_unet`."""
+    def load_backbone(cls, checkpoint: Checkpoint, options: Any) -> nn.Module:
+        """See `Editor.load_backbone`."""
         from diffusers import UNet3DConditionModel
 
         unet: nn.Module = checkpoint.model(UNet3DConditionModel)
         return unet
 
-    def predict(self, latents: Tensor, timestep: int, text: Tensor) -> Tensor:
+    def predict(self, latents: Tensor, timestep: float, text: Tensor) -> Tensor:
         """See `Editor.predict`."""
-        output: Tensor = self.unet(
+        output: Tensor = self.backbone(
             latents.to(self.dtype), timestep, text.to(self.dtype), return_dict=False
         )[0]
         return output

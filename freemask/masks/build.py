@@ -66,7 +66,9 @@ def _mean_of(
     def heats() -> Iterator[Tensor]:  # one at a time, because naive takes all sites and steps
         for maps in words:
             for site, entry in cells:
-                yield heat(maps.maps[site][entry], size, max_pool=selection.max_pool)
+                yield heat(
+                    maps.at(site, selection.timesteps[entry]), size, max_pool=selection.max_pool
+                )
 
     mean, threshold = mean_heat(heats(), settings.average), selection.threshold
     if not selection.by_agreement:

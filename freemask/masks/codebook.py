@@ -45,7 +45,7 @@ class Codebook:
     max_pool: bool
     sites: tuple[str, ...]
     levels: tuple[int, ...]
-    timesteps: tuple[int, ...]
+    timesteps: tuple[float, ...]
     mmc: tuple[tuple[float, ...], ...]
     spread: tuple[tuple[float, ...], ...]
     lmmc_spread: tuple[float, ...]
@@ -66,11 +66,11 @@ class Codebook:
         return [self.sites[i] for i in np.argsort(self.lmmc, kind="stable")]
 
     @property
-    def best_timestep(self) -> int:
+    def best_timestep(self) -> float:
         """The timestep of lowest TMMC."""
         return self.timesteps[int(np.argmin(self.tmmc))]
 
-    def cost(self, site: Site, timestep: int) -> float:
+    def cost(self, site: Site, timestep: float) -> float:
         """Returns the MMC of a site at the measured timestep that is nearest to `timestep`."""
         nearest = int(np.abs(np.array(self.timesteps) - timestep).argmin())
         return self.mmc[self.sites.index(site.name)][nearest]

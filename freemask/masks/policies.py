@@ -34,7 +34,7 @@ class Candidates:
     """
 
     sites: tuple[Site, ...]
-    timesteps: tuple[int, ...]
+    timesteps: tuple[float, ...]
     codebook: Codebook | None = None
     tolerance: float = 0.0
 

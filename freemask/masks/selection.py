@@ -38,6 +38,7 @@ class Selection:
         of the edit.
     threshold: on the heat, in (0, 1).
     max_pool: whether maps are max-pooled by 3x3 before they become heat.
+    timesteps: the T timesteps of the run, ascending; the entry of a cell is an index into them.
     origin: the policy and its cells in words, for `result.json`.
     by_agreement: whether each map is weighted by how far it agrees with the mean of all of them.
     """
@@ -45,8 +46,14 @@ class Selection:
     cells: CellsByStep
     threshold: float
     max_pool: bool
+    timesteps: tuple[float, ...]
     origin: str
     by_agreement: bool = False
+
+    @property
+    def entries(self) -> tuple[int, ...]:
+        """The entries of all cells, ascending."""
+        return tuple(sorted({entry for cells in self.cells for _, entry in cells}))
 
 
 def codebook_for(editor: Editor, settings: Settings) -> Codebook | None:
@@ -91,7 +98,7 @@ def select(
     codebook: Codebook | None,
     settings: MaskSettings,
     sites: Sequence[Site],
-    timesteps: Sequence[int],
+    timesteps: Sequence[float],
 ) -> Selection:
     """Returns the cells that the policy of the settings takes, with their threshold and pooling.
 
@@ -113,6 +120,7 @@ def select(
         cells=choice.cells,
         threshold=settings.threshold or threshold,
         max_pool=max_pool if settings.max_pool is None else settings.max_pool,
+        timesteps=tuple(timesteps),
         origin=f"{settings.policy}: {choice.origin}",
         by_agreement=choice.by_agreement,
     )
@@ -123,7 +131,7 @@ def _candidates(
     codebook: Codebook | None,
     settings: MaskSettings,
     sites: Sequence[Site],
-    timesteps: tuple[int, ...],
+    timesteps: tuple[float, ...],
 ) -> Candidates:
     cross = {site.name: site for site in sites if site.kind == "cross"}
     if not policy.needs_codebook:

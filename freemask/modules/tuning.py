@@ -55,7 +55,7 @@ class OneShotTuning(L.LightningModule):
         self, editor: InflatedEditor, latents: Tensor, text: Tensor, request: TuningRequest
     ) -> None:
         super().__init__()
-        self.unet, self.editor, self.request = editor.unet, editor, request
+        self.unet, self.editor, self.request = editor.backbone, editor, request
         self.register_buffer("latents", latents, persistent=False)
         self.register_buffer("text", text, persistent=False)
         self.scheduler = DDPMScheduler.from_config(editor.scheduler_config)
@@ -248,7 +248,7 @@ def save_tuned(editor: InflatedEditor, source: Path, out: Path, parts: Resumable
         config["mid_block_type"] = config["mid_block_type"].replace("2D", "3D")
     (aside / "unet").mkdir()
     (aside / "unet" / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    state = {name: x.detach().cpu() for name, x in editor.unet.state_dict().items()}
+    state = {name: x.detach().cpu() for name, x in editor.backbone.state_dict().items()}
     torch.save(state, aside / "unet" / WEIGHTS)
     index = {"_class_name": "TuneAVideoPipeline"}
     (aside / "model_index.json").write_text(json.dumps(index) + "\n")

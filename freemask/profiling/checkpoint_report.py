@@ -71,7 +71,7 @@ def find_checkpoint(checkpoint: str | Path) -> Path:
     Raises `InputError` if it is none of these.
     """
     shipped = [root / str(checkpoint) for root in (BACKBONES, ASSETS)]
-    found = [path for path in shipped if (path / "unet").is_dir()]
+    found = [path for path in shipped if path.is_dir()]
     return found[0] if found else resolve(checkpoint, configs_only=True)
 
 

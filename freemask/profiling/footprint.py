@@ -70,10 +70,9 @@ def footprint(
     """
     settings = load_settings(task)
     per_step, maps = _attention_sizes(editor, frames, size)
-    h, w = editor.latent_size(size)
-    latents = editor.vae.config.latent_channels * frames * h * w * 4
+    latents = math.prod(editor.latent_shape(frames, size)) * 4
     return Footprint(
-        weights=sum(map(weight_bytes, (editor.unet, editor.vae, editor.text_encoder))),
+        weights=sum(map(weight_bytes, (editor.backbone, editor.vae, editor.text_encoder))),
         denoise=denoise_peak(editor, BATCH, frames, size),
         decode=_decode_peak(editor, frames, size),
         trajectory=(steps + 1) * latents,
@@ -102,11 +101,9 @@ def weight_bytes(model: nn.Module) -> int:
 
 def _inputs(editor: Editor, branches: int, frames: int, size: tuple[int, int]) -> tuple[Any, ...]:
     """Returns arguments of `Editor.predict` for a number of branches."""
-    channels, device = editor.vae.config.latent_channels, editor.device
-    latents = torch.empty(branches, channels, frames, *editor.latent_size(size), device=device)
-    tokens = editor.text_encoder.config.max_position_embeddings
-    width = editor.text_encoder.config.hidden_size
-    text = torch.empty(branches, tokens, width, device=device, dtype=editor.dtype)
+    _, *shape = editor.latent_shape(frames, size)
+    latents = torch.empty(branches, *shape, device=editor.device)
+    text = torch.empty(branches, *editor.text_shape, device=editor.device, dtype=editor.dtype)
     return latents, 1, text
 
 

@@ -6,6 +6,7 @@ left after all steps of the out-of-memory fallback: an edit that fits only with 
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ def check_memory(
 
     free = free_bytes(device) - RESERVE
     if needed(clip) > free:
-        windows, multiple = frames > clip.frames, editor.pixel_factor
+        windows, multiple = frames > clip.frames, editor.size_multiple
         text = _refusal(clip, needed, free, where=str(device), windows=windows, multiple=multiple)
         raise InputError(text)
     if settings.features == "store" and settings.store_folder is None and not inversion_only:
@@ -80,10 +81,9 @@ def least_bytes(editor: Editor, clip: Clip, steps: int, branches: int, *, on_gpu
     branches: branches in one pass of the backbone.
     on_gpu: whether the text encoder and the VAE can wait on the CPU.
     """
-    unet = counted.weight_bytes(editor.unet)
+    unet = counted.weight_bytes(editor.backbone)
     weights = unet + counted.weight_bytes(editor.vae) + counted.weight_bytes(editor.text_encoder)
-    h, w = editor.latent_size(clip.size)
-    trajectory = (steps + 1) * editor.vae.config.latent_channels * clip.frames * h * w * 4
+    trajectory = (steps + 1) * math.prod(editor.latent_shape(clip.frames, clip.size)) * 4
     running = trajectory + counted.denoise_peak(editor, branches, clip.frames, clip.size)
     return max(weights, unet + running) if on_gpu else weights + running
 

@@ -85,7 +85,7 @@ def probe_sites(editor: Editor, clip: Video, request: EditRequest) -> SiteProbe:
     noise = inversion.trajectory.before(0).to(editor.device)
     with editor.hooked(prepared.sites, probe):
         fusion.at(0)
-        predict_guided(editor, prepared, fusion, noise, noise, int(prepared.scheduler.timesteps[0]))
+        predict_guided(editor, prepared, fusion, noise, noise, prepared.timesteps[-1])
     return probe
 
 

@@ -10,16 +10,21 @@ window gave them. Layers that attend to other frames (temporal and sparse-causal
 the same keys and values in every window. Over an overlap, the latents of neighbouring windows are
 blended at every step, and their masks once, from the earlier window to the later one. Blending
 latents is MultiDiffusion (arXiv 2302.08113) in time.
+
+Where a latent frame covers several frames (`LatentTime`), windows are cut between latent frames:
+`fitted` rounds the settings.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from freemask.editors.latent_time import LatentTime
 from freemask.prepare import PreparedEdit
 from freemask.settings import WindowSettings
 from freemask.types import Masks, Video
@@ -45,19 +50,50 @@ class Window:
         """Returns the window's part of `frames (F, ...)`, anchors first."""
         return torch.cat([frames[: self.anchors], frames[self.start : self.end]])
 
-    def slice(self, prepared: PreparedEdit) -> PreparedEdit:
-        """Returns an edit of the whole clip as one of this window."""
+    def slice(self, prepared: PreparedEdit, time: LatentTime) -> PreparedEdit:
+        """Returns an edit of the whole clip as one of this window.
+
+        time: how the editor's latent frames cover the frames of a clip.
+        """
+        prepared = replace(prepared, latent_frames=self.latent_frames(time))
         if prepared.user_mask is None:
             return prepared
         values = self.take(prepared.user_mask.values[0])[None]
         return replace(prepared, user_mask=replace(prepared.user_mask, values=values))
 
+    def latent_frames(self, time: LatentTime) -> tuple[int, ...]:
+        """Returns the numbers that its latent frames have within the clip."""
+        anchors = time.latent_frames(self.anchors) if self.anchors else 0
+        start = time.latent_frames(self.start) if self.start else 0
+        return (*range(anchors), *range(start, time.latent_frames(self.end)))
 
-def split(frames: int, settings: WindowSettings) -> list[Window]:
+
+def fitted(settings: WindowSettings, time: LatentTime) -> WindowSettings:
+    """Returns settings whose windows hold whole latent frames.
+
+    The length is rounded down, overlap and anchors are rounded up.
+
+    Raises `InputError` if no frames of their own remain.
+    """
+    if time.factor == 1:
+        return settings
+    whole = 1 + (settings.frames - 1) // time.factor * time.factor
+    overlap = -(-settings.overlap // time.factor) * time.factor
+    return WindowSettings(whole, overlap, time.padded(max(1, settings.anchors)))
+
+
+def split(
+    frames: int, settings: WindowSettings, time: LatentTime = LatentTime()
+) -> list[Window]:
     """Returns the windows of a clip; a single one without anchors if it holds all frames.
 
     Every window has `settings.frames` frames, anchors included; the last may be shorter.
+
+    Raises `InputError` as `fitted` does.
     """
+    if frames <= settings.frames:
+        return [Window(0, frames, 0, 0)]
+    settings = fitted(settings, time)
     windows, end = [Window(0, min(settings.frames, frames), 0, 0)], settings.frames
     while end < frames:
         start = end - settings.overlap
@@ -76,14 +112,23 @@ class WindowBlender:
     """Blends each window with those before it: latents step by step, and masks.
 
     Call `enter` with a window, then `masks` with its masks and `latents` with what each step gives.
+
+    given: the settings, before they are fitted to latent frames.
+    time: how latent frames cover the frames of a clip.
     """
 
-    settings: WindowSettings
+    given: WindowSettings
+    time: LatentTime = LatentTime()
     _window: Window | None = None
     _first: dict[int, Tensor] = field(default_factory=dict)
     _before: dict[int, Tensor] = field(default_factory=dict)
     _tail: dict[int, Tensor] = field(default_factory=dict)
     _masks: tuple[Tensor, Tensor] | None = None
+
+    @cached_property
+    def settings(self) -> WindowSettings:
+        """The settings, fitted to latent frames."""
+        return fitted(self.given, self.time)
 
     def enter(self, window: Window) -> None:
         """Starts a window; its `shared` frames are the last ones of the previous window."""
@@ -91,16 +136,17 @@ class WindowBlender:
 
     def latents(self, step: int, current: Tensor) -> Tensor:
         """Returns the blended latents `(1, C, F, h, w)` of the window after a step."""
-        window = self._entered()
-        if window.shared:
+        settings, factor = self.settings, self.time.factor
+        anchors = self.time.latent_frames(settings.anchors) if settings.anchors else 0
+        if count := self._entered().shared // factor:
             first, before = self._first[step], self._before[step]
-            body = current[:, :, window.anchors :]
-            weight = ramp(window.shared).to(current)[:, None, None]
-            shared = torch.lerp(before, body[:, :, : window.shared], weight)
-            current = torch.cat([first, shared, body[:, :, window.shared :]], dim=2)
+            body = current[:, :, anchors:]
+            weight = ramp(count).to(current)[:, None, None]
+            shared = torch.lerp(before, body[:, :, :count], weight)
+            current = torch.cat([first, shared, body[:, :, count:]], dim=2)
         else:
-            self._first[step] = current[:, :, : self.settings.anchors].clone()
-        self._tail[step] = current[:, :, -self.settings.overlap :].clone()
+            self._first[step] = current[:, :, :anchors].clone()
+        self._tail[step] = current[:, :, -(settings.overlap // factor) :].clone()
         return current
 
     def masks(self, masks: Masks) -> Masks:

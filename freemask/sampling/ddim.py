@@ -21,29 +21,17 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from diffusers import DDIMInverseScheduler, DDIMScheduler
 from torch import Tensor
 
-from freemask.types import InputError, Progress, Trajectory
+from freemask.sampling.sampler import InversionStep, Predict, Watch, check_finite
+from freemask.types import InputError, Trajectory
 
 STARTING_STEPS = 2  # steps without two earlier predictions; a first guess replaces them
 INVERTIBLE = ("leading", "trailing")  # timestep spacings that diffusers can invert
-Predict = Callable[[Tensor, int], Tensor]  # latents (1, C, F, h, w), timestep -> prediction
-
-
-@dataclass(frozen=True, eq=False)
-class InversionStep:
-    """A latent of the trajectory and the noise that the backbone predicts for it.
-
-    latent, noise: `(1, C, F, h, w)`.
-    """
-
-    latent: Tensor
-    noise: Tensor
 
 
 def make_inverse(scheduler: DDIMScheduler) -> DDIMInverseScheduler:
@@ -63,46 +51,65 @@ def make_inverse(scheduler: DDIMScheduler) -> DDIMInverseScheduler:
     return inverse
 
 
+@dataclass(frozen=True, eq=False)
+class DdimSampler:
+    """The `Sampler` of a noise schedule.
+
+    scheduler: the sampler of diffusers, set to the steps of the run.
+    eta: noise that each step adds, in [0, 1]; 0 adds none.
+    """
+
+    scheduler: DDIMScheduler
+    eta: float = 0.0
+
+    @property
+    def timesteps(self) -> tuple[float, ...]:
+        """See `Sampler.timesteps`."""
+        return tuple(self.scheduler.timesteps.tolist())
+
+    def trajectory(self, predict: Predict, latents: Tensor, watch: Watch) -> Trajectory:
+        """See `Sampler.trajectory`."""
+        return ddim_invert(predict, latents, self.scheduler, watch)
+
+    def step(
+        self, output: Tensor, step: int, current: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """See `Sampler.step`."""
+        timestep = int(self.scheduler.timesteps[step])
+        stepped: Tensor = self.scheduler.step(
+            output, timestep, current, eta=self.eta, generator=generator
+        ).prev_sample
+        return stepped
+
+
 @torch.no_grad()
 def ddim_invert(
-    predict: Predict,
-    latents: Tensor,
-    scheduler: DDIMScheduler,
-    *,
-    progress: Progress | None = None,
-    before_call: Callable[[int | None], None] | None = None,
-    earlier: Sequence[InversionStep] = (),
-    after_step: Callable[[int, InversionStep], None] | None = None,
+    predict: Predict, latents: Tensor, scheduler: DDIMScheduler, watch: Watch | None = None
 ) -> Trajectory:
     """Inverts clean `latents (1, C, F, h, w)`, in float32 whatever the backbone computes in.
 
     predict: the backbone at guidance 1 under the source prompt. It runs once for every timestep,
         and three times more for the first steps.
-    progress: called with the stage, the steps done and the steps in all.
-    before_call: called before each prediction with the index of its timestep, or None for a first
-        guess that the trajectory does not keep.
-    earlier: the first steps of the same inversion, if it was interrupted; they are not repeated.
-    after_step: called with the index of each new step and the step.
 
     Raises `FloatingPointError` if a prediction is not finite; it names the step.
     """
+    watch = watch or Watch()
     inverse = make_inverse(scheduler)
     current = latents.float()
     check_finite(current, "the encoded clip")
-    kept = [current[0].clone(), *(step.latent[0] for step in earlier)]
+    kept = [current[0].clone(), *(step.latent[0] for step in watch.earlier)]
     timesteps = tuple(int(t) for t in inverse.timesteps)
     angles = [math.acos(math.sqrt(scheduler.alphas_cumprod[t])) for t in timesteps]
 
     def noise_of(z: Tensor, timestep: int, entry: int | None = None) -> Tensor:
-        if before_call:
-            before_call(entry)
+        watch.before_call(entry)
         # Stored steps are contiguous; another memory layout would round differently.
         return predicted_noise(predict(z.contiguous(), timestep), z, timestep, scheduler)
 
-    if earlier:
-        current = earlier[-1].latent
-    seen = [step.noise for step in earlier[-2:]]
-    for entry in range(len(earlier), len(timesteps)):
+    if watch.earlier:
+        current = watch.earlier[-1].latent
+    seen = [step.noise for step in watch.earlier[-2:]]
+    for entry in range(len(watch.earlier), len(timesteps)):
         timestep = timesteps[entry]
         if entry < STARTING_STEPS:
             guess = seen[-1] if seen else noise_of(current, timestep)
@@ -114,10 +121,9 @@ def ddim_invert(
         kept.append(current[0].clone())
         seen = [*seen[-1:], noise_of(current, timestep, entry)]
         check_finite(seen[-1], f"inversion step {entry + 1} of {len(timesteps)} (t = {timestep})")
-        if after_step:
-            after_step(entry, InversionStep(current, seen[-1]))
-        if progress:
-            progress("inversion", entry + 1, len(timesteps))
+        watch.after_step(entry, InversionStep(current, seen[-1]))
+        if watch.progress:
+            watch.progress("inversion", entry + 1, len(timesteps))
     return Trajectory(torch.stack(kept), timesteps)
 
 
@@ -130,11 +136,3 @@ def predicted_noise(output: Tensor, z: Tensor, timestep: int, scheduler: DDIMSch
     if scheduler.config.prediction_type == "sample":
         return (z - signal * output) / noise
     return output
-
-
-def check_finite(tensor: Tensor, where: str) -> None:
-    """Raises `FloatingPointError` if a latent or a prediction is NaN or infinite."""
-    if not bool(torch.isfinite(tensor).all()):
-        raise FloatingPointError(
-            f"latents are not finite at {where}; use dtype=float32, or check the checkpoint's VAE"
-        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -13,11 +14,15 @@ from freemask.editors.editor import Editor
 from freemask.masks.morphology import widened
 from freemask.prepare import PreparedEdit
 from freemask.sampling.context_windows import WindowBlender
-from freemask.sampling.ddim import check_finite
+from freemask.sampling.edit_state import EDIT_STATES, EditState
+from freemask.sampling.sampler import check_finite
+from freemask.sampling.samplers import sampler_of
 from freemask.settings import FusionSettings
 from freemask.types import Inversion, Masks, Progress, Trajectory
 
-StepCallback = Callable[[Editor, int, int, dict[str, Tensor]], Mapping[str, Tensor] | None]
+SOURCE = ("source", "source_unconditional")  # branches that see the source's latents
+TEXT = {"source_unconditional": "unconditional"}  # branches whose text has another name
+StepCallback = Callable[[Editor, int, float, dict[str, Tensor]], Mapping[str, Tensor] | None]
 
 
 @torch.no_grad()
@@ -46,30 +51,28 @@ def denoise(
     )
     fusion = make_fusion(editor, prepared, inversion, masks)
     generator = torch.Generator().manual_seed(prepared.request.seed)
-    timesteps = prepared.scheduler.timesteps.tolist()
-    current = trajectory.before(prepared.first_step)
+    sampler = sampler_of(prepared)
+    state = EDIT_STATES[settings.flow.state](sampler, trajectory, prepared.first_step)
     with editor.hooked(prepared.sites, fusion):
         for step in range(prepared.first_step, steps):
-            timestep = timesteps[step]
+            timestep = sampler.timesteps[step]
             fusion.at(step)
             guided = predict_guided(
-                editor, prepared, fusion, trajectory.before(step), current, timestep
+                editor, prepared, fusion, trajectory.before(step), state.seen(step), timestep
             )
-            current = prepared.scheduler.step(
-                guided, timestep, current, eta=settings.eta, generator=generator
-            ).prev_sample
+            state.advance(step, guided["edit"], guided.get("source"), generator)
             if in_range(settings.fusion.latent_blend, step, steps):
-                source, mask = trajectory.after(step), fusion.masks.at(step)
-                current = _blend_latents(current, source, mask, settings.fusion)
+                state.blend(step, _latent_weight(fusion.masks.at(step), state, settings.fusion))
             if blender:
-                current = blender.latents(step, current)
+                state.latents = blender.latents(step, state.latents)
             if callback_on_step_end:
-                changed = callback_on_step_end(editor, step, timestep, {"latents": current})
-                current = (changed or {}).get("latents", current)
-            check_finite(current, f"denoising step {step + 1} of {steps} (t = {timestep})")
+                found = {"latents": state.latents}
+                changed = callback_on_step_end(editor, step, timestep, found) or {}
+                state.latents = changed.get("latents", state.latents)
+            check_finite(state.latents, f"denoising step {step + 1} of {steps} (t = {timestep:g})")
             if progress:
                 progress("denoise", step + 1 - prepared.first_step, steps - prepared.first_step)
-    return current
+    return state.latents
 
 
 def make_fusion(
@@ -77,13 +80,16 @@ def make_fusion(
 ) -> Fusion:
     """Returns the fusion of an edit, at its first step."""
     settings = prepared.settings
+    edited = widened(masks.to(editor.device), settings.fusion.margin)
     return Fusion(
         settings.fusion,
         prepared.request.steps,
-        widened(masks.to(editor.device), settings.fusion.margin),
+        replace(edited, values=editor.latent_time.union(edited.values)),
         prepared.token_edit,
         store=inversion.features if settings.features == "store" else None,
         guided=prepared.request.guidance != 1,
+        source_output=EDIT_STATES[settings.flow.state].needs_source,
+        source_guided=settings.flow.source_guidance != 1,
         backend=settings.backend,
         part_bytes=editor.attention_part_bytes,
     )
@@ -95,28 +101,44 @@ def predict_guided(
     fusion: Fusion,
     source: Tensor,
     current: Tensor,
-    timestep: int,
-) -> Tensor:
-    """Returns the backbone's guided output `(1, C, F, h, w)` for the edit, fused with the source.
+    timestep: float,
+) -> dict[str, Tensor]:
+    """Returns the backbone's guided outputs `(1, C, F, h, w)` for the "edit", fused with the source,
+    and for the "source" if the source runs too.
 
     source, current: latents `(1, C, F, h, w)` of the source and of the edit at this timestep.
     """
     predicted: dict[str, Tensor] = {}
     for branches in fusion.passes:
         fusion.enter(branches)
-        batch = torch.cat([source if branch == "source" else current for branch in branches])
-        text = torch.cat([prepared.text[branch] for branch in branches])
+        batch = torch.cat([source if branch in SOURCE else current for branch in branches])
+        text = torch.cat([prepared.text[TEXT.get(branch, branch)] for branch in branches])
         output = editor.predict(batch, timestep, text).float()
         predicted |= zip(branches, output.split(1), strict=True)
-    if not fusion.guided:
-        return predicted["edit"]
-    unconditional = predicted["unconditional"]
-    return unconditional + prepared.request.guidance * (predicted["edit"] - unconditional)
+    request, flow = prepared.request, prepared.settings.flow
+    pairs = {
+        "edit": ("unconditional", request.guidance),
+        "source": ("source_unconditional", flow.source_guidance),
+    }
+    return {
+        branch: _guided(predicted, branch, *pair)
+        for branch, pair in pairs.items()
+        if branch in predicted
+    }
 
 
-def _blend_latents(current: Tensor, source: Tensor, mask: Tensor, fusion: FusionSettings) -> Tensor:
-    """`M z + (1 - M) z_source`; both have the noise level that the step has reached."""
+def _guided(
+    predicted: Mapping[str, Tensor], branch: str, unconditional: str, scale: float
+) -> Tensor:
+    if unconditional not in predicted:
+        return predicted[branch]
+    without = predicted[unconditional]
+    return without + scale * (predicted[branch] - without)
+
+
+def _latent_weight(mask: Tensor, state: EditState, fusion: FusionSettings) -> Tensor:
+    """Returns the share `(1, 1, F, h, w)` of each latent that the mask edits."""
+    size = state.latents.shape[-2:]
     if "latents" not in fusion.masked:
-        return source
-    weight = F.interpolate(mask[None, None], size=(len(mask), *current.shape[-2:]), mode="area")
-    return torch.lerp(source, current, weight)
+        return torch.zeros(1, 1, len(mask), *size, device=mask.device)
+    return F.interpolate(mask[None, None], size=(len(mask), *size), mode="area")

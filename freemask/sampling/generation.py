@@ -6,7 +6,10 @@ import torch
 from torch import Tensor
 
 from freemask.editors.editor import Editor
+from freemask.prepare import for_editor
 from freemask.prompts.tokens import check_prompt
+from freemask.sampling.samplers import make_sampler
+from freemask.settings import Settings
 from freemask.types import Progress, Video
 
 
@@ -35,22 +38,22 @@ def generate(
     """
     check_prompt(editor.tokenizer, prompt, role="target")
     scheduler = editor.scheduler(steps)
+    sampler = make_sampler(scheduler, for_editor(Settings(), editor))
     text = editor.encode_text(["", prompt])
-    shape = (1, editor.vae.config.latent_channels, frames, *editor.latent_size(size))
     generator = torch.Generator().manual_seed(seed)
 
     def run(current: Tensor, start: int, end: int) -> Tensor:
         for step in range(start, end):
-            timestep = int(scheduler.timesteps[step])
+            timestep = sampler.timesteps[step]
             batch = torch.cat([current, current])
             unconditional, conditional = editor.predict(batch, timestep, text).float().chunk(2)
             guided = unconditional + guidance * (conditional - unconditional)
-            current = scheduler.step(guided, timestep, current).prev_sample
+            current = sampler.step(guided, step, current, generator)
             if progress:
                 progress("generate", step + 1, steps)
         return current
 
-    noise = torch.randn(shape, generator=generator).to(editor.device)
+    noise = torch.randn(editor.latent_shape(frames, size), generator=generator).to(editor.device)
     start, current = editor.begin(noise, run, scheduler, generator)
     current = run(current, start, steps)
-    return editor.decode(current, fps)
+    return editor.decode(current, fps, frames)

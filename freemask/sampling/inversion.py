@@ -1,21 +1,23 @@
-"""Inverts a clip with a base editor and records word maps and features on the way."""
+"""Finds a clip at every noise level of a base editor, and records word maps and features there."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import torch
-from diffusers import DDIMScheduler
 
 from freemask.attention.features import FeatureStore, transfer_for
 from freemask.attention.fusion import steps_reading_source
-from freemask.attention.word_maps import Maps, WordMapRecorder, WordQuery
+from freemask.attention.word_maps import Maps, Spread, WordMapRecorder, WordQuery
 from freemask.editors.editor import Editor
 from freemask.io.paths import user_path
-from freemask.prepare import PreparedEdit
+from freemask.prepare import PreparedEdit, for_editor
 from freemask.prompts.tokens import check_prompt, word_weights
-from freemask.sampling.ddim import InversionStep, ddim_invert
+from freemask.sampling.sampler import InversionStep, Sampler, Watch
+from freemask.sampling.samplers import make_sampler, sampler_of
+from freemask.settings import Settings
 from freemask.types import Inversion, Progress, Site, Trajectory, Video
 
 
@@ -50,8 +52,10 @@ def invert(
         if word
     }
     sites = editor.sites(editor.latent_size(video.size))
-    recorder = WordMapRecorder(queries, video.num_frames)
-    return _invert(editor, video, prompt, sites, scheduler, recorder, progress=progress)
+    recorder = WordMapRecorder(queries, spread=spread_of(editor, video))
+    sampler = make_sampler(scheduler, for_editor(Settings(), editor))
+    entries = range(len(sampler.timesteps))
+    return _invert(editor, video, prompt, sites, sampler, recorder, entries, progress=progress)
 
 
 class InversionCheckpoint(Protocol):
@@ -81,7 +85,7 @@ def invert_for(
     settings = prepared.settings
     recorder = WordMapRecorder(
         prepared.queries if queries is None else queries,
-        video.num_frames,
+        spread=spread_of(editor, video),
         store=_feature_store(editor, prepared) if settings.features == "store" else None,
         backend=settings.backend,
     )
@@ -90,8 +94,9 @@ def invert_for(
         video,
         prepared.request.source,
         prepared.sites,
-        prepared.scheduler,
+        sampler_of(prepared),
         recorder,
+        prepared.entries,
         checkpoint=checkpoint,
         progress=progress,
     )
@@ -102,12 +107,15 @@ def _invert(
     video: Video,
     prompt: str,
     sites: tuple[Site, ...],
-    scheduler: DDIMScheduler,
+    sampler: Sampler,
     recorder: WordMapRecorder,
+    entries: Iterable[int],
     *,
     checkpoint: InversionCheckpoint | None = None,
     progress: Progress | None = None,
 ) -> Inversion:
+    """Finds the source at every level, and reads the wanted entries that it did not read on the
+    way."""
     latents, text = editor.encode(video), editor.encode_text([prompt])
     done = checkpoint.earlier() if checkpoint else []
     for _, maps in done:
@@ -117,39 +125,43 @@ def _invert(
         if checkpoint:
             checkpoint.keep(entry, step, recorder.latest())
 
+    watch = Watch(progress, recorder.at, [step for step, _ in done], after_step)
     with editor.hooked(sites, recorder):
-        trajectory = ddim_invert(
-            lambda z, t: editor.predict(z, t, text),
-            latents.to(editor.device),
-            scheduler,
-            progress=progress,
-            before_call=recorder.at,
-            earlier=[step for step, _ in done],
-            after_step=after_step,
+        trajectory = sampler.trajectory(
+            lambda z, t: editor.predict(z, t, text), latents.to(editor.device), watch
         )
+    unread = [entry for entry in entries if entry not in recorder.entries]
+    read(editor, trajectory, prompt, sites, recorder, unread, progress=progress)
     if recorder.store is not None:
         recorder.store.flush()
     return Inversion(trajectory, recorder.word_maps(trajectory.timesteps), prompt, recorder.store)
 
 
 @torch.no_grad()
-def read_again(
+def read(
     editor: Editor,
     trajectory: Trajectory,
     prompt: str,
     sites: tuple[Site, ...],
     recorder: WordMapRecorder,
+    entries: Sequence[int],
     *,
     progress: Progress | None = None,
 ) -> None:
-    """Runs the backbone along a known trajectory and records what `recorder` asks for."""
+    """Runs the backbone at entries of a known trajectory and records what `recorder` asks for."""
     text = editor.encode_text([prompt])
     with editor.hooked(sites, recorder):
-        for entry, timestep in enumerate(trajectory.timesteps):
+        for done, entry in enumerate(entries, start=1):
             recorder.at(entry)
-            editor.predict(trajectory.latents[entry + 1][None].to(editor.device), timestep, text)
+            latents = trajectory.latents[entry + 1][None].to(editor.device)
+            editor.predict(latents, trajectory.timesteps[entry], text)
             if progress:
-                progress("read", entry + 1, trajectory.steps)
+                progress("read", done, len(entries))
+
+
+def spread_of(editor: Editor, video: Video) -> Spread:
+    """Returns what turns maps of latent frames into maps of a clip's frames."""
+    return partial(editor.latent_time.spread, frames=video.num_frames)
 
 
 def _feature_store(editor: Editor, prepared: PreparedEdit) -> FeatureStore:

@@ -16,11 +16,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 
 from freemask import kernels
-from freemask.attention.hooks import project_context, split_heads
+from freemask.attention.token_grid import row_maps
 from freemask.editors.editor import Editor
 from freemask.masks.heat import heat, mean_heat
 from freemask.prompts.tokens import check_prompt, word_weights
@@ -37,7 +36,7 @@ class TracedMaps:
     """
 
     pixels: int
-    timesteps: list[int] = field(default_factory=list)
+    timesteps: list[float] = field(default_factory=list)
     maps: dict[str, dict[Site, list[Tensor]]] = field(default_factory=dict)
 
     def of(self, word: str = "") -> WordMaps:
@@ -79,16 +78,16 @@ def trace(editor: Editor, prompt: str, words: str | Sequence[str]) -> Iterator[T
     text = editor.encode_text([prompt])
     predict = editor.predict
 
-    def traced_predict(latents: Tensor, timestep: int, states: Tensor) -> Tensor:
+    def traced_predict(latents: Tensor, timestep: float, states: Tensor) -> Tensor:
         h, w = latents.shape[-2:]
         sites = [site for site in editor.sites((h, w)) if site.kind == "cross"]
-        traced.timesteps.append(int(timestep))
+        traced.timesteps.append(timestep)
         with ExitStack() as hooks:
             for site in sites:
-                record = _recorder(traced, site, text, weights, frames=latents.shape[2])
-                layer = editor.unet.get_submodule(site.name)
-                handle = layer.register_forward_pre_hook(record, with_kwargs=True)
-                hooks.callback(handle.remove)
+                record = _recorder(editor, traced, site, text, weights, branches=len(latents))
+                for layer in editor.layers(site):
+                    handle = layer.register_forward_pre_hook(record, with_kwargs=True)
+                    hooks.callback(handle.remove)
             return predict(latents, timestep, states)
 
     editor.predict = traced_predict  # type: ignore[method-assign,assignment]
@@ -99,20 +98,28 @@ def trace(editor: Editor, prompt: str, words: str | Sequence[str]) -> Iterator[T
 
 
 def _recorder(
-    traced: TracedMaps, site: Site, text: Tensor, weights: Mapping[str, Tensor], *, frames: int
+    editor: Editor,
+    traced: TracedMaps,
+    site: Site,
+    text: Tensor,
+    weights: Mapping[str, Tensor],
+    *,
+    branches: int,
 ) -> Any:
-    """Returns a forward pre-hook that records the maps of one layer."""
+    """Returns a forward pre-hook that records the maps of one layer.
+
+    branches: branches in a batch, of which the last is recorded.
+    """
 
     @torch.no_grad()
     def record(layer: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         hidden = arguments[0] if arguments else keywords["hidden_states"]
-        q = split_heads(layer.to_q(hidden[-frames:]), layer.heads)  # type: ignore[operator,arg-type]
-        k, v = project_context(layer, text.to(q))  # type: ignore[arg-type]
-        k, v = (x.expand(frames, -1, -1, -1) for x in (k, v))
-        h, w = site.resolution
+        sequences = len(hidden) // branches
+        q, k, v = editor.project(layer, hidden[-sequences:], text.to(hidden))
+        k, v = (x.expand(sequences, -1, -1, -1) for x in (k, v))
         for word, weight in weights.items():
             _, word_map = kernels.word_attention(q, k, v, word_weights=weight.to(q.device))
-            image = rearrange(word_map, "f (h w) -> f h w", h=h, w=w).float().cpu()
+            image = row_maps(word_map, site).float().cpu()
             traced.maps[word].setdefault(site, []).append(image)
 
     return record

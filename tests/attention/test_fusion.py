@@ -15,10 +15,10 @@ from freemask.attention.fusion import (
     Fusion,
     in_range,
     needs_mask,
-    site_mask,
     steps_reading_source,
 )
 from freemask.attention.hooks import AttentionCall, plain
+from freemask.attention.token_grid import mask_rows
 from freemask.kernels.token_edit import TokenEdit
 from freemask.settings import FusionSettings, Settings, load_settings
 from freemask.types import Masks, Site, SiteKind
@@ -40,7 +40,7 @@ def soft_mask(seed: int = 0) -> Tensor:
 
 
 def make_call(kind: SiteKind, branches: int, seed: int = 1) -> AttentionCall:
-    site = Site(f"blocks.{kind}", kind, 0, SIZE)
+    site = Site(f"blocks.{kind}", kind, 0, SIZE, "pixel" if kind == "temporal" else "frame")
     batch, queries = (CELLS, FRAMES) if kind == "temporal" else (FRAMES, CELLS)
     keys = {"self": CELLS, "cross": TOKENS, "temporal": FRAMES}[kind]
     q, k, v = (
@@ -165,7 +165,7 @@ def test_qk_mode_mixes_queries_and_keys_row_by_row() -> None:
         rows * ours + (1 - rows) * theirs
         for ours, theirs in ((edit.q, source.q), (edit.k, source.k))
     )
-    mixed = AttentionCall(call.site, edit.layer, q, k, edit.v)
+    mixed = AttentionCall(call.site, edit.project_text, q, k, edit.v)
     torch.testing.assert_close(
         edited(make_fusion(mask, temporal_mode="qk"), call), attention_map(mixed) @ edit.v
     )
@@ -247,10 +247,10 @@ def test_a_cell_is_edited_by_its_share_of_masked_pixels() -> None:
     mask[1, 2:, 4:] = 1
     site = Site("x", "self", 1, (2, 3))
     expected = torch.tensor([[0.5, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1]])
-    torch.testing.assert_close(site_mask(mask, site), expected)
-    temporal = Site("x", "temporal", 1, (2, 3))
-    torch.testing.assert_close(site_mask(mask, temporal), expected.T)
-    odd = site_mask(torch.ones(2, 9, 13), Site("x", "self", 1, (5, 7)))
+    torch.testing.assert_close(mask_rows(mask, site), expected)
+    temporal = Site("x", "temporal", 1, (2, 3), "pixel")
+    torch.testing.assert_close(mask_rows(mask, temporal), expected.T)
+    odd = mask_rows(torch.ones(2, 9, 13), Site("x", "self", 1, (5, 7)))
     torch.testing.assert_close(odd, torch.ones(2, 35))
 
 

@@ -11,8 +11,8 @@ from diffusers.models.attention_processor import Attention
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 
-from freemask.attention.hooks import AttentionCall, hooked, plain, project_context
-from freemask.attention.sites import find_sites
+from freemask.attention.hooks import AttentionCall, plain
+from freemask.editors.unet_sites import find_sites
 from freemask.attention.word_maps import WordMapRecorder, WordQuery
 from freemask.editors.editor import Editor
 from freemask.types import InputError
@@ -74,7 +74,7 @@ def test_sites_have_as_many_cells_as_the_layers_have_tokens(
 
 
 def test_every_attention_layer_is_a_site_and_is_asked_once(editor: Editor) -> None:
-    layers = [name for name, m in editor.unet.named_modules() if isinstance(m, Attention)]
+    layers = [name for name, m in editor.backbone.named_modules() if isinstance(m, Attention)]
     sites = editor.sites((8, 12))
     assert [site.name for site in sites] == layers
     assert sorted(call.site for call in record(editor, latents((8, 12)))) == sorted(sites)
@@ -105,31 +105,31 @@ def processors(unet: nn.Module) -> list[object]:
 
 
 def test_hooks_go_again_even_when_an_exception_flies(editor: Editor) -> None:
-    before = processors(editor.unet)
+    before = processors(editor.backbone)
 
     def fail(call: AttentionCall) -> Tensor:
-        assert not any(a is b for a, b in zip(before, processors(editor.unet), strict=True))
+        assert not any(a is b for a, b in zip(before, processors(editor.backbone), strict=True))
         raise RuntimeError("in the middle")
 
     with pytest.raises(RuntimeError, match="in the middle"):
         run(editor, fail, latents((8, 12)))
-    assert all(a is b for a, b in zip(before, processors(editor.unet), strict=True))
+    assert all(a is b for a, b in zip(before, processors(editor.backbone), strict=True))
 
 
 def test_a_layer_that_cannot_be_hooked_leaves_all_as_they_were(editor: Editor) -> None:
     sites = editor.sites((8, 12))
-    before = processors(editor.unet)
-    last = editor.unet.get_submodule(sites[-1].name)
+    before = processors(editor.backbone)
+    last = editor.backbone.get_submodule(sites[-1].name)
     last.norm_q = nn.Identity()
     try:
         with (
             pytest.raises(InputError, match=f"{sites[-1].name}.*norm_q"),
-            hooked(editor.unet, sites, plain),
+            editor.hooked(sites, plain),
         ):
             pass
     finally:
         last.norm_q = None
-    assert all(a is b for a, b in zip(before, processors(editor.unet), strict=True))
+    assert all(a is b for a, b in zip(before, processors(editor.backbone), strict=True))
 
 
 def network(**blocks: nn.Module) -> nn.Module:
@@ -160,7 +160,7 @@ def read_maps(
     editor: Editor, queries: dict[str, WordQuery], z: Tensor
 ) -> tuple[WordMapRecorder, list[AttentionCall], Tensor]:
     """The capture of two steps, the cross-attention calls of the last one, and its output."""
-    capture, calls = WordMapRecorder(queries, FRAMES), []
+    capture, calls = WordMapRecorder(queries), []
 
     def attend(call: AttentionCall) -> Tensor:
         calls.append(call)
@@ -190,7 +190,7 @@ def test_word_maps_are_the_mean_over_heads_of_the_explicit_map(
     target = editor.encode_text([TARGET])
     assert len(calls) == len([s for s in editor.sites(size) if s.kind == "cross"])
     for call in calls:
-        k_target, _ = project_context(call.layer, target)
+        k_target, _ = call.project_text(target)
         for role, k in (("source", call.k), ("target", k_target)):
             expected = explicit_map(call.q, k)[..., tokens].sum(-1)
             found = maps[role].maps[call.site]

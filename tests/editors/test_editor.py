@@ -94,8 +94,8 @@ def test_a_blueprint_has_sites_and_shapes_but_no_values(
     loaded = load_editor(name, checkpoint=folder, device="cpu")
     assert blueprint.sites((4, 6)) == loaded.sites((4, 6))
     assert (blueprint.device.type, blueprint.dtype) == ("meta", torch.float16)
-    shapes = {key: x.shape for key, x in loaded.unet.state_dict().items()}
-    assert {key: x.shape for key, x in blueprint.unet.state_dict().items()} == shapes
+    shapes = {key: x.shape for key, x in loaded.backbone.state_dict().items()}
+    assert {key: x.shape for key, x in blueprint.backbone.state_dict().items()} == shapes
     with pytest.raises(InputError, match="has no scheduler; load the editor"):
         blueprint.scheduler(10)
     with pytest.raises(InputError, match="has no tokenizer; load the editor"):
@@ -105,11 +105,11 @@ def test_a_blueprint_has_sites_and_shapes_but_no_values(
 def test_the_fingerprint_changes_with_the_backbone(editor: Editor, checkpoint: Path) -> None:
     other = load(checkpoint)
     assert other.fingerprint() == editor.fingerprint()
-    next(other.unet.parameters()).data[0] += 1
+    next(other.backbone.parameters()).data[0] += 1
     assert other.fingerprint() != editor.fingerprint()
 
 
-@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+@pytest.mark.parametrize("part", ["backbone", "vae", "text_encoder"])
 def test_dependencies_change_with_every_weight(part: str, editor: Editor, checkpoint: Path) -> None:
     other = load(checkpoint)
     next(getattr(other, part).parameters()).data.view(-1)[0] += 1

@@ -31,8 +31,12 @@ def delta(a: Tensor, b: Tensor) -> Tensor:
     return (b.flatten(1) @ a.flatten(1)).view(b.shape[0], *a.shape[1:])
 
 
+def part_of(editor: Editor, part: str) -> nn.Module:
+    return editor.backbone if part == "unet" else getattr(editor, part)
+
+
 def layer(editor: Editor, part: str, name: str) -> nn.Module:
-    return getattr(editor, part).get_submodule(name)
+    return part_of(editor, part).get_submodule(name)
 
 
 CHECKPOINTS = {
@@ -65,7 +69,7 @@ def test_a_lora_is_fused_with_its_weight(
     for (part, module), weight in wanted.items():
         torch.testing.assert_close(layer(fused, part, module).weight, weight)
     for part in ("unet", "text_encoder"):
-        own, before = (getattr(x, part).state_dict() for x in (fused, plain))
+        own, before = (part_of(x, part).state_dict() for x in (fused, plain))
         assert own.keys() == before.keys()
         changed = {n.removesuffix(".weight") for n in own if not torch.equal(own[n], before[n])}
         assert changed == {module for p, module in wanted if p == part}

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 
 from diffusers import UNet3DConditionModel
 
-from freemask.editors import Editor
+from freemask.editors import UNetEditor
 
 
 @dataclass
@@ -38,17 +38,17 @@ class SomebodysOptions:
     loudness: float = 1.0
 
 
-class Somebodys(Editor):
+class Somebodys(UNetEditor):
     name = "somebodys"
     architectures = ("UNet3DConditionModel",)
     Options = SomebodysOptions
 
     @classmethod
-    def load_unet(cls, checkpoint, options):
+    def load_backbone(cls, checkpoint, options):
         return checkpoint.model(UNet3DConditionModel)
 
     def predict(self, latents, timestep, text):
-        out = self.unet(latents.to(self.dtype), timestep, text.to(self.dtype)).sample
+        out = self.backbone(latents.to(self.dtype), timestep, text.to(self.dtype)).sample
         return self.options.loudness * out
 """
 

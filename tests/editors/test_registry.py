@@ -69,7 +69,7 @@ def test_a_checkpoint_is_loaded_frozen_in_the_given_dtype(checkpoint: Path, dtyp
     loaded = load_editor("zeroscope", checkpoint=checkpoint, device="cpu", dtype=dtype)
     assert loaded.dtype == getattr(torch, dtype)
     assert loaded.device.type == "cpu"
-    for part in (loaded.unet, loaded.vae, loaded.text_encoder):
+    for part in (loaded.backbone, loaded.vae, loaded.text_encoder):
         assert not part.training
         assert not any(weight.requires_grad for weight in part.parameters())
 

@@ -47,7 +47,7 @@ def test_generation_equals_the_pipeline_of_diffusers(
     shape = (1, editor.vae.config.latent_channels, frames, h, w)
     size = (h * editor.pixel_factor, w * editor.pixel_factor)
     ours: list[Tensor] = []
-    monkeypatch.setattr(editor, "decode", lambda latents, fps: ours.append(latents))
+    monkeypatch.setattr(editor, "decode", lambda latents, fps, frames: ours.append(latents))
     generate(editor, "a bear", frames=frames, size=size, steps=50, seed=3)
 
     generator = torch.Generator().manual_seed(3)

@@ -45,7 +45,7 @@ def test_tune_a_video_equals_the_published_network(
     folder = tmp_path / "tuned"
     state = write_tuned(sd_checkpoint, folder, "Tune-A-Video", TUNE_A_VIDEO, pickled=pickled)
     editor = load("tune_a_video", folder)
-    published = PublishedUNet(state, dict(editor.unet.config), sparse_causal)  # type: ignore[arg-type]
+    published = PublishedUNet(state, dict(editor.backbone.config), sparse_causal)  # type: ignore[arg-type]
     assert_equal_networks(editor, published)
 
 
@@ -73,7 +73,7 @@ def test_fatezero_equals_the_published_network(
         least_sc_channel=32,
     )
     editor = load("fatezero", folder)
-    config = dict(editor.unet.config)  # type: ignore[arg-type]
+    config = dict(editor.backbone.config)  # type: ignore[arg-type]
     assert_equal_networks(editor, PublishedUNet(state, config, sees, FATEZERO, least=32))
     chosen = load("fatezero", folder, frames=[0], least_sc_channel=0)
     own = PublishedUNet(state, config, lambda n: [[f] for f in range(n)], FATEZERO)
@@ -87,7 +87,7 @@ def test_untuned_temporal_attention_adds_nothing(sd_checkpoint: Path, name: str)
     zero = temporal_weights(state, TUNE_A_VIDEO, "")
     state |= {key: torch.zeros_like(weight) for key, weight in zero.items()}
     sees = sparse_causal if name == "tune_a_video" else lambda n: [[f] for f in range(n)]
-    published = PublishedUNet(state, dict(editor.unet.config), sees)  # type: ignore[arg-type]
+    published = PublishedUNet(state, dict(editor.backbone.config), sees)  # type: ignore[arg-type]
     assert_equal_networks(editor, published)  # FateZero: no layer here has 640 channels
 
 

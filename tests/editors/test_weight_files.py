@@ -75,7 +75,7 @@ def test_the_variant_suits_the_dtype_unless_one_is_asked_for(
     for variant, mark in (("fp16", 2.0), ("non_ema", 3.0), (None, 1.0)):
         marked(copy, variant, mark)
     editor = load_editor("zeroscope", checkpoint=copy, dtype=dtype, variant=asked, device="cpu")
-    assert set(editor.unet.conv_out.bias.tolist()) == {value}
+    assert set(editor.backbone.conv_out.bias.tolist()) == {value}
     assert editor.describe().get("variant") == asked
 
 

@@ -21,6 +21,7 @@ from freemask.types import InputError, Masks, Site, Video, WordMaps
 
 SIZE = (12, 20)
 CLIP = Video(np.random.default_rng(0).integers(0, 256, (3, *SIZE, 3), dtype=np.uint8))
+TIMESTEPS = (1, 501)
 SITES = [Site("coarse", "cross", 1, (3, 5)), Site("fine", "cross", 0, (6, 10))]
 
 
@@ -28,18 +29,18 @@ def word_maps(seed: int) -> WordMaps:
     """Random maps of two sites, two entries and three frames."""
     generator = torch.Generator().manual_seed(seed)
     maps = {site: torch.rand(2, 3, *site.resolution, generator=generator) for site in SITES}
-    return WordMaps(maps, (1, 501))
+    return WordMaps(maps, TIMESTEPS)
 
 
 def bright_at(row: int, column: int) -> WordMaps:
     """One bright cell of the fine site in every frame."""
     maps = torch.full((2, 3, 6, 10), 0.01)
     maps[..., row, column] = 0.9
-    return WordMaps({SITES[1]: maps}, (1, 501))
+    return WordMaps({SITES[1]: maps}, TIMESTEPS)
 
 
 def selection(*cells: Cell, threshold: float = 0.5, max_pool: bool = False) -> Selection:
-    return Selection((cells,), threshold, max_pool, "the test's")
+    return Selection((cells,), threshold, max_pool, TIMESTEPS, "the test's")
 
 
 def masks_of(maps: dict[str, WordMaps], chosen: Selection, **settings: Any) -> Masks:
@@ -176,7 +177,7 @@ def test_adaptive_masks_weigh_each_map_by_its_agreement_with_all(average: str) -
 
 def test_a_selection_by_step_gives_a_mask_for_every_step() -> None:
     maps = word_maps(2)
-    by_step = Selection((((SITES[0], 1),), ((SITES[0], 0),)), 0.95, False, "the test's")
+    by_step = Selection((((SITES[0], 1),), ((SITES[0], 0),)), 0.95, False, TIMESTEPS, "the test's")
     found = masks_of({"source": maps}, by_step)
     for step, entry in enumerate((1, 0)):
         alone = masks_of({"source": maps}, selection((SITES[0], entry), threshold=0.95))

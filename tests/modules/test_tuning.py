@@ -49,7 +49,7 @@ def test_tuning_changes_the_trained_weights_and_writes_the_original_layout(
     out = tune(small, ask(base, tmp_path / "tuned"))
     assert (out / "codebook.json").read_text() == "{}"
     state = weights(out)
-    before = load_editor("tune_a_video", checkpoint=sd_checkpoint, device="cpu").unet.state_dict()
+    before = load_editor("tune_a_video", checkpoint=sd_checkpoint, device="cpu").backbone.state_dict()
     assert state.keys() == before.keys()
     changed = {name for name in state if not torch.equal(state[name], before[name])}
     assert changed
@@ -58,7 +58,7 @@ def test_tuning_changes_the_trained_weights_and_writes_the_original_layout(
     config = json.loads((out / "unet" / "config.json").read_text())
     assert config["_class_name"] == "UNet3DConditionModel"
     assert config["down_block_types"] == ["CrossAttnDownBlock3D"] * 2
-    loaded = load_editor("tune_a_video", checkpoint=out, device="cpu").unet.state_dict()
+    loaded = load_editor("tune_a_video", checkpoint=out, device="cpu").backbone.state_dict()
     assert all(torch.equal(loaded[name], state[name]) for name in state)
     assert not (tmp_path / "tuned.parts").exists()
 

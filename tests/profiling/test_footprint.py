@@ -20,7 +20,7 @@ def test_the_meta_device_counts_what_a_real_run_allocates() -> None:
         measured = peak_bytes(lambda: real.predict(*inputs), "cpu")
     counted = footprint.denoise_peak(blueprint, 3, 8, (64, 96))
     assert 0.75 * measured < counted < 1.1 * measured  # convolutions also need workspaces
-    assert footprint.weight_bytes(blueprint.unet) == footprint.weight_bytes(real.unet)
+    assert footprint.weight_bytes(blueprint.backbone) == footprint.weight_bytes(real.backbone)
 
 
 @pytest.mark.parametrize(

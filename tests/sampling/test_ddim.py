@@ -12,6 +12,7 @@ from torch import Tensor
 
 from freemask.editors.scheduler import make_scheduler
 from freemask.sampling.ddim import ddim_invert, make_inverse
+from freemask.sampling.sampler import Watch
 from freemask.types import InputError
 
 SHAPE = (1, 4, 2, 3, 5)
@@ -136,7 +137,7 @@ def test_the_backbone_sees_every_latent_at_the_timestep_of_its_noise(
         seen.append((timestep, z.clone()))
         return predict(z, timestep)
 
-    trajectory = ddim_invert(spy, noise(), sampler, before_call=entries.append)
+    trajectory = ddim_invert(spy, noise(), sampler, Watch(before_call=entries.append))
     assert trajectory.steps == steps
     assert trajectory.latents.shape == (steps + 1, *SHAPE[1:])
     assert [entry for entry in entries if entry is not None] == list(range(steps))
@@ -163,7 +164,7 @@ def test_the_trajectory_is_float32_and_begins_with_the_clip() -> None:
 
 def test_progress_is_told_of_every_step() -> None:
     told: list[tuple[str, int, int]] = []
-    ddim_invert(predict, noise(), scheduler(3), progress=lambda *step: told.append(step))
+    ddim_invert(predict, noise(), scheduler(3), Watch(lambda *step: told.append(step)))
     assert told == [("inversion", 1, 3), ("inversion", 2, 3), ("inversion", 3, 3)]
 
 

@@ -29,12 +29,12 @@ def test_a_trace_of_an_inversion_holds_the_inversions_own_maps(
 
 def test_a_trace_leaves_the_result_and_the_editor_as_they_were(editor: Editor) -> None:
     plain = generate(editor, TARGET, **OPTIONS)  # type: ignore[arg-type]
-    hooks = {name: len(m._forward_pre_hooks) for name, m in editor.unet.named_modules()}
+    hooks = {name: len(m._forward_pre_hooks) for name, m in editor.backbone.named_modules()}
     with trace(editor, TARGET, ["panda", "grass"]) as maps:
         traced = generate(editor, TARGET, **OPTIONS)  # type: ignore[arg-type]
     assert traced.frames.tobytes() == plain.frames.tobytes()
     assert "predict" not in vars(editor)
-    assert {n: len(m._forward_pre_hooks) for n, m in editor.unet.named_modules()} == hooks
+    assert {n: len(m._forward_pre_hooks) for n, m in editor.backbone.named_modules()} == hooks
     for word in ("panda", "grass"):
         heat = maps.heat(word)
         assert heat.shape == (2, 20, 28)

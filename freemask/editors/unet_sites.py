@@ -13,7 +13,7 @@ from diffusers.models.transformers.transformer_temporal import TransformerTempor
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from torch import nn
 
-from freemask.types import InputError, Site, SiteKind
+from freemask.types import InputError, SequenceSpan, Site, SiteKind
 
 TEMPORAL = (TransformerTemporalModel, AnimateDiffTransformer3D)
 TEMPORAL_LAYER = "attn_temp"  # temporal attention of an inflated 2D block (Tune-A-Video)
@@ -26,7 +26,7 @@ def find_sites(unet: nn.Module, latent_size: tuple[int, int]) -> tuple[Site, ...
     without cross sites.
     """
     sites = tuple(
-        Site(name, kind, level, _halved(latent_size, level))
+        Site(name, kind, level, _halved(latent_size, level), _span(kind))
         for name, kind, level in _classify(unet)
     )
     missing = {"self", "cross"} - {site.kind for site in sites}
@@ -53,6 +53,10 @@ def _classify(unet: nn.Module) -> Iterator[tuple[str, SiteKind, int]]:
             yield name, "cross" if module.is_cross_attention else "self", level
         else:
             raise InputError(f"attention layer {name} of {type(unet).__name__} is of unknown kind")
+
+
+def _span(kind: SiteKind) -> SequenceSpan:
+    return "pixel" if kind == "temporal" else "frame"
 
 
 def _ancestors(name: str) -> list[str]:

@@ -35,7 +35,14 @@ SHARED_BY_EDITORS = {
     "weight_files",
 }
 SHARED_BY_EDITORS |= {"scheduler", "registry", "request", "latents", "tuned", "unet_editor"}
-SHARED_BY_EDITORS |= {"unet_sites", "unet_attention", "checkpoint_format"}
+SHARED_BY_EDITORS |= {
+    "unet_sites",
+    "unet_attention",
+    "checkpoint_format",
+    "wan_attention",
+    "wan_checkpoints",
+    "wan_vae",
+}
 SHARED_BY_EDITORS |= (BELOW_SAMPLING := {"latent_time", "flow_schedule"})
 DEVELOPMENT = "freemask.kernels.dev"  # imported by these rooms, and by itself
 MAY_DEVELOP = {"profiling", "cli"}

@@ -126,13 +126,19 @@ class CheckpointFormat(ABC):
         for lora in map(read_lora, loras):
             fuse_lora(lora, backbone, "unet")
             fuse_lora(lora, text_encoder, "text_encoder")
-        return cls(
-            backbone=backbone.to(device).eval().requires_grad_(False),
-            vae=cls.load_vae(files).to(device),
-            text_encoder=text_encoder.to(device).eval().requires_grad_(False),
+        made = cls(
+            backbone=backbone.eval().requires_grad_(False),
+            vae=cls.load_vae(files),
+            text_encoder=text_encoder.eval().requires_grad_(False),
             options=options,
             **parts,
         )
+        made.place(device)
+        return made
+
+    @abstractmethod
+    def place(self, device: torch.device) -> None:
+        """Moves the parts to where they compute."""
 
     @classmethod
     @abstractmethod

@@ -150,6 +150,19 @@ class Checkpoint:
         """Returns a reader of another folder."""
         return type(self)(folder, self.dtype, self.variant, self.layout)
 
+    def with_dtype(self, dtype: torch.dtype) -> Checkpoint:
+        """Returns a reader of the same folder in another dtype."""
+        return type(self)(self.folder, dtype, self.variant, self.layout)
+
+    def part(self, loader: Any, part: str) -> Any:
+        """Returns a part without weights, such as a tokenizer.
+
+        loader: its class in diffusers or transformers.
+
+        Raises `InputError` for a part that is missing or cannot be read.
+        """
+        return _from_pretrained(loader, self.folder / part)
+
     def blueprint(self) -> Blueprint:
         """Returns a reader of the same configs that reads no weights."""
         return Blueprint(self.folder, self.dtype, self.variant, self.layout)

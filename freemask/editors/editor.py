@@ -74,7 +74,10 @@ class Editor(CheckpointFormat):
         self._tokenizer, self._scheduler_config = tokenizer, scheduler_config
         self.traits, self.notes = dict(traits or {}), tuple(notes)
 
-    # Latents and text
+    def place(self, device: torch.device) -> None:
+        """See `CheckpointFormat.place`."""
+        for part in (self.backbone, self.vae, self.text_encoder):
+            part.to(device)
 
     @property
     @abstractmethod
@@ -134,8 +137,6 @@ class Editor(CheckpointFormat):
     @abstractmethod
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         """Returns hidden states `(B, N, E)` of prompts, padded to N tokens."""
-
-    # The backbone
 
     @abstractmethod
     def predict(self, latents: Tensor, timestep: float, text: Tensor) -> Tensor:

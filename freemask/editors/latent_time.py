@@ -53,3 +53,6 @@ class LatentTime:
         if self.factor == 1:
             return maps
         return maps.index_select(-3, self.covering(frames).to(maps.device))
+
+
+IMAGE_VAE = LatentTime()  # every latent frame is a frame

@@ -25,12 +25,14 @@ from freemask.editors.lora import LoraFile, check_lora, read_lora
 from freemask.editors.native_size import NativeFrame
 from freemask.editors.text2video_zero import Text2VideoZero
 from freemask.editors.tune_a_video import TuneAVideo
+from freemask.editors.wan import Wan
 from freemask.editors.zeroscope import Zeroscope
 from freemask.prompts.tokens import check_prompt, word_tokens
 from freemask.types import EditRequest, InputError
 
 EDITORS: dict[str, type[Editor]] = {
-    editor.name: editor for editor in (Zeroscope, TuneAVideo, FateZero, Text2VideoZero, AnimateDiff)
+    editor.name: editor
+    for editor in (Zeroscope, TuneAVideo, FateZero, Text2VideoZero, AnimateDiff, Wan)
 }
 ASSETS = Path(__file__).parents[1] / "assets"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}

@@ -24,7 +24,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from freemask.editors.latent_time import LatentTime
+from freemask.editors.latent_time import IMAGE_VAE, LatentTime
 from freemask.prepare import PreparedEdit
 from freemask.settings import WindowSettings
 from freemask.types import Masks, Video
@@ -82,9 +82,7 @@ def fitted(settings: WindowSettings, time: LatentTime) -> WindowSettings:
     return WindowSettings(whole, overlap, time.padded(max(1, settings.anchors)))
 
 
-def split(
-    frames: int, settings: WindowSettings, time: LatentTime = LatentTime()
-) -> list[Window]:
+def split(frames: int, settings: WindowSettings, time: LatentTime = IMAGE_VAE) -> list[Window]:
     """Returns the windows of a clip; a single one without anchors if it holds all frames.
 
     Every window has `settings.frames` frames, anchors included; the last may be shorter.
@@ -118,7 +116,7 @@ class WindowBlender:
     """
 
     given: WindowSettings
-    time: LatentTime = LatentTime()
+    time: LatentTime = IMAGE_VAE
     _window: Window | None = None
     _first: dict[int, Tensor] = field(default_factory=dict)
     _before: dict[int, Tensor] = field(default_factory=dict)

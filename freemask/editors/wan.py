@@ -1,0 +1,298 @@
+"""Edits with Wan 2.1 and 2.2 (arXiv 2503.20314): text-to-video checkpoints in diffusers' layout.
+
+The backbone is a transformer over all tokens of a clip, or two of them (Wan 2.2 A14B), of which the
+noise level chooses one. The VAE is causal: its first latent frame covers one frame, every other
+one four. Text is UMT5's, 512 tokens, zero after the prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.profiler import record_function
+
+from freemask.attention.hooks import Attend, Processor
+from freemask.editors.checkpoints import Checkpoint, Layout
+from freemask.editors.editor import Editor
+from freemask.editors.flow_schedule import (
+    FAMILY,
+    FlowSchedule,
+    checked_flow_config,
+    make_flow_schedule,
+)
+from freemask.editors.latent_time import LatentTime
+from freemask.editors.native_size import NativeFrame
+from freemask.editors.wan_attention import (
+    WanProcessor,
+    find_wan_sites,
+    project_context,
+    project_queries,
+    text_projection,
+)
+from freemask.editors.wan_checkpoints import (
+    TRANSFORMER,
+    WanBackbone,
+    check_text_to_video,
+    read_index,
+    read_json,
+)
+from freemask.editors.wan_vae import WanVae
+from freemask.prompts.cleaning import clean
+from freemask.types import InputError, Site, Video
+
+TEXT_TOKENS = 512
+NATIVE = {8: (480, 832), 16: (704, 1280), 4: (64, 64)}  # by pixels per latent; 4 is the demo's
+OFFLOADS = ("none", "group")
+
+
+@dataclass
+class WanOptions:
+    """Options of `Wan`.
+
+    flow_shift: how far the levels of a run move towards noise, > 0; None takes the checkpoint's.
+        Wan 2.1 has 3 for 480p and 5 for 720p.
+    offload: "none", or "group": the transformer's blocks wait in host memory and visit the GPU one
+        by one, so that 14B runs on 24 GB.
+    compile: whether `torch.compile` compiles the transformer's repeated block.
+
+    Raises `InputError` for a value outside its range.
+    """
+
+    flow_shift: float | None = None
+    offload: str = "none"
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        if self.flow_shift is not None and not 0 < self.flow_shift < float("inf"):
+            raise InputError(f"flow_shift is {self.flow_shift}; it must be above 0")
+        if self.offload not in OFFLOADS:
+            raise InputError(
+                f"offload is {self.offload!r}; it must be one of {', '.join(OFFLOADS)}"
+            )
+
+
+class Wan(Editor):
+    """An editor for `WanTransformer3DModel` checkpoints that generate video from text."""
+
+    name: ClassVar[str] = "wan"
+    layout: ClassVar[Layout] = Layout(
+        backbone="transformer",
+        models=("transformer", "transformer_2", "vae", "text_encoder"),
+        optional=("transformer_2", "scheduler"),
+    )
+    architectures: ClassVar[tuple[str, ...]] = (TRANSFORMER,)
+    demo: ClassVar[str | None] = "sprites-wan"
+    sources: ClassVar[tuple[str, ...]] = ("noised", "inverted")
+    states: ClassVar[tuple[str, ...]] = ("coupled", "pinned")
+    Options: ClassVar[type] = WanOptions
+    backbone: WanBackbone
+
+    def __init__(self, **parts: Any) -> None:
+        """See `Editor`."""
+        super().__init__(**parts)
+        self.video_vae = WanVae(self.vae)
+        self._device = torch.device("cpu")
+        self._embedders = {
+            layer: expert.condition_embedder.text_embedder
+            for expert in self.backbone.experts
+            for layer in (block.attn2 for block in expert.blocks)
+        }
+
+    @classmethod
+    def reader(cls, path: Path, dtype: torch.dtype, variant: str | None = None) -> Checkpoint:
+        """See `CheckpointFormat.reader`."""
+        if path.is_file():
+            raise InputError(
+                f"{path} is a single file; editor wan reads folders in diffusers' layout, such as "
+                "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
+            )
+        return Checkpoint(path, dtype, variant, cls.layout)
+
+    @classmethod
+    def check_configs(cls, files: Checkpoint) -> None:
+        """See `CheckpointFormat.check_configs`."""
+        check_text_to_video(files)
+
+    @classmethod
+    def native_frame(cls, files: Checkpoint, name: str) -> NativeFrame:
+        """See `CheckpointFormat.native_frame`."""
+        factor = int(files.config("vae").get("scale_factor_spatial", 8))
+        if factor not in NATIVE:
+            raise InputError(f"the VAE of {name} has {factor} pixels per latent; give a frame size")
+        return NativeFrame(NATIVE[factor], cls.frame_multiple(files))
+
+    @classmethod
+    def frame_multiple(cls, files: Checkpoint) -> int:
+        """See `CheckpointFormat.frame_multiple`."""
+        patch = files.config("transformer").get("patch_size", (1, 2, 2))
+        return int(files.config("vae").get("scale_factor_spatial", 8)) * int(patch[-1])
+
+    @classmethod
+    def read_scheduler(cls, files: Checkpoint) -> tuple[Any, tuple[str, ...]]:
+        """See `CheckpointFormat.read_scheduler`."""
+        folder = files.folder / "scheduler"
+        if folder.is_dir():
+            path = folder / "scheduler_config.json"
+            return checked_flow_config(read_json(path), where=str(folder)), ()
+        shift = FAMILY["flow_shift"]
+        return FAMILY, (f"{files.folder} has no scheduler folder; flow_shift {shift} is taken",)
+
+    @classmethod
+    def make_scheduler(cls, config: Any, steps: int) -> FlowSchedule:
+        """See `CheckpointFormat.make_scheduler`."""
+        return make_flow_schedule(config, steps)
+
+    def scheduler(self, steps: int) -> FlowSchedule:
+        """See `Editor.scheduler`."""
+        return make_flow_schedule(self.scheduler_config, steps, shift=self.options.flow_shift)
+
+    @classmethod
+    def load_backbone(cls, checkpoint: Checkpoint, options: Any) -> nn.Module:
+        """See `CheckpointFormat.load_backbone`."""
+        from diffusers import WanTransformer3DModel
+
+        index = read_index(checkpoint)
+        low = checkpoint.extra("transformer_2") is not None
+        return WanBackbone(
+            checkpoint.model(WanTransformer3DModel, "transformer"),
+            checkpoint.model(WanTransformer3DModel, "transformer_2") if low else None,
+            boundary=index["boundary_ratio"] * FAMILY["num_train_timesteps"],
+            timestep_per_token=index["expand_timesteps"],
+        )
+
+    @classmethod
+    def load_vae(cls, checkpoint: Checkpoint) -> Any:
+        """See `CheckpointFormat.load_vae`. It computes in float32."""
+        from diffusers import AutoencoderKLWan
+
+        return checkpoint.with_dtype(torch.float32).model(AutoencoderKLWan, "vae")
+
+    @classmethod
+    def load_text_encoder(cls, checkpoint: Checkpoint) -> Any:
+        """See `CheckpointFormat.load_text_encoder`."""
+        from transformers import UMT5EncoderModel
+
+        return checkpoint.model(UMT5EncoderModel, "text_encoder")
+
+    @classmethod
+    def load_tokenizer(cls, checkpoint: Checkpoint) -> Any:
+        """See `CheckpointFormat.load_tokenizer`."""
+        from transformers import T5TokenizerFast
+
+        tokenizer = checkpoint.part(T5TokenizerFast, "tokenizer")
+        tokenizer.model_max_length = TEXT_TOKENS
+        return tokenizer
+
+    def place(self, device: torch.device) -> None:
+        """See `CheckpointFormat.place`. On a GPU the text encoder, the largest part of Wan 2.1
+        1.3B, waits in host memory and visits the GPU to encode."""
+        self._device = device
+        self.vae.to(device)
+        self.text_encoder.to("cpu" if device.type == "cuda" else device)
+        for expert in self.backbone.experts:
+            if self.options.offload == "group" and device.type == "cuda":
+                expert.enable_group_offload(
+                    onload_device=device,
+                    offload_device=torch.device("cpu"),
+                    offload_type="block_level",
+                    num_blocks_per_group=1,
+                    use_stream=True,
+                )
+            else:
+                expert.to(device)
+            if self.options.compile:
+                expert.compile_repeated_blocks()
+
+    @property
+    def device(self) -> torch.device:
+        """See `Editor.device`: where the backbone computes."""
+        return self._device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """See `Editor.dtype`. Norms and time embeddings may be kept in float32."""
+        dtype: torch.dtype = self.backbone.transformer.patch_embedding.weight.dtype
+        return dtype
+
+    @property
+    def latent_time(self) -> LatentTime:
+        """See `Editor.latent_time`."""
+        return LatentTime(int(self.vae.config.scale_factor_temporal))
+
+    @property
+    def latent_channels(self) -> int:
+        """See `Editor.latent_channels`."""
+        return int(self.vae.config.z_dim)
+
+    @property
+    def pixel_factor(self) -> int:
+        """See `Editor.pixel_factor`."""
+        return int(self.vae.config.scale_factor_spatial)
+
+    @property
+    def size_multiple(self) -> int:
+        """See `Editor.size_multiple`."""
+        return self.pixel_factor * self.backbone.patch
+
+    @property
+    def text_shape(self) -> tuple[int, int]:
+        """See `Editor.text_shape`."""
+        return TEXT_TOKENS, int(self.text_encoder.config.d_model)
+
+    @torch.no_grad()
+    def encode_text(self, prompts: Sequence[str]) -> Tensor:
+        """See `Editor.encode_text`. States beyond a prompt's last token are zero."""
+        tokens = self.tokenizer(
+            [clean(prompt) for prompt in prompts],
+            padding="max_length",
+            max_length=TEXT_TOKENS,
+            truncation=True,
+            return_tensors="pt",
+        )
+        self.text_encoder.to(self.device)
+        ids, mask = (tokens[key].to(self.device) for key in ("input_ids", "attention_mask"))
+        states = self.text_encoder(ids, mask).last_hidden_state
+        if self.device.type == "cuda":
+            self.text_encoder.to("cpu")
+        return states * mask[..., None].to(states)
+
+    @record_function("freemask.vae.encode")
+    @torch.no_grad()
+    def encode(self, video: Video) -> Tensor:
+        """See `Editor.encode`. The last frame is repeated up to a whole latent frame."""
+        self.latent_size(video.size)
+        return self.video_vae.encode(video.frames, self.latent_time.padded(video.num_frames))
+
+    @record_function("freemask.vae.decode")
+    @torch.no_grad()
+    def decode(self, latents: Tensor, fps: float, frames: int | None = None) -> Video:
+        """See `Editor.decode`."""
+        return Video(self.video_vae.decode(latents)[:frames], fps)
+
+    def predict(self, latents: Tensor, timestep: float, text: Tensor) -> Tensor:
+        """See `Editor.predict`."""
+        return self.backbone.predict(latents.to(self.dtype), timestep, text.to(self.dtype))
+
+    def sites(self, latent_size: tuple[int, int]) -> tuple[Site, ...]:
+        """See `Editor.sites`."""
+        (h, w), patch = latent_size, self.backbone.patch
+        return find_wan_sites(self.backbone.transformer, (h // patch, w // patch))
+
+    def layers(self, site: Site) -> tuple[nn.Module, ...]:
+        """See `Editor.layers`."""
+        return tuple(expert.get_submodule(site.name) for expert in self.backbone.experts)
+
+    def processor(self, site: Site, layer: nn.Module, attend: Attend) -> Processor:
+        """See `Editor.processor`."""
+        embedder = self._embedders.get(layer, nn.Identity())
+        return WanProcessor(site, layer, attend, text_projection(layer, embedder))
+
+    def project(self, layer: nn.Module, hidden: Tensor, text: Tensor) -> tuple[Tensor, ...]:
+        """See `Editor.project`."""
+        embedded = self._embedders[layer](text)
+        return project_queries(layer, hidden), *project_context(layer, embedded)

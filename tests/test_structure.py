@@ -136,9 +136,7 @@ def test_sampling_knows_no_concrete_editor() -> None:
         if (room(path), target) == ("sampling", "editors")
     }
     assert found
-    assert all(
-        name.split(".")[2] in {"editor", "scheduler", *BELOW_SAMPLING} for name in found
-    )
+    assert all(name.split(".")[2] in {"editor", "scheduler", *BELOW_SAMPLING} for name in found)
 
 
 def test_development_tools_of_kernels_stay_out_of_the_library() -> None:

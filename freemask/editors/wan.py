@@ -216,8 +216,8 @@ class Wan(Editor):
     @property
     def dtype(self) -> torch.dtype:
         """See `Editor.dtype`. Norms and time embeddings may be kept in float32."""
-        dtype: torch.dtype = self.backbone.transformer.patch_embedding.weight.dtype
-        return dtype
+        weight: Any = self.backbone.experts[0].patch_embedding.weight
+        return weight.dtype
 
     @property
     def latent_time(self) -> LatentTime:

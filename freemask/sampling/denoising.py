@@ -103,8 +103,8 @@ def predict_guided(
     current: Tensor,
     timestep: float,
 ) -> dict[str, Tensor]:
-    """Returns the backbone's guided outputs `(1, C, F, h, w)` for the "edit", fused with the source,
-    and for the "source" if the source runs too.
+    """Returns the backbone's guided outputs `(1, C, F, h, w)`, by branch: of the "edit", fused with
+    the source, and of the "source" if the source runs too.
 
     source, current: latents `(1, C, F, h, w)` of the source and of the edit at this timestep.
     """

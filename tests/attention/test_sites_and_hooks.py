@@ -12,9 +12,9 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 
 from freemask.attention.hooks import AttentionCall, plain
-from freemask.editors.unet_sites import find_sites
 from freemask.attention.word_maps import WordMapRecorder, WordQuery
 from freemask.editors.editor import Editor
+from freemask.editors.unet_sites import find_sites
 from freemask.types import InputError
 
 FRAMES = 3

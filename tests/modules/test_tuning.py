@@ -49,7 +49,8 @@ def test_tuning_changes_the_trained_weights_and_writes_the_original_layout(
     out = tune(small, ask(base, tmp_path / "tuned"))
     assert (out / "codebook.json").read_text() == "{}"
     state = weights(out)
-    before = load_editor("tune_a_video", checkpoint=sd_checkpoint, device="cpu").backbone.state_dict()
+    untuned = load_editor("tune_a_video", checkpoint=sd_checkpoint, device="cpu")
+    before = untuned.backbone.state_dict()
     assert state.keys() == before.keys()
     changed = {name for name in state if not torch.equal(state[name], before[name])}
     assert changed

@@ -1,4 +1,4 @@
-"""Trains the demo checkpoints on sprites: the losses of the VAE, of CLIP and of the UNets.
+"""Trains the demo checkpoints on sprites: the losses of the VAEs, of CLIP, UNets and transformer.
 
 Each module receives its network and knows only its loss. `tools/sprites` holds the stages, the data
 and the files.
@@ -6,15 +6,17 @@ and the files.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, DDPMScheduler
+from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
 Batch = dict[str, Tensor]
+HELD_OUT_EVERY = 100  # steps between two measurements on held-out clips
 
 
 class TrainingModule(L.LightningModule):
@@ -61,18 +63,19 @@ class AutoencoderTraining(TrainingModule):
     vae: the network.
     kl_weight: weight of the KL term.
 
-    A batch holds `pixels (B, 3, H, W)` in [-1, 1].
+    A batch holds `pixels (B, 3, H, W)`, or `(B, 3, F, H, W)` for a video VAE, in [-1, 1].
     """
 
-    def __init__(self, vae: AutoencoderKL, *, kl_weight: float = 1e-8, **schedule: Any) -> None:
+    def __init__(self, vae: nn.Module, *, kl_weight: float = 1e-8, **schedule: Any) -> None:
         super().__init__(**schedule)
         self.vae, self.kl_weight = vae, kl_weight
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Returns the loss of a batch."""
         pixels = batch["pixels"]
-        posterior = self.vae.encode(pixels).latent_dist
-        error = self.vae.decode(posterior.sample()).sample.float() - pixels
+        vae: Any = self.vae
+        posterior = vae.encode(pixels).latent_dist
+        error = vae.decode(posterior.sample()).sample.float() - pixels
         loss = error.square().mean() + self.kl_weight * posterior.kl().mean()
         self.log("psnr", 10 * torch.log10(4 / error.square().mean()), prog_bar=True)
         return loss
@@ -162,3 +165,95 @@ class DenoiserTraining(TrainingModule):
         times = torch.sigmoid(torch.randn(count) + self.centre)
         times = torch.where(torch.rand(count) < self.uniform, torch.rand(count), times)
         return (times * total).long().clamp(max=total - 1)
+
+
+class FlowTraining(TrainingModule):
+    """The loss of rectified flow (arXiv 2209.03003), of a transformer and its text encoder.
+
+        x_s = (1 - s) x0 + s e        loss = (v(x_s, 1000 s) - (e - x0))^2
+
+    Most levels s are drawn as `sigmoid(N(centre, 1))`, as in `DenoiserTraining`.
+
+    transformer: a `WanTransformer3DModel` whose attention processors take `text_bias`.
+    text_encoder: trained with it.
+    text_bias: receives the bias `(B, 1, 1, N)` on the attention to text tokens before each call.
+    held_out: a batch on which the loss is logged.
+    uniform, centre: as in `DenoiserTraining`.
+
+    A batch holds `latents (B, C, F, h, w)`, `tokens (B, N)` and their `mask (B, N)`, with at least
+    one padding token in every row; the data set drops captions.
+    """
+
+    def __init__(
+        self,
+        transformer: nn.Module,
+        text_encoder: nn.Module,
+        text_bias: Callable[[Tensor], None],
+        *,
+        held_out: Batch,
+        uniform: float = 0.2,
+        centre: float = 0.5,
+        **schedule: Any,
+    ) -> None:
+        super().__init__(**schedule)
+        self.transformer, self.text_encoder, self.text_bias = transformer, text_encoder, text_bias
+        self.held_out, self.uniform, self.centre = held_out, uniform, centre
+
+    def on_fit_start(self) -> None:
+        """Gives every process noise of its own."""
+        torch.manual_seed(torch.seed() + self.global_rank)
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """Returns the loss of a batch."""
+        count = len(batch["latents"])
+        levels = torch.sigmoid(torch.randn(count) + self.centre)
+        levels = torch.where(torch.rand(count) < self.uniform, torch.rand(count), levels)
+        loss = self.loss(batch, levels, torch.randn_like(batch["latents"]))
+        if not bool(torch.isfinite(loss)):
+            raise FloatingPointError("the loss is not finite; lower the learning rate")
+        self.log("loss", loss, prog_bar=True)
+        if self.global_step % HELD_OUT_EVERY == 0:
+            self.log("held out", self.held_out_loss(), prog_bar=True)
+        return loss
+
+    def loss(self, batch: Batch, levels: Tensor, noise: Tensor) -> Tensor:
+        """Returns the mean squared error of the velocity.
+
+        levels: `(B,)` in [0, 1].
+        noise: of the shape of the latents.
+        """
+        clean, level = batch["latents"], levels.view(-1, 1, 1, 1, 1)
+        states = self.text_encoder(batch["tokens"], batch["mask"]).last_hidden_state
+        self.text_bias(padding_bias(batch["mask"]))
+        predicted = self.transformer(
+            torch.lerp(clean, noise, level),
+            levels * 1000,
+            states * batch["mask"][..., None],
+            return_dict=False,
+        )[0]
+        return F.mse_loss(predicted.float(), noise - clean)
+
+    @torch.no_grad()
+    def held_out_loss(self) -> Tensor:
+        """Returns the loss of the held-out batch at fixed levels with fixed noise."""
+        latents = self.held_out["latents"]
+        noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
+        levels = torch.linspace(0.1, 0.9, len(latents))
+        return self.loss(self.held_out, levels, noise)
+
+
+def padding_bias(mask: Tensor, length: int = 512) -> Tensor:
+    """Returns the bias on text tokens that makes few padding tokens count as all of them.
+
+    Padding states are zero, so all of them have one key and one value. The first stands for all
+    `length - n` that follow a prompt of n tokens; the others do not count.
+
+    mask: `(B, N)`, 1 on the tokens of a prompt, with at least one 0 in every row.
+    length: number of tokens of the whole text.
+
+    The result is `(B, 1, 1, N)`, to be added to scores.
+    """
+    used = mask.sum(1, keepdim=True)
+    places = torch.arange(mask.shape[1], device=mask.device)
+    bias = torch.where(places < used, 0.0, float("-inf"))
+    return torch.where(places == used, (length - used).float().log(), bias)[:, None, None]

@@ -67,6 +67,27 @@ class FrameData(Dataset):
         return example
 
 
+class ClipData(Dataset):
+    """Clips of a pool, as pixels `(3, F, H, W)` in [-1, 1], for a video VAE.
+
+    pool: file of frames, from `draw_pool`.
+    single: whether an example is one random frame of a clip instead of all.
+    """
+
+    def __init__(self, pool: Path, *, single: bool = False) -> None:
+        self.frames, self.single = np.load(pool, mmap_mode="r"), single
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        clip = self.frames[index]
+        if self.single:
+            start = int(torch.randint(len(clip), ()))
+            clip = clip[start : start + 1]
+        return {"pixels": to_pixels(clip).transpose(0, 1)}
+
+
 class LatentData(Dataset):
     """Latents with the text states of their captions; some captions are dropped.
 

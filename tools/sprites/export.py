@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,6 @@ from diffusers import (
     UNet3DConditionModel,
 )
 from safetensors.torch import save_file
-from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTextModel
 
 from tools.sprites.data import draw_pool, to_pixels
@@ -32,17 +30,8 @@ from tools.sprites.networks import (
 )
 from tools.sprites.stages import ASSETS, SIZE
 from tools.sprites.tokenizer import build_tokenizer, save_tokenizer
-
-
-def averaged_weights(work: Path, stage: str, prefix: str) -> dict[str, Tensor]:
-    """Loads the averaged weights of a stage's newest checkpoint.
-
-    prefix: prefix of the weights to take, which is removed.
-    """
-    state = torch.load(work / stage / "last.ckpt", map_location="cpu", weights_only=True)
-    weights: dict[str, Tensor] = state["state_dict"]
-    print(f"{stage}: weights of step {state['global_step']}")  # noqa: T201
-    return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+from tools.sprites.wan_export import export_wan, export_wan_vae
+from tools.sprites.weights import averaged_weights, default_to_float32
 
 
 def export_vae(work: Path) -> None:
@@ -103,17 +92,6 @@ def export_clip(work: Path) -> None:
         save_tokenizer(tokenizer, ASSETS / name / "tokenizer")
 
 
-def default_to_float32(folder: Path) -> None:
-    """Makes transformers load a folder in float32 by default, as diffusers does."""
-    path = folder / "config.json"
-
-    def widened(config: dict[str, Any]) -> dict[str, Any]:
-        inner = {k: widened(v) for k, v in config.items() if isinstance(v, dict)}
-        return config | inner | ({"dtype": "float32"} if "dtype" in config else {})
-
-    path.write_text(json.dumps(widened(json.loads(path.read_text())), indent=2) + "\n")
-
-
 def export_motion(work: Path) -> None:
     """Exports the motion adapter into `sprites-sd`."""
     unet = motion_model()
@@ -137,9 +115,20 @@ def export_unet(work: Path, stage: str) -> None:
     (folder / "model_index.json").write_text(json.dumps(MODEL_INDEX[stage], indent=2) + "\n")
 
 
+def nothing(work: Path) -> None:
+    """Exports nothing: the stage only prepares the next one."""
+
+
 def export(work: Path, stage: str) -> None:
     """Exports the newest checkpoint of a stage."""
     if stage in ("sd", "t2v"):
         export_unet(work, stage)
     else:
-        {"vae": export_vae, "clip": export_clip, "motion": export_motion}[stage](work)
+        exporters = {
+            "vae": export_vae,
+            "clip": export_clip,
+            "motion": export_motion,
+            "wan_vae": export_wan_vae,
+            "wan": export_wan,
+        }
+        exporters.get(stage, nothing)(work)

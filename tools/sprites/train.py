@@ -27,7 +27,7 @@ from transformers import CLIPModel
 
 from freemask.io.paths import user_path
 from freemask.modules import sprites as training
-from tools.sprites.data import FrameData, draw_pool, latent_data
+from tools.sprites.data import ClipData, FrameData, draw_pool, latent_data
 from tools.sprites.export import export
 from tools.sprites.networks import (
     SCHEDULER_CONFIG,
@@ -39,8 +39,24 @@ from tools.sprites.networks import (
     sd_config,
     shipped,
 )
-from tools.sprites.stages import ASSETS, STAGES, schedule
+from tools.sprites.stages import ASSETS, SIZE, STAGES, schedule
 from tools.sprites.tokenizer import build_tokenizer, encode_captions
+from tools.sprites.wan import (
+    ShortTextAttention,
+    build_wan_tokenizer,
+    make_text_encoder,
+    make_transformer,
+    make_vae,
+)
+from tools.sprites.wan_data import (
+    HELD_OUT_SEED,
+    ClipBatches,
+    caption_tokens,
+    encoded,
+    exported_vae,
+    latent_pools,
+)
+from tools.sprites.weights import averaged_weights
 
 LOG_VARIANCE = -6.0  # of the VAE's posterior at the start
 
@@ -78,14 +94,16 @@ def fit(
         logger=CSVLogger(folder, name="logs", version="", flush_logs_every_n_steps=100),
         log_every_n_steps=20,
         callbacks=[
-            EMAWeightAveraging(decay=size.ema_decay),
+            EMAWeightAveraging(decay=size.ema_decay, update_starting_at_step=size.steps // 2),
             SaveLastStep(newest),
             ModelCheckpoint(folder, every_n_train_steps=100, save_last=True, save_top_k=0),
             TQDMProgressBar(refresh_rate=100),
         ],
         enable_model_summary=False,
     )
-    loader = DataLoader(data, batch_size=size.batch, shuffle=True, drop_last=True)
+    loader: Any = DataLoader(
+        data, batch_size=size.batch, shuffle=bool(size.batch), drop_last=bool(size.batch)
+    )
     trainer.fit(module, loader, ckpt_path=newest if newest.exists() else None)
 
 
@@ -152,12 +170,60 @@ def train_motion(work: Path, devices: int, warm_start: bool) -> None:
     fit(work, "motion", module, latent_data(work, "motion"), devices)
 
 
+def train_wan_image(work: Path, devices: int, warm_start: bool) -> None:
+    """Trains the causal VAE of `sprites-wan` on single frames, which decide most of its weights."""
+    pool, _ = draw_pool(work, "wan_image")
+    vae = make_vae(LOG_VARIANCE)
+    for name, weight in vae.named_parameters():
+        weight.requires_grad_("time_conv" not in name)  # a single frame does not reach them
+    module = training.AutoencoderTraining(vae, **schedule("wan_image"))
+    fit(work, "wan_image", module, ClipData(pool, single=True), devices)
+
+
+def train_wan_vae(work: Path, devices: int, warm_start: bool) -> None:
+    """Trains the causal VAE of `sprites-wan` on clips."""
+    pool, _ = draw_pool(work, "wan_vae")
+    vae = make_vae(LOG_VARIANCE)
+    if warm_start:
+        vae.load_state_dict(shipped("sprites-wan", "vae"))
+    else:
+        vae.load_state_dict(averaged_weights(work, "wan_image", "vae."))
+    module = training.AutoencoderTraining(vae, **schedule("wan_vae"))
+    fit(work, "wan_vae", module, ClipData(pool), devices)
+
+
+def train_wan(work: Path, devices: int, warm_start: bool) -> None:
+    """Trains the transformer of `sprites-wan` and its text encoder on latents of clips."""
+    pools = latent_pools(work)
+    tokenizer = build_wan_tokenizer(pools[0]["captions"])
+    transformer, text_encoder = make_transformer(), make_text_encoder(tokenizer)
+    if warm_start:
+        transformer.load_state_dict(shipped("sprites-wan", "transformer"))
+        text_encoder.load_state_dict(shipped("sprites-wan", "text_encoder"))
+    attention = ShortTextAttention()
+    transformer.set_attn_processor(attention)
+    seeds = range(HELD_OUT_SEED, HELD_OUT_SEED + 32)
+    latents, captions = encoded(exported_vae(), seeds, "heldout", 9, SIZE)
+    module = training.FlowTraining(
+        transformer,
+        text_encoder,
+        attention.set_bias,
+        held_out={"latents": latents.float(), **caption_tokens(tokenizer, captions)},
+        **schedule("wan"),
+    )
+    batches = ClipBatches(pools, tokenizer, STAGES["wan"].steps * devices, devices)
+    fit(work, "wan", module, batches, devices)
+
+
 TRAIN = {
     "vae": train_vae,
     "clip": train_clip,
     "sd": train_sd,
     "t2v": train_t2v,
     "motion": train_motion,
+    "wan_image": train_wan_image,
+    "wan_vae": train_wan_vae,
+    "wan": train_wan,
 }
 
 

@@ -1,0 +1,112 @@
+"""Serves batches of clips of one length to the training of `sprites-wan`.
+
+The VAE is causal, so the first latent frames of a clip are those of its first frames: clips of 13
+frames hold clips of 9, 5 and 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan
+from torch import Tensor
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from freemask.data import sprites
+from freemask.editors.wan_vae import WanVae
+from tools.sprites.data import DROPPED_CAPTIONS
+from tools.sprites.stages import ASSETS
+from tools.sprites.wan import channels_last
+
+TOKENS = 16  # of a caption, with at least one of padding
+POOLS = ((9, (64, 64), 8000), (13, (64, 64), 3000))  # frames, size and number of clips
+LENGTHS = {1: 0.3, 2: 0.1, 3: 0.4, 4: 0.2}  # latent frames of a batch -> its share
+BATCH_TOKENS = 3072  # tokens in a batch of one process
+HELD_OUT_SEED = 2_500_000  # of the first held-out scene
+
+
+def encoded(
+    vae: WanVae, seeds: Sequence[int], split: sprites.Split, frames: int, size: tuple[int, int]
+) -> tuple[Tensor, list[str]]:
+    """Returns the latents `(N, C, F, h, w)` of drawn clips, in float16, and their captions."""
+    latents, captions = [], []
+    for seed in tqdm(seeds, desc=f"encoding {frames} frames of {size}", mininterval=10):
+        clip = sprites.sample_scene(seed, split, frames=frames, size=size).render()
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            latents.append(vae.encode(clip.video.frames, frames).half())
+        captions.append(clip.caption)
+    return torch.cat(latents), captions
+
+
+def exported_vae() -> WanVae:
+    """Loads the exported VAE."""
+    vae = AutoencoderKLWan.from_pretrained(
+        ASSETS / "sprites-wan" / "vae", torch_dtype=torch.float32
+    )
+    return WanVae(channels_last(vae.eval()))
+
+
+def latent_pools(work: Path) -> list[dict[str, Any]]:
+    """Returns the latents and captions of all training clips, from the cache if they are there."""
+    pools = []
+    for frames, size, count in POOLS:
+        cache = work / f"wan-latents-{count}x{frames}-{size[0]}x{size[1]}.pt"
+        if not cache.exists():
+            latents, captions = encoded(exported_vae(), range(count), "train", frames, size)
+            torch.save({"latents": latents, "captions": captions}, cache)
+        pools.append(torch.load(cache, weights_only=True))
+    return pools
+
+
+def caption_tokens(tokenizer: Any, captions: Sequence[str]) -> dict[str, Tensor]:
+    """Returns the ids and the mask of captions, each `(N, TOKENS)`."""
+    made = tokenizer(
+        list(captions),
+        padding="max_length",
+        max_length=TOKENS,
+        truncation=True,
+        return_tensors="pt",
+    )
+    mask = made["attention_mask"]
+    assert int(mask.sum(1).max()) < TOKENS, "a caption leaves no padding"
+    return {"tokens": made["input_ids"], "mask": mask}
+
+
+class ClipBatches(Dataset):
+    """Batches of clips, each of one length; an index is the number of a batch.
+
+    pools: from `latent_pools`.
+    tokenizer: of the captions, some of which are dropped.
+    count: number of batches.
+    processes: number of processes; neighbouring batches that they train on have one length.
+    """
+
+    def __init__(
+        self, pools: Sequence[dict[str, Any]], tokenizer: Any, count: int, processes: int
+    ) -> None:
+        self.pools, self.count, self.processes = pools, count, processes
+        self.text = [caption_tokens(tokenizer, [*pool["captions"], ""]) for pool in pools]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        shared = np.random.default_rng(index // self.processes)  # the same for all processes
+        length = int(shared.choice(list(LENGTHS), p=list(LENGTHS.values())))
+        fitting = [n for n, pool in enumerate(self.pools) if pool["latents"].shape[2] >= length]
+        chosen = fitting[int(shared.integers(len(fitting)))]
+        latents, text = self.pools[chosen]["latents"], self.text[chosen]
+        tokens = length * latents.shape[3] * latents.shape[4] // 4
+        clips = torch.randint(len(latents), (BATCH_TOKENS // tokens,))
+        dropped = torch.rand(len(clips)) < DROPPED_CAPTIONS
+        captions = torch.where(dropped, len(latents), clips)  # the last caption is empty
+        return {
+            "latents": latents[clips][:, :, :length].float(),
+            "tokens": text["tokens"][captions],
+            "mask": text["mask"][captions],
+        }

@@ -1,8 +1,9 @@
 """Measures the demo checkpoints on held-out clips and captions.
 
-    python -m tools.sprites.validate
+    python -m tools.sprites.validate [--only sprites-wan]
 
-The figures are printed and written to freemask/assets/validation.json, with a hash of the weights.
+The figures are printed and written to freemask/assets/validation.json, with a hash of the weights
+of each checkpoint.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,7 @@ from diffusers import (
     MotionAdapter,
     StableDiffusionPipeline,
     TextToVideoSDPipeline,
+    WanPipeline,
 )
 from tqdm import tqdm
 from transformers import CLIPModel, CLIPTokenizer
@@ -31,29 +35,60 @@ from freemask.types import Video
 from tools.sprites.data import to_pixels
 from tools.sprites.stages import ASSETS, SIZE
 from tools.sprites.tokenizer import encode_captions
+from tools.sprites.wan_data import exported_vae
 
 VALIDATION_SEED = 2_000_000  # of the first held-out scene
 
 
-@torch.no_grad()
-def validate(clips: int, steps: int, guidance: float) -> dict[str, float]:
-    """Measures every shipped network on held-out clips and captions.
+GENERATORS = {  # name -> frames of its clips
+    "sprites-sd": 1,
+    "sprites-t2v": 8,
+    "animatediff": 8,
+    "sprites-wan": 9,
+}
 
+
+@torch.no_grad()
+def validate(names: Sequence[str], clips: int, steps: int, guidance: float) -> dict[str, float]:
+    """Measures networks on held-out clips and captions.
+
+    names: of GENERATORS.
     clips: number of clips.
     steps: denoising steps.
     guidance: guidance scale.
 
     Returns figures by name; all but "vae psnr" (in dB) are shares in [0, 1].
     """
-    scenes = [sprites.sample_scene(VALIDATION_SEED + i, "heldout", size=SIZE) for i in range(clips)]
-    figures = {"vae psnr": reconstruction(scenes), "clip retrieval": retrieval(scenes)}
-    for name in ("sprites-sd", "sprites-t2v", "animatediff"):
+    figures = {}
+    if "sprites-t2v" in names:
+        scenes = held_out_scenes(clips)
+        figures |= {"vae psnr": reconstruction(scenes), "clip retrieval": retrieval(scenes)}
+    for name in names:
+        scenes = held_out_scenes(clips, GENERATORS[name] if name == "sprites-wan" else 8)
+        if name == "sprites-wan":
+            figures["sprites-wan vae psnr"] = wan_reconstruction(scenes)
         hits = []
         for seed, scene in enumerate(tqdm(scenes, desc=name, mininterval=5)):
             hits.append(recognised(generate(name, scene.caption, seed, steps, guidance), scene))
         for column in hits[0]:
             figures[f"{name} {column}"] = float(np.mean([hit[column] for hit in hits]))
     return figures
+
+
+def held_out_scenes(count: int, frames: int = 8) -> list[sprites.Scene]:
+    """Returns the scenes that the networks are measured on."""
+    return [
+        sprites.sample_scene(VALIDATION_SEED + i, "heldout", size=SIZE, frames=frames)
+        for i in range(count)
+    ]
+
+
+def wan_reconstruction(scenes: list[sprites.Scene]) -> float:
+    """Returns the mean PSNR of the reconstructions of the VAE of `sprites-wan`, in dB."""
+    vae = exported_vae()
+    videos = [scene.render().video for scene in scenes]
+    decoded = (vae.decode(vae.encode(v.frames, v.num_frames)) for v in videos)
+    return float(np.mean([metrics.psnr(Video(d), v) for d, v in zip(decoded, videos, strict=True)]))
 
 
 def reconstruction(scenes: list[sprites.Scene]) -> float:
@@ -83,7 +118,7 @@ def retrieval(scenes: list[sprites.Scene]) -> float:
 def pipeline(name: str) -> Any:
     """Loads a checkpoint with its pipeline in diffusers.
 
-    name: "sprites-sd", "sprites-t2v", or "animatediff" for `sprites-sd` with its motion adapter.
+    name: of GENERATORS; "animatediff" is `sprites-sd` with its motion adapter.
     """
     loader, folder, parts = StableDiffusionPipeline, ASSETS / "sprites-sd", {}
     if name == "sprites-t2v":
@@ -91,6 +126,8 @@ def pipeline(name: str) -> Any:
     elif name == "animatediff":
         adapter = MotionAdapter.from_pretrained(folder / "motion_adapter")
         loader, parts = AnimateDiffPipeline, {"motion_adapter": adapter}
+    elif name == "sprites-wan":
+        loader, folder = WanPipeline, ASSETS / name
     loaded = loader.from_pretrained(folder, torch_dtype=torch.float32, **parts)
     loaded.set_progress_bar_config(disable=True)
     return loaded
@@ -98,8 +135,8 @@ def pipeline(name: str) -> Any:
 
 def generate(name: str, caption: str, seed: int, steps: int, guidance: float) -> Video:
     """Generates a clip of a checkpoint with its pipeline in diffusers."""
-    moves = name != "sprites-sd"
-    arguments: dict[str, Any] = {"num_frames": 8} if moves else {}
+    moves = GENERATORS[name] > 1
+    arguments: dict[str, Any] = {"num_frames": GENERATORS[name]} if moves else {}
     output = pipeline(name)(
         caption,
         height=SIZE[0],
@@ -129,18 +166,26 @@ def recognised(video: Video, scene: sprites.Scene) -> dict[str, bool]:
     return found
 
 
-def weights_hash() -> str:
-    """Returns the SHA-256 of all shipped weights, which ties the figures to them."""
+def weights_hash(folder: Path) -> str:
+    """Returns the SHA-256 of the weights of a checkpoint, which ties figures to them."""
     digest = hashlib.sha256()
-    for path in sorted(ASSETS.rglob("*.safetensors")):
-        digest.update(path.relative_to(ASSETS).as_posix().encode() + path.read_bytes())
+    for path in sorted(folder.rglob("*.safetensors")):
+        digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()
 
 
-def write_figures(figures: dict[str, float]) -> None:
-    """Prints the figures, and writes them with the hash of the weights."""
-    kept = {"figures": figures, "weights": weights_hash()}
-    (ASSETS / "validation.json").write_text(json.dumps(kept, indent=2) + "\n")
+def write_figures(names: Sequence[str], figures: dict[str, float]) -> None:
+    """Prints figures, and writes them with the hashes of the weights that they belong to.
+
+    names: what was measured; the figures of other networks stay.
+    """
+    file = ASSETS / "validation.json"
+    kept = json.loads(file.read_text())
+    own = {"animatediff": ("sprites-sd",), "sprites-t2v": ("sprites-t2v", "sprites-clip")}
+    for folder in {folder for name in names for folder in own.get(name, (name,))}:
+        kept["weights"][folder] = weights_hash(ASSETS / folder)
+    kept["figures"] |= figures
+    file.write_text(json.dumps(kept, indent=2) + "\n")
     for name, value in figures.items():
         print(f"{name:<24} {value:.3f}")  # noqa: T201
 
@@ -153,8 +198,10 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=64, help="number of held-out clips")
     parser.add_argument("--steps", type=int, default=50, help="denoising steps")
     parser.add_argument("--guidance", type=float, default=7.5, help="guidance scale")
+    parser.add_argument("--only", choices=GENERATORS, help="measure one network instead of all")
     options = parser.parse_args()
-    write_figures(validate(options.clips, options.steps, options.guidance))
+    names = [options.only] if options.only else list(GENERATORS)
+    write_figures(names, validate(names, options.clips, options.steps, options.guidance))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from freemask.data import sprites
 from freemask.editors.registry import load_editor
 from freemask.modules import sprites as training
 from tools.sprites.data import DROPPED_CAPTIONS, LatentData, to_pixels
-from tools.sprites.export import averaged_weights, whiten
+from tools.sprites.export import whiten
 from tools.sprites.networks import (
     SCHEDULER_CONFIG,
     TEXT_WIDTH,
@@ -30,6 +30,7 @@ from tools.sprites.networks import (
 from tools.sprites.stages import ASSETS, STAGES, Stage, schedule
 from tools.sprites.tokenizer import POSITIONS, build_tokenizer, save_tokenizer
 from tools.sprites.train import fit
+from tools.sprites.weights import stage_weights
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +133,7 @@ def test_a_finished_stage_keeps_its_last_step_and_is_not_trained_again(
         fit(tmp_path, "sd", module, Noise(), devices)
         state = torch.load(tmp_path / "sd" / "last.ckpt", weights_only=True)
         assert state["global_step"] == 3
-        weights: dict[str, torch.Tensor] = averaged_weights(tmp_path, "sd", "unet.")
+        weights: dict[str, torch.Tensor] = stage_weights(tmp_path, "sd", "unet.")
         return weights
 
     first, again = train(), train()

@@ -31,13 +31,13 @@ from tools.sprites.networks import (
 from tools.sprites.stages import ASSETS, SIZE
 from tools.sprites.tokenizer import build_tokenizer, save_tokenizer
 from tools.sprites.wan_export import export_wan, export_wan_vae
-from tools.sprites.weights import averaged_weights, default_to_float32
+from tools.sprites.weights import default_to_float32, stage_weights
 
 
 def export_vae(work: Path) -> None:
     """Exports the whitened VAE into both checkpoints."""
     vae = AutoencoderKL(**VAE_CONFIG)
-    vae.load_state_dict(averaged_weights(work, "vae", "vae."))
+    vae.load_state_dict(stage_weights(work, "vae", "vae."))
     pool, _ = draw_pool(work, "vae")
     whiten(vae, np.load(pool, mmap_mode="r")[:2000, 0])
     vae.half().save_pretrained(ASSETS / "sprites-sd" / "vae")
@@ -70,7 +70,7 @@ def export_clip(work: Path) -> None:
     _, captions = draw_pool(work, "clip")
     tokenizer = build_tokenizer(captions)
     clip = CLIPModel(clip_config(tokenizer))
-    clip.load_state_dict(averaged_weights(work, "clip", "clip."))
+    clip.load_state_dict(stage_weights(work, "clip", "clip."))
     text = CLIPTextModel(clip.config.text_config)
     text.load_state_dict(clip.text_model.state_dict())
     clip.half().save_pretrained(ASSETS / "sprites-clip")
@@ -95,7 +95,7 @@ def export_clip(work: Path) -> None:
 def export_motion(work: Path) -> None:
     """Exports the motion adapter into `sprites-sd`."""
     unet = motion_model()
-    unet.load_state_dict(averaged_weights(work, "motion", "unet.unet."))
+    unet.load_state_dict(stage_weights(work, "motion", "unet.unet."))
     folder = ASSETS / "sprites-sd" / "motion_adapter"
     unet.save_motion_modules(str(folder))  # always saves float32
     adapter = MotionAdapter(**MOTION_CONFIG)
@@ -109,7 +109,7 @@ def export_unet(work: Path, stage: str) -> None:
     makers = {"sd": (UNet2DConditionModel, sd_config), "t2v": (UNet3DConditionModel, t2v_config)}
     network, config = makers[stage]
     unet = network(**config())
-    unet.load_state_dict(averaged_weights(work, stage, "unet."))
+    unet.load_state_dict(stage_weights(work, stage, "unet."))
     unet.half().save_pretrained(folder / "unet")
     DDIMScheduler(**SCHEDULER_CONFIG).save_pretrained(folder / "scheduler")
     (folder / "model_index.json").write_text(json.dumps(MODEL_INDEX[stage], indent=2) + "\n")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ import lightning as L
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger
 from safetensors.torch import load_file
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from transformers import CLIPModel
 
@@ -56,7 +58,7 @@ from tools.sprites.wan_data import (
     exported_vae,
     latent_pools,
 )
-from tools.sprites.weights import averaged_weights
+from tools.sprites.weights import stage_weights
 
 LOG_VARIANCE = -6.0  # of the VAE's posterior at the start
 
@@ -77,6 +79,16 @@ class SaveLastStep(L.Callback):
         trainer.save_checkpoint(self.path)
 
 
+def moving_average(decay: float, average: Tensor, weight: Tensor, count: Tensor | int) -> Tensor:
+    """Returns the moving average of a weight after `count` earlier updates.
+
+    The decay rises to its final value, so that early checkpoints are not dominated by the start.
+
+    decay: the final decay, in [0, 1).
+    """
+    return torch.lerp(average, weight, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
+
+
 def fit(
     work: Path, stage: str, module: training.TrainingModule, data: Dataset[Any], devices: int
 ) -> None:
@@ -94,7 +106,7 @@ def fit(
         logger=CSVLogger(folder, name="logs", version="", flush_logs_every_n_steps=100),
         log_every_n_steps=20,
         callbacks=[
-            EMAWeightAveraging(decay=size.ema_decay, update_starting_at_step=size.steps // 2),
+            WeightAveraging(avg_fn=partial(moving_average, size.ema_decay)),
             SaveLastStep(newest),
             ModelCheckpoint(folder, every_n_train_steps=100, save_last=True, save_top_k=0),
             TQDMProgressBar(refresh_rate=100),
@@ -187,7 +199,7 @@ def train_wan_vae(work: Path, devices: int, warm_start: bool) -> None:
     if warm_start:
         vae.load_state_dict(shipped("sprites-wan", "vae"))
     else:
-        vae.load_state_dict(averaged_weights(work, "wan_image", "vae."))
+        vae.load_state_dict(stage_weights(work, "wan_image", "vae.", averaged=False))
     module = training.AutoencoderTraining(vae, **schedule("wan_vae"))
     fit(work, "wan_vae", module, ClipData(pool), devices)
 

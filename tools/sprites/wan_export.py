@@ -19,7 +19,7 @@ from tools.sprites.wan import (
     make_transformer,
 )
 from tools.sprites.wan_data import encoded, latent_pools
-from tools.sprites.weights import averaged_weights, default_to_float32
+from tools.sprites.weights import default_to_float32, stage_weights
 
 FOLDER = ASSETS / "sprites-wan"
 MEASURED_CLIPS = 200  # on which mean and deviation of the latents are measured
@@ -28,7 +28,7 @@ MEASURED_CLIPS = 200  # on which mean and deviation of the latents are measured
 def export_wan_vae(work: Path) -> None:
     """Exports the VAE with the mean and the standard deviation of its latents in the config."""
     vae = AutoencoderKLWan(**VAE_CONFIG)
-    vae.load_state_dict(averaged_weights(work, "wan_vae", "vae."))
+    vae.load_state_dict(stage_weights(work, "wan_vae", "vae."))
     latents, _ = encoded(WanVae(vae.eval()), range(MEASURED_CLIPS), "train", 9, SIZE)
     flat = latents.float().transpose(0, 1).flatten(1)
     vae.register_to_config(latents_mean=_rounded(flat.mean(1)), latents_std=_rounded(flat.std(1)))
@@ -43,8 +43,8 @@ def export_wan(work: Path) -> None:
     """Exports the transformer, the text encoder, the tokenizer and the scheduler."""
     tokenizer = build_wan_tokenizer(latent_pools(work)[0]["captions"])
     transformer, text_encoder = make_transformer(), make_text_encoder(tokenizer)
-    transformer.load_state_dict(averaged_weights(work, "wan", "transformer."))
-    text_encoder.load_state_dict(averaged_weights(work, "wan", "text_encoder."))
+    transformer.load_state_dict(stage_weights(work, "wan", "transformer."))
+    text_encoder.load_state_dict(stage_weights(work, "wan", "text_encoder."))
     transformer.half().save_pretrained(FOLDER / "transformer")
     text_encoder.half().save_pretrained(FOLDER / "text_encoder")
     default_to_float32(FOLDER / "text_encoder")

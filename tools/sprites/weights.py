@@ -1,4 +1,4 @@
-"""Loads the averaged weights of a stage, and says in which dtype exported ones are read."""
+"""Loads the weights of a stage, and says in which dtype exported ones are read."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ import torch
 from torch import Tensor
 
 
-def averaged_weights(work: Path, stage: str, prefix: str) -> dict[str, Tensor]:
-    """Loads the averaged weights of a stage's newest checkpoint.
+def stage_weights(
+    work: Path, stage: str, prefix: str, *, averaged: bool = True
+) -> dict[str, Tensor]:
+    """Loads the weights of a stage's newest checkpoint.
 
     prefix: prefix of the weights to take, which is removed.
+    averaged: whether to take the moving averages instead of the weights of the last step.
     """
     state = torch.load(work / stage / "last.ckpt", map_location="cpu", weights_only=True)
-    weights: dict[str, Tensor] = state["state_dict"]
+    weights: dict[str, Tensor] = state["state_dict" if averaged else "current_model_state"]
     print(f"{stage}: weights of step {state['global_step']}")  # noqa: T201
     return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
 

@@ -18,6 +18,7 @@ from diffusers import (
     UNet2DConditionModel,
     UNet3DConditionModel,
 )
+from tiny_wan import write_wan
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from freemask.data import sprites
@@ -174,3 +175,14 @@ def video(clip: sprites.Clip) -> Video:
 def small(video: Video) -> Video:
     """Three frames whose latents are 5x7."""
     return Video(np.ascontiguousarray(video.frames[:3, 6:26, 10:38]))
+
+
+@pytest.fixture(scope="session")
+def wan_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint in the layout of Wan."""
+    return write_wan(tmp_path_factory.mktemp("wan"))
+
+
+@pytest.fixture(scope="session")
+def wan(wan_checkpoint: Path) -> Editor:
+    return load_editor("wan", checkpoint=wan_checkpoint, device="cpu")

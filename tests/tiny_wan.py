@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3DModel
+from diffusers import (
+    AutoencoderKLWan,
+    SchedulerMixin,
+    UniPCMultistepScheduler,
+    WanTransformer3DModel,
+)
 from piece_tokenizer import make_piece_tokenizer
 from transformers import UMT5Config, UMT5EncoderModel
 
@@ -36,10 +42,20 @@ VAE: dict[str, Any] = {
 }
 
 
-def write_wan(folder: Path, *, experts: int = 1, **index: Any) -> Path:
+def write_wan(
+    folder: Path,
+    *,
+    experts: int = 1,
+    scheduler: SchedulerMixin | None = None,
+    transformer: Mapping[str, Any] | None = None,
+    vae: Mapping[str, Any] | None = None,
+    **index: Any,
+) -> Path:
     """Writes a checkpoint folder and returns it.
 
     experts: 2 adds `transformer_2`.
+    scheduler: None takes UniPC with shift 3, as Wan 2.1 has it.
+    transformer, vae: changes to the configs of these parts.
     index: further entries of `model_index.json`.
     """
     torch.manual_seed(0)
@@ -48,19 +64,20 @@ def write_wan(folder: Path, *, experts: int = 1, **index: Any) -> Path:
         vocab_size=len(tokenizer), d_model=WIDTH, d_kv=8, d_ff=32, num_layers=1, num_heads=2
     )
     for part in ("transformer", "transformer_2")[:experts]:
-        transformer = WanTransformer3DModel(**TRANSFORMER)
-        for name, weight in transformer.named_parameters():
+        model = WanTransformer3DModel(**{**TRANSFORMER, **(transformer or {})})
+        for name, weight in model.named_parameters():
             if name.endswith("to_k.weight") or name.endswith("to_q.weight"):
                 weight.data *= 4  # attention that is not flat
-        transformer.save_pretrained(folder / part)
-    AutoencoderKLWan(**VAE).save_pretrained(folder / "vae")
+        model.save_pretrained(folder / part)
+    AutoencoderKLWan(**{**VAE, **(vae or {})}).save_pretrained(folder / "vae")
     UMT5EncoderModel(text).save_pretrained(folder / "text_encoder")
     tokenizer.save_pretrained(folder / "tokenizer")
-    UniPCMultistepScheduler(
+    scheduler = scheduler or UniPCMultistepScheduler(
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
-    ).save_pretrained(folder / "scheduler")
+    )
+    scheduler.save_pretrained(folder / "scheduler")
     parts = {
-        "scheduler": ["diffusers", "UniPCMultistepScheduler"],
+        "scheduler": ["diffusers", type(scheduler).__name__],
         "text_encoder": ["transformers", "UMT5EncoderModel"],
         "tokenizer": ["transformers", "T5TokenizerFast"],
         "transformer": ["diffusers", "WanTransformer3DModel"],

@@ -102,7 +102,7 @@ def check_text_to_video(files: Checkpoint) -> None:
             )
         if config.get("image_dim") is not None or config.get("added_kv_proj_dim") is not None:
             raise InputError(
-                f"checkpoint {files.folder} takes an image beside the text, as image-to-video "
+                f"checkpoint {files.folder} takes an image as well as text, as image-to-video "
                 "models do; take a text-to-video model, such as Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
             )
         channels, latents = config.get("in_channels"), files.config("vae").get("z_dim", 16)

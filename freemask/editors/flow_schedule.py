@@ -7,6 +7,7 @@ timestep `1000 s`. The shift k of a configuration moves the levels of a run towa
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,11 @@ from torch import Tensor
 from freemask.types import InputError
 
 SHIFT_KEYS = {"UniPCMultistepScheduler": "flow_shift", "FlowMatchEulerDiscreteScheduler": "shift"}
+USUAL: dict[str, Any] = {  # options without which a run's levels descend from 1 to 0
+    "use_dynamic_shifting": False,
+    "final_sigmas_type": "zero",
+    "invert_sigmas": False,
+}
 FAMILY = {  # of Wan at 480p
     "_class_name": "UniPCMultistepScheduler",
     "num_train_timesteps": 1000,
@@ -51,7 +57,8 @@ def checked_flow_config(config: Mapping[str, Any], *, where: str) -> dict[str, A
     config: the content of `scheduler_config.json`.
     where: the scheduler's folder, for messages.
 
-    Raises `InputError` for an unknown scheduler, and for one that is not of flow matching.
+    Raises `InputError` for an unknown scheduler, for one that is not of flow matching, and for one
+    whose levels do not descend to 0 or depend on the size of the clip.
     """
     name = str(config.get("_class_name"))
     if name not in SHIFT_KEYS:
@@ -66,6 +73,12 @@ def checked_flow_config(config: Mapping[str, Any], *, where: str) -> dict[str, A
             f"{config.get('prediction_type')!r} and use_flow_sigmas "
             f"{config.get('use_flow_sigmas')!r}; Wan has 'flow_prediction' and true"
         )
+    for key, usual in USUAL.items():
+        if config.get(key, usual) != usual:
+            raise InputError(
+                f"{where} has {key} {json.dumps(config[key])}; freemask reads levels with "
+                f"{json.dumps(usual)}"
+            )
     return dict(config)
 
 

@@ -1,7 +1,7 @@
 """Edits of the UNet editors on the demo checkpoints stay what they were before other backbones.
 
-`reference/unchanged.json` holds hashes of edits that were made before samplers, latent time and token
-grids became interfaces, with the machine that made them; `reference/unchanged.npz` holds the frames. On
+`reference/unchanged.json` holds hashes of edits that were made before samplers, latent time and
+token grids became interfaces, with the machine that made them; `unchanged.npz` holds the frames. On
 such a machine the edits are equal bit for bit. Elsewhere the library of the convolutions may round
 differently, and they are equal to a grey level or so.
 """

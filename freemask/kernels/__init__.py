@@ -75,9 +75,9 @@ def blended_attention(
     scale: softmax scale, positive; `D ** -0.5` by default.
     backend: "auto" (triton on CUDA and ROCm, if it agrees with the reference there; else torch),
         "reference", "torch" or "triton".
-    part_bytes: bytes of queries of long sequences that the torch backend runs together, but at
-        least one sequence; 16 MiB by default. A smaller value saves memory and costs speed below a
-        few MiB. Other backends ignore it.
+    part_bytes: bytes of queries of long sequences that the torch backend runs together; 16 MiB by
+        default. A sequence with more bytes runs in parts of at least 1,536 rows. A smaller value
+        saves memory and costs speed below a few MiB. Other backends ignore it.
 
     Returns `(B, H, Nq, D)` in the dtype of `q`. Its memory is `(B, Nq, H, D)`, so merging the heads
     copies nothing. A row with mask 0 or 1 never reads the branch that it does not need.

@@ -33,9 +33,12 @@ class Branch:
             return replace(self, q=self.q[sequences], k=self.k[sequences], v=self.v[sequences])
         return replace(self, q=self.q[sequences], frame_table=self.frame_table[sequences])
 
-    def run(self, rows: Tensor | None = None) -> Tensor:
-        """Returns the attention `(B, H, n, D)` of `rows (B, n)` of each sequence, or of all."""
-        q = self.q if rows is None else take_rows(self.q, rows)
+    def run(self, rows: Tensor | slice = slice(None)) -> Tensor:
+        """Returns the attention `(B, H, n, D)` of some rows of each sequence, or of all.
+
+        rows: `(B, n)` rows of each sequence, or one slice of rows for all sequences.
+        """
+        q = self.q[:, :, rows] if isinstance(rows, slice) else take_rows(self.q, rows)
         k, v = (join_frames(x, self.frame_table) for x in (self.k, self.v))
         return sdpa(q, k, v, scale=self.scale)
 

@@ -1,7 +1,9 @@
 """Blends long sequences: gathers the rows of each mask class and runs only the attention they need.
 
 The rows of a sequence are sorted by class (`MaskPlan`). Source-only and soft rows go through the
-source's attention, soft and edit-only rows through the edit's; soft rows are then mixed.
+source's attention, soft and edit-only rows through the edit's; soft rows are then mixed. A sequence
+of many rows, such as all tokens of a clip, runs in parts of rows, so that gathered queries and
+results stay small.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from freemask.kernels.rows import flat_positions, flat_rows, mix_rows, put_rows
 
 GROUP = 8  # rows; `group_size` says why
 LARGER_BLOCKS = (192, 768)  # rows from which fused attention uses larger, cheaper blocks
+FEWEST_ROWS = 2 * LARGER_BLOCKS[-1]  # of a part: shorter parts cost time and save little memory
 MAX_PADDING = 1 / 16  # of all rows: the largest share of extra rows that batching may compute
 
 
@@ -24,25 +27,50 @@ def blend_row_groups(
     order: Tensor,
     counts: Tensor,
     out: Tensor,
+    part_bytes: int,
 ) -> None:
     """Writes the blend of some sequences to `out (B, H, N, D)`.
 
     kept: attention that is added outside the mask, or None.
     weights, order, counts: `(B, N)`, `(B, N)` and `(B, 2)` as in a `MaskPlan`. Every sequence runs
         as many rows of each class as the largest count of that class.
+    part_bytes: bytes of queries that run together, but at least FEWEST_ROWS rows.
     """
     total = order.shape[1]
     outside = min(group_size(int(counts.sum(1).max())), total)
     pure = max(total - group_size(total - int(counts[:, 0].min())), 0)
     if pure == total or outside == 0:  # one class: no row has to move
-        only = source if outside else edit
-        out.copy_(only.run() if kept is None or not outside else only.run() + kept.run())
+        for part in row_parts(out, total, part_bytes):
+            out[:, :, part] = _outside(source, kept, part) if outside else edit.run(part)
         return
     target, after, before = flat_rows(out), order[:, pure:], order[:, :outside]
-    put_rows(target, flat_positions(after, total), flat_rows(edit.run(after)))
-    values = source.run(before) if kept is None else source.run(before) + kept.run(before)
-    weight = weights.gather(1, before).flatten()
-    mix_rows(target, flat_positions(before, total), flat_rows(values), weight)
+    for part in row_parts(out, total - pure, part_bytes):
+        rows = after[:, part]
+        put_rows(target, flat_positions(rows, total), flat_rows(edit.run(rows)))
+    for part in row_parts(out, outside, part_bytes):
+        rows = before[:, part]
+        values = flat_rows(_outside(source, kept, rows))
+        weight = weights.gather(1, rows).flatten()
+        mix_rows(target, flat_positions(rows, total), values, weight)
+
+
+def row_parts(out: Tensor, rows: int, part_bytes: int) -> list[slice]:
+    """Returns parts of `rows` rows (at least 1) that run together, of nearly equal size.
+
+    out: `(B, H, N, D)`; all its sequences run the same parts. part_bytes: bytes of a part, but at
+        least FEWEST_ROWS rows. All parts but the last are whole groups of GROUP rows, so a row has
+        the same bits in any part.
+    """
+    most = max(FEWEST_ROWS, part_bytes // out[:, :, :1].nbytes)
+    count = -(-rows // most)
+    size = -(-rows // (count * GROUP)) * GROUP
+    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
+
+
+def _outside(source: Branch, kept: Branch | None, rows: Tensor | slice) -> Tensor:
+    """Returns what rows outside the mask take: the source's attention, and the kept one's."""
+    values = source.run(rows)
+    return values if kept is None else values.add_(kept.run(rows))
 
 
 def even_parts(

@@ -31,10 +31,12 @@ def blended_attention(call: BlendedCall) -> Tensor:
     if 4 * q[0].numel() * call.k.shape[2] < LITTLE_WORK:
         blend_short_sequences(edit, source, kept, weights, counts, out)
         return out
-    for part in even_parts(q, counts, table, call.part_bytes or PART_BYTES):
+    part_bytes = call.part_bytes or PART_BYTES
+    for part in even_parts(q, counts, table, part_bytes):
         others = None if kept is None else kept.part(part)
         branches = (edit.part(part), source.part(part), others)
-        blend_row_groups(*branches, weights[part], order[part], counts[part], out[part])
+        sorted_rows = (weights[part], order[part], counts[part])
+        blend_row_groups(*branches, *sorted_rows, out[part], part_bytes)
     return out
 
 

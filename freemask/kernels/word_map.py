@@ -18,6 +18,7 @@ from freemask.kernels.rows import empty_output, heads_last
 
 CHUNK_ENTRIES = 1 << 19  # probabilities that exist at once in `word_in_chunks`
 FEW_TOKENS = 4  # tokens whose probabilities exist at once in `word_from_normaliser`
+MERGED_ROWS = 4096  # queries that `_share_of` converts at once
 FLASH = "_scaled_dot_product_flash_attention_for_cpu"
 FLASH_ARGUMENTS = ("query", "key", "value", "dropout_p", "is_causal", "attn_mask", "scale")
 FlashAttention = Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]
@@ -89,8 +90,10 @@ def _share_of(
     blocks = blocks.view(batch, heads * len(tokens), heads * dim)
     scores = blocks.new_empty(batch, rows, heads * len(tokens))
     for b in range(batch):
-        merged = q[b].transpose(0, 1).reshape(rows, heads * dim).to(blocks.dtype)
-        torch.mm(merged, blocks[b].t(), out=scores[b])
+        for start in range(0, rows, MERGED_ROWS):
+            part = slice(start, min(start + MERGED_ROWS, rows))
+            merged = q[b, :, part].transpose(0, 1).reshape(-1, heads * dim)
+            torch.mm(merged.to(blocks.dtype), blocks[b].t(), out=scores[b, part])
     by_head = scores.view(batch, rows, heads, len(tokens))
     by_head -= normaliser.transpose(1, 2)[..., None]
     weights = word_weights[:, tokens].repeat(1, heads) / heads

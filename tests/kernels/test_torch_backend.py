@@ -10,6 +10,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from freemask.kernels import blended_attention
 from freemask.kernels.dev.testing import MASKS, Shape, assert_within_budget, blend_case
+from freemask.kernels.dev.timing import peak_bytes
 from freemask.kernels.error_budget import BAND
 from freemask.kernels.mask_plan import MaskPlan
 
@@ -162,3 +163,29 @@ def test_the_size_of_the_parts_changes_no_bit(mask):
     )
     assert torch.equal(small, large)
     assert torch.equal(small, case.run("torch"))
+
+
+def with_parts(case, part_bytes):
+    """Runs a sample in parts of some bytes of queries."""
+    arguments = dict(vars(case))
+    q, k, v = (arguments.pop(name) for name in ("q", "k", "v"))
+    return blended_attention(q, k, v, **arguments, backend="torch", part_bytes=part_bytes)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("mask", ["binary", "mixed", "zeros", "ones"])
+def test_the_rows_of_one_long_sequence_run_in_parts_that_change_no_bit(mask, dtype):
+    shape = Shape(batch=1, heads=1, queries=4003, keys=24, source_keys=40, dim=128)
+    case = blend_case(shape, dtype, mask=mask)
+    case = replace(case, v_kept=case.v.flip(2))
+    assert torch.equal(with_parts(case, 1), with_parts(case, 1 << 30))
+
+
+@pytest.mark.parametrize("mask", ["binary", "zeros"])
+def test_the_memory_of_one_long_sequence_is_its_output_and_some_parts(mask):
+    shape = Shape(batch=1, heads=1, queries=30_000, keys=32, source_keys=32, dim=128)
+    case = blend_case(shape, torch.bfloat16, mask=mask)
+    case = replace(case, mask=MaskPlan.from_mask(case.mask))
+    output = 30_000 * 128 * 2
+    assert peak_bytes(lambda: with_parts(case, 1), "cpu") < 1.5 * output
+    assert peak_bytes(lambda: with_parts(case, 1 << 30), "cpu") > 1.9 * output

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from freemask.kernels import torch_backend, word_attention, word_map
 from freemask.kernels.dev.testing import Shape, assert_close, blend_case
+from freemask.kernels.dev.timing import peak_bytes
 from freemask.kernels.error_budget import BAND
 
 
@@ -146,3 +147,20 @@ def test_without_the_operator_chunks_stay_within_the_error_budget(dtype, monkeyp
     assert used
     for results in zip(fast, eager, exact, strict=True):
         assert_close(*results)
+
+
+def test_the_map_of_a_long_sequence_converts_few_of_its_queries_at_once(monkeypatch):
+    q, k, v = draw(Shape(batch=1, heads=2, queries=5000, keys=64, dim=128), torch.bfloat16)
+    q = q.transpose(1, 2).contiguous().transpose(1, 2)
+    word, output = torch.zeros(64).index_fill(0, torch.tensor([2]), 1), q.nbytes
+
+    def run():
+        return word_attention(q, k, v, word_weights=word, backend="torch")
+
+    monkeypatch.setattr(word_map, "MERGED_ROWS", 5000)
+    (whole, whole_map), most = run(), peak_bytes(run, "cpu")
+    monkeypatch.setattr(word_map, "MERGED_ROWS", 500)
+    (parts, parts_map), least = run(), peak_bytes(run, "cpu")
+    assert torch.equal(whole, parts)
+    torch.testing.assert_close(whole_map, parts_map)
+    assert least < 1.5 * output < 2.5 * output < most

@@ -5,8 +5,9 @@ Whatever can be wrong with an edit is found here, before the backbone runs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,17 @@ from freemask.masks.selection import (
     select,
 )
 from freemask.prompts.prompt_pair import PromptPair, prompt_pair
-from freemask.settings import AUTO, FREEMASK, UNCALIBRATED, Settings, load_settings
+from freemask.settings import (
+    AUTO,
+    FLOW,
+    FREEMASK,
+    UNCALIBRATED,
+    Settings,
+    load_settings,
+)
 from freemask.types import EditRequest, InputError, Inversion, Masks, Site, Video
+
+TEMPORAL = ("fusion.temporal_replace", "fusion.temporal_mode", "fusion.invert_temporal")
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +115,7 @@ def prepare(
         settings,
         codebook=editor.codebook,
         needs_maps=mask is None,
+        family=editor.family,
         name=f"--editor {editor.name} --checkpoint {editor.checkpoint}",
     )
     settings = for_editor(settings, editor)
@@ -129,7 +140,13 @@ def prepare(
     selection = None
     if from_maps:
         timesteps = scheduler.timesteps.flip(0).tolist()
-        selection = select(codebook_for(editor, settings), settings.mask, sites, timesteps)
+        selection = select(
+            codebook_for(editor, settings),
+            settings.mask,
+            sites,
+            timesteps,
+            released=editor.released_sites(sites),
+        )
     return PreparedEdit(
         request=replace(request, words=pair.words),
         settings=settings,
@@ -140,7 +157,7 @@ def prepare(
         queries=_word_queries(pair, settings, text) if from_maps else {},
         selection=selection,
         user_mask=user_mask,
-        notes=notes,
+        notes=(*notes, *without_effect(editor, sites, request.overrides)),
     )
 
 
@@ -161,6 +178,7 @@ def preflight(
         None,
         codebook=files.codebook,
         needs_maps=not masked,
+        family=editor_class(wanted.editor).family,
         name=f"--editor {wanted.editor} --checkpoint {wanted.checkpoint}",
     )
     for_editor(settings, editor_class(wanted.editor))
@@ -181,6 +199,7 @@ def resolve(
     *,
     codebook: Path | None,
     needs_maps: bool,
+    family: str = "",
     name: str = "",
 ) -> tuple[EditRequest, Settings, tuple[str, ...]]:
     """Returns a request with the method that `auto` stands for, its settings, and remarks.
@@ -188,23 +207,24 @@ def resolve(
     settings: settings instead of the preset; the request's overrides apply to them too.
     codebook: the checkpoint's own codebook, or None.
     needs_maps: whether the mask, if there is one, comes from word maps.
+    family: the editor's family, as in `load_settings`.
     name: the options of `freemask calibrate` that name the checkpoint, for the remark.
     """
+    preset = partial(load_settings, request.task, request.overrides, family=family)
     if settings is not None:
         method = FREEMASK if request.method == AUTO else request.method
         return replace(request, method=method), merge(Settings, settings, request.overrides), ()
-    chosen = load_settings(request.task, request.overrides, method=request.method)
+    chosen = preset(method=request.method)
     if request.method != AUTO:
         return request, chosen, ()
     lacks = not (codebook or chosen.codebook) and needs_maps and needs_mask(chosen)
     if not lacks or _names_source(request.overrides):
         return replace(request, method=FREEMASK), chosen, ()
-    fallback = load_settings(request.task, request.overrides, method=UNCALIBRATED)
     remark = (
         "this checkpoint has no codebook: the mask is made of the maps of all attention layers; "
         f"`freemask calibrate {name} --data DIR` finds the layers that make better masks"
     )
-    return replace(request, method=UNCALIBRATED), fallback, (remark,)
+    return replace(request, method=UNCALIBRATED), preset(method=UNCALIBRATED), (remark,)
 
 
 def for_editor(settings: Settings, editor: Editor | type[Editor]) -> Settings:
@@ -218,6 +238,29 @@ def for_editor(settings: Settings, editor: Editor | type[Editor]) -> Settings:
     if noise == AUTO:
         noise = "fresh" if state == "coupled" else "shared"
     return replace(settings, source=source, flow=replace(settings.flow, state=state, noise=noise))
+
+
+def without_effect(
+    editor: Editor, sites: Iterable[Site], overrides: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """Returns remarks on the overrides that an editor ignores, a line each.
+
+    sites: the attention sites of its backbone.
+    """
+    reasons: dict[str, tuple[str, ...]] = {}
+    if all(site.kind != "temporal" for site in sites):
+        reasons["has no temporal attention"] = TEMPORAL
+    if editor.family == FLOW:
+        reasons["samples without further noise"] = ("eta",)
+    else:
+        reasons["does not match a flow"] = ("flow",)
+    remarks = []
+    for reason, ignored in reasons.items():
+        given = [key for key in overrides if key in ignored or key.partition(".")[0] in ignored]
+        if given:
+            have = "has" if len(given) == 1 else "have"
+            remarks.append(f"{editor.name} {reason}: {' and '.join(given)} {have} no effect")
+    return tuple(remarks)
 
 
 def _choice(key: str, value: str, known: tuple[str, ...], editor: str) -> str:

@@ -1,8 +1,9 @@
 """Settings of an edit: typed, with presets by task and method, each checked as it is made.
 
-A task (`configs/task/NAME.yaml`) is a preset of `Settings` for FreeMask. Every other method has a
-preset of its own (`configs/method/NAME.yaml`: `default`, and what a task changes; with
-`base: freemask` it changes FreeMask's presets).
+A task (`configs/task/NAME.yaml`) is a preset of `Settings` for FreeMask, which the family of a
+backbone changes (`configs/family/NAME.yaml`: `default`, and keys by task). Every other method has a
+preset of its own (`configs/method/NAME.yaml`, with the same keys). With `base: freemask` it changes
+FreeMask's presets; with `family: NAME` only editors of that family have it.
 
 A step range is `[start, end]` in fractions of the denoising run: step i of T lies in it when
 `start <= i / T < end`.
@@ -24,6 +25,7 @@ from freemask.types import InputError
 FREEMASK = "freemask"  # the method that has a preset for every task
 UNCALIBRATED = "uncalibrated"  # the same where a checkpoint has no codebook
 AUTO = "auto"  # the one of the two that the checkpoint allows
+FLOW = "flow"  # the family of the backbones that match a flow
 KINDS = ("cross", "self", "temporal", "latents")  # what a mask can gate
 
 
@@ -32,8 +34,8 @@ class MaskSettings:
     """How word maps become the mask `M*`.
 
     policy: the entry of `masks.policies.MASK_POLICIES` that chooses the steps.
-    sites: "best", "mean_of" (the `top_k` best), "explicit", or "released": the fixed layers of the
-        authors' release and of FateZero, which need no codebook.
+    sites: "best", "mean_of" (the `top_k` best), "explicit", or "released", which needs no codebook:
+        the fixed layers of the authors' release and of FateZero, or for Wan those of FlowDirector.
     top_k: number of sites of "mean_of", >= 1.
     tolerance: how far above the lowest cost the "adaptive" policy accepts a cell, in [0, 1].
     explicit: module paths of the sites of "explicit".
@@ -248,40 +250,75 @@ def config_folder() -> Path:
 
 def tasks() -> list[str]:
     """Returns the names of the shipped tasks."""
-    return sorted(path.stem for path in (config_folder() / "task").glob("*.yaml"))
+    return [path.stem for path in _presets_in("task")]
 
 
-def methods() -> list[str]:
-    """Returns the names of the methods: FreeMask and those that it is compared with."""
-    return sorted(
-        [AUTO, FREEMASK, *(path.stem for path in (config_folder() / "method").glob("*.yaml"))]
-    )
+def methods(family: str = "") -> list[str]:
+    """Returns the names of the methods: FreeMask and those that it is compared with.
+
+    family: lists the methods that editors of this family have; "" lists all.
+    """
+    found = {path.stem: _load("method", path.stem) for path in _presets_in("method")}
+    own = [name for name, layers in found.items() if family in ("", layers.get("family", family))]
+    return sorted([AUTO, FREEMASK, *own])
 
 
 def load_settings(
-    task: str, overrides: Mapping[str, Any] | None = None, *, method: str = FREEMASK
+    task: str,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    method: str = FREEMASK,
+    family: str = "",
 ) -> Settings:
     """Returns the preset of a task under a method, with overrides by dotted key.
 
     method: a name in `methods()`; "auto" gives FreeMask's preset.
+    family: the editor's family (`Editor.family`), which changes FreeMask's presets; "" if no editor
+        is known.
 
-    Raises `InputError` for an unknown task, method, key or choice (it names the closest one), and
-    for values of the wrong type or outside their range.
+    Raises `InputError` for an unknown task, method, key or choice (it names the closest one), for
+    a method that editors of the family do not have, and for values of the wrong type or outside
+    their range.
     """
     if task not in tasks():
         raise InputError(f"unknown task {task!r}{nearest(task, tasks())}")
+    check_method(method, family)
+    return merge(Settings, OmegaConf.merge(*_presets(task, method, family)), overrides or {})
+
+
+def check_method(method: str, family: str = "") -> None:
+    """Raises `InputError` for a method that is unknown or that editors of a family do not have."""
     if method not in methods():
         raise InputError(f"unknown method {method!r}{nearest(method, methods())}")
-    return merge(Settings, OmegaConf.merge(*_presets(task, method)), overrides or {})
+    if method not in methods(family):
+        raise InputError(
+            f"method {method!r} does not serve {family} editors; "
+            f"their methods are {', '.join(methods(family))}"
+        )
 
 
-def _presets(task: str, method: str) -> list[Any]:
-    own = OmegaConf.load(config_folder() / "task" / f"{task}.yaml")
+def _presets(task: str, method: str, family: str) -> list[Any]:
+    """Returns the layers of a preset, the lowest first."""
+    freemask = [_load("task", task)]
+    if family in (path.stem for path in _presets_in("family")):
+        freemask += _layers(_load("family", family), task)
     if method in (AUTO, FREEMASK):
-        return [own]
-    layers = OmegaConf.load(config_folder() / "method" / f"{method}.yaml")
-    below = [own] if layers.get("base") == FREEMASK else []
-    return [*below, *(layers[key] for key in ("default", task) if key in layers)]
+        return freemask
+    own = _load("method", method)
+    below = freemask if own.get("base") == FREEMASK else []
+    return [*below, *_layers(own, task)]
+
+
+def _layers(preset: Any, task: str) -> list[Any]:
+    return [preset[key] for key in ("default", task) if key in preset]
+
+
+def _presets_in(kind: str) -> list[Path]:
+    return sorted((config_folder() / kind).glob("*.yaml"))
+
+
+def _load(kind: str, name: str) -> Any:
+    return OmegaConf.load(config_folder() / kind / f"{name}.yaml")
 
 
 def _check_choice(key: str, value: str, *allowed: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from freemask.attention.fusion import needs_mask
 from freemask.config import merge, nearest, parse_overrides
 from freemask.evaluation import demo
 from freemask.evaluation.methods import BenchmarkSettings
@@ -17,7 +18,7 @@ from freemask.modules.trainer import PredictConfig
 from freemask.settings import Settings, config_folder, load_settings, methods, tasks
 from freemask.types import InputError
 
-ELSEWHERE = ("jobs", *methods())  # `test_jobs`, and the tests of methods below
+ELSEWHERE = ("jobs", "flow", *methods())  # `test_jobs`, and tests of methods and families below
 CONFIGS = sorted(p for p in config_folder().rglob("*.yaml") if p.stem not in ELSEWHERE)
 
 
@@ -44,9 +45,60 @@ def test_every_shipped_file_has_only_known_keys(
 def test_every_method_has_valid_presets(method: str) -> None:
     path = config_folder() / "method" / f"{method}.yaml"
     assert path.read_text().startswith("# ")
-    assert set(OmegaConf.load(path)) <= {"base", "default", *tasks()}
+    assert set(OmegaConf.load(path)) <= {"base", "family", "default", *tasks()}
     for task in tasks():
         assert load_settings(task, method=method) != load_settings(task)
+
+
+@pytest.mark.parametrize("task", tasks())
+def test_a_family_changes_the_presets_of_freemask_alone(task: str) -> None:
+    path = config_folder() / "family" / "flow.yaml"
+    assert path.read_text().startswith("# ")
+    assert set(OmegaConf.load(path)) <= {"default", *tasks()}
+    flow, other = load_settings(task, family="flow"), load_settings(task)
+    assert load_settings(task, family="diffusion") == other != flow
+    assert flow.fusion.temporal_replace == [0, 0]  # else the source is replayed for nothing
+    assert "temporal" not in flow.fusion.masked
+    assert flow.fusion.self_replace == other.fusion.self_replace
+    assert (flow.mask, flow.fusion.margin) == (other.mask, other.fusion.margin)
+    naive = load_settings(task, method="uncalibrated", family="flow")
+    assert (naive.mask.policy, naive.strength) == ("naive", flow.strength)
+    for method in ("released", "sdedit"):
+        assert load_settings(task, method=method, family="flow") == load_settings(
+            task, method=method
+        )
+    assert load_settings(task, {"strength": 0.4}, family="flow").strength == 0.4
+
+
+def test_a_method_of_another_family_is_refused_with_those_that_there_are() -> None:
+    own = "auto, flowedit, flowedit_mask, freemask, inversion, released, sdedit, uncalibrated"
+    with pytest.raises(InputError, match=f"'ddim' does not serve flow .* methods are {own}"):
+        load_settings("shape", method="ddim", family="flow")
+    with pytest.raises(InputError, match="'flowedit' does not serve diffusion editors"):
+        load_settings("shape", method="flowedit", family="diffusion")
+    assert methods("diffusion") == [m for m in methods() if m not in FLOW_METHODS]
+
+
+FLOW_METHODS = ("flowedit", "flowedit_mask", "inversion", "sdedit")
+
+
+def test_the_flow_methods_are_those_of_their_papers() -> None:
+    for task in tasks():
+        preset = {method: load_settings(task, method=method) for method in FLOW_METHODS}
+        for settings in preset.values():
+            fusion = settings.fusion
+            ranges = (fusion.cross_replace, fusion.self_replace, fusion.temporal_replace)
+            assert ranges == ([0, 0], [0, 0], [0, 0])
+            assert not fusion.pixel_blend
+        assert (preset["sdedit"].source, preset["sdedit"].strength) == ("noised", 0.6)
+        assert preset["inversion"].source == "inverted"
+        plain, masked = preset["flowedit"], preset["flowedit_mask"]
+        assert plain.flow == masked.flow
+        assert (plain.flow.state, plain.flow.noise, plain.strength) == ("coupled", "fresh", 0.82)
+        assert needs_mask(masked) == (task != "style")
+        assert not any(needs_mask(preset[name]) for name in ("flowedit", "sdedit", "inversion"))
+        if task == "style":
+            assert replace(masked, mask=plain.mask) == plain
 
 
 @pytest.mark.parametrize("task", tasks())

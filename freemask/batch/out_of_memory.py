@@ -33,7 +33,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def _replay(editor: Editor, job: Job) -> bool:
     request = job.request
-    settings = load_settings(request.task, request.overrides, method=request.method)
+    family, method = editor.family, request.method
+    settings = load_settings(request.task, request.overrides, method=method, family=family)
     return settings.features == "store"
 
 

@@ -65,7 +65,8 @@ def job_fingerprint(job: Job, editor: Editor) -> str:
     and for files that cannot be read.
     """
     request = job.request
-    settings = load_settings(request.task, request.overrides, method=request.method)
+    family, method = editor.family, request.method
+    settings = load_settings(request.task, request.overrides, method=method, family=family)
     return fingerprint(
         replace(request, overrides={}),
         settings,

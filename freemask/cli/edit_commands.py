@@ -76,7 +76,7 @@ def run_edit(options: argparse.Namespace) -> None:
         shown = _echo_notes(inputs.video.origin.notes if inputs.video.origin else (), notes)
         editor = wanted.load_editor()
         shown |= _echo_notes(editor.notes)
-        progress = show_progress(quiet=options.quiet, costs=_stage_costs(request))
+        progress = show_progress(quiet=options.quiet, costs=_stage_costs(editor, request))
         result = _run_edit(editor, job, inputs, progress)
         result.save(options.out)
         _echo_notes([line for line in result.remarks if line not in shown])
@@ -90,7 +90,7 @@ def _echo_notes(*groups: Iterable[str]) -> set[str]:
     return set(chain(*groups))
 
 
-def _stage_costs(request: EditRequest) -> dict[str, float]:
+def _stage_costs(editor: Editor, request: EditRequest) -> dict[str, float]:
     """Returns the passes of one branch through the backbone in each stage, for the time left.
 
     Denoising replays the source in every step: steps that do not need it make the estimate too
@@ -98,7 +98,8 @@ def _stage_costs(request: EditRequest) -> dict[str, float]:
     """
     from freemask.settings import load_settings
 
-    settings = load_settings(request.task, request.overrides, method=request.method)
+    family, method = editor.family, request.method
+    settings = load_settings(request.task, request.overrides, method=method, family=family)
     branches = 1 + (request.guidance != 1) + (settings.features == "replay")
     steps = request.steps - settings.first_step(request.steps)
     return {"inversion": request.steps, "denoise": branches * steps}

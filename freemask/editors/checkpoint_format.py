@@ -29,6 +29,7 @@ class CheckpointFormat(ABC):
     name: its name in the registry.
     layout: the parts of its checkpoints.
     architectures: class names of the backbones that it loads.
+    family: backbones of one family share presets (`configs/family`) and methods.
     demo: the folder of its demo checkpoint in `freemask/assets`, or None.
     sources: how a source can reach a noise level (`settings.source`), the default first.
     states: what an edit can denoise (`settings.flow.state`), the default first.
@@ -38,6 +39,7 @@ class CheckpointFormat(ABC):
     name: ClassVar[str]
     layout: ClassVar[Layout]
     architectures: ClassVar[tuple[str, ...]]
+    family: ClassVar[str] = "diffusion"
     demo: ClassVar[str | None] = None
     sources: ClassVar[tuple[str, ...]] = ("inverted",)
     states: ClassVar[tuple[str, ...]] = ("pinned",)

@@ -151,6 +151,13 @@ class Editor(CheckpointFormat):
     def sites(self, latent_size: tuple[int, int]) -> tuple[Site, ...]:
         """Returns the backbone's attention sites at a latent size `(h, w)`."""
 
+    def released_sites(self, sites: Sequence[Site]) -> tuple[Site, ...]:
+        """Returns the fixed cross sites of `mask.sites=released`; an editor may have none.
+
+        sites: the backbone's attention sites.
+        """
+        return ()
+
     def layers(self, site: Site) -> tuple[nn.Module, ...]:
         """Returns the attention modules of a site: one, unless the backbone has several experts."""
         return (self.backbone.get_submodule(site.name),)

@@ -30,7 +30,7 @@ from freemask.editors.native_size import NativeFrame, native_frame_of, vae_facto
 from freemask.editors.scheduler import make_scheduler
 from freemask.editors.single_file import open_checkpoint
 from freemask.editors.unet_attention import UNetProcessor, project_context, project_queries
-from freemask.editors.unet_sites import find_sites
+from freemask.editors.unet_sites import find_sites, released_sites
 from freemask.types import Site, Video
 
 
@@ -123,6 +123,10 @@ class UNetEditor(Editor):
     def sites(self, latent_size: tuple[int, int]) -> tuple[Site, ...]:
         """See `Editor.sites`."""
         return find_sites(self.backbone, latent_size)
+
+    def released_sites(self, sites: Sequence[Site]) -> tuple[Site, ...]:
+        """See `Editor.released_sites`."""
+        return released_sites(sites)
 
     def processor(self, site: Site, layer: nn.Module, attend: Attend) -> Processor:
         """See `Editor.processor`."""

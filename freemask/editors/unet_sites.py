@@ -5,7 +5,7 @@ A site never depends on the order in which layers run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from diffusers.models.attention_processor import Attention
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
@@ -36,6 +36,18 @@ def find_sites(unet: nn.Module, latent_size: tuple[int, int]) -> tuple[Site, ...
             "freemask edits UNets with text cross-attention"
         )
     return sites
+
+
+def released_sites(sites: Iterable[Site]) -> tuple[Site, ...]:
+    """Returns the fixed sites of the authors' release and of FateZero's, on any UNet.
+
+    They are the cross sites of the down and up blocks at the second-coarsest resolution, 16x16 for
+    clips of 512x512 pixels.
+    """
+    cross = [site for site in sites if site.kind == "cross"]
+    resolutions = sorted({site.resolution for site in cross})
+    blocks = [s for s in cross if s.name.startswith(("down_blocks", "up_blocks"))]
+    return tuple(site for site in blocks if site.resolution == resolutions[:2][-1])
 
 
 def _classify(unet: nn.Module) -> Iterator[tuple[str, SiteKind, int]]:

@@ -30,6 +30,7 @@ from freemask.editors.native_size import NativeFrame
 from freemask.editors.wan_attention import (
     WanProcessor,
     find_wan_sites,
+    middle_site,
     project_context,
     project_queries,
     text_projection,
@@ -86,6 +87,7 @@ class Wan(Editor):
         optional=("transformer_2", "scheduler"),
     )
     architectures: ClassVar[tuple[str, ...]] = (TRANSFORMER,)
+    family: ClassVar[str] = "flow"
     demo: ClassVar[str | None] = "sprites-wan"
     sources: ClassVar[tuple[str, ...]] = ("noised", "inverted")
     states: ClassVar[tuple[str, ...]] = ("coupled", "pinned")
@@ -282,6 +284,10 @@ class Wan(Editor):
         """See `Editor.sites`."""
         (h, w), patch = latent_size, self.backbone.patch
         return find_wan_sites(self.backbone.transformer, (h // patch, w // patch))
+
+    def released_sites(self, sites: Sequence[Site]) -> tuple[Site, ...]:
+        """See `Editor.released_sites`."""
+        return middle_site(sites)
 
     def layers(self, site: Site) -> tuple[nn.Module, ...]:
         """See `Editor.layers`."""

@@ -7,6 +7,7 @@ all heads before they are split.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,7 @@ from freemask.attention.hooks import Attend, AttentionCall, ProjectText
 from freemask.types import InputError, Site, SiteKind
 
 KINDS: dict[str, SiteKind] = {"attn1": "self", "attn2": "cross"}
+PUBLIC_DEPTH = 0.6  # of the block whose maps FlowDirector uses, 18 of 30
 Rotation = tuple[Tensor, Tensor]  # cosines and sines, each (1, N, 1, D)
 
 
@@ -44,6 +46,13 @@ def find_wan_sites(transformer: nn.Module, resolution: tuple[int, int]) -> tuple
             "each block of Wan has a self and a cross layer"
         )
     return tuple(sites)
+
+
+def middle_site(sites: Sequence[Site]) -> tuple[Site, ...]:
+    """Returns the cross site whose maps public editors of Wan use: block 18 of 30 (FlowDirector),
+    or the block at that share of any other depth. Nobody has measured it."""
+    cross = [site for site in sites if site.kind == "cross"]
+    return (cross[min(round(PUBLIC_DEPTH * len(cross)), len(cross) - 1)],)
 
 
 class WanProcessor:

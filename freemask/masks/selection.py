@@ -7,7 +7,7 @@ A codebook measured with other steps serves a run too: the nearest timestep is t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,6 +99,8 @@ def select(
     settings: MaskSettings,
     sites: Sequence[Site],
     timesteps: Sequence[float],
+    *,
+    released: Sequence[Site] = (),
 ) -> Selection:
     """Returns the cells that the policy of the settings takes, with their threshold and pooling.
 
@@ -106,12 +108,14 @@ def select(
         `sites: released` work.
     sites: the attention sites of the backbone, of every kind.
     timesteps: the T timesteps of the inversion, ascending.
+    released: the sites of `sites: released` (`Editor.released_sites`).
 
-    Raises `InputError` for an unknown policy or site, and when the policy needs a codebook and
+    Raises `InputError` for an unknown policy or site, for released sites that the backbone does not
+    have, and when the policy needs a codebook and
     there is none, or it was measured on another architecture.
     """
     policy = mask_policy(settings.policy)
-    candidates = _candidates(policy, codebook, settings, sites, tuple(timesteps))
+    candidates = _candidates(policy, codebook, settings, sites, tuple(timesteps), released)
     choice = policy.choose(candidates)
     threshold, max_pool = UNMEASURED
     if codebook and settings.sites != "released":
@@ -132,29 +136,20 @@ def _candidates(
     settings: MaskSettings,
     sites: Sequence[Site],
     timesteps: tuple[float, ...],
+    released: Sequence[Site],
 ) -> Candidates:
     cross = {site.name: site for site in sites if site.kind == "cross"}
     if not policy.needs_codebook:
         return Candidates(tuple(cross.values()), timesteps)
     check_source(settings, has_codebook=codebook is not None)
     if settings.sites == "released":
-        return Candidates(released_sites(cross.values()), timesteps)
+        if not released:
+            raise InputError("mask.sites is 'released', and this backbone has no such sites")
+        return Candidates(tuple(released), timesteps)
     assert codebook is not None
     codebook.check(sites)
     ranked = _ranked_sites(codebook, settings, cross)
     return Candidates(ranked, timesteps, codebook, settings.tolerance)
-
-
-def released_sites(cross: Iterable[Site]) -> tuple[Site, ...]:
-    """Returns the fixed sites of the authors' release and of FateZero's, on any backbone.
-
-    They are the cross sites of the down and up blocks at the second-coarsest resolution, 16x16 for
-    clips of 512x512 pixels.
-    """
-    ordered = list(cross)
-    resolutions = sorted({site.resolution for site in ordered})
-    blocks = [s for s in ordered if s.name.startswith(("down_blocks", "up_blocks"))]
-    return tuple(site for site in blocks if site.resolution == resolutions[:2][-1])
 
 
 def _ranked_sites(

@@ -68,7 +68,7 @@ def footprint(
 
     Raises `InputError` for a size that is not a multiple of the VAE's factor.
     """
-    settings = load_settings(task)
+    settings = load_settings(task, family=editor.family)
     per_step, maps = _attention_sizes(editor, frames, size)
     latents = math.prod(editor.latent_shape(frames, size)) * 4
     return Footprint(

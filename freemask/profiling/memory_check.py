@@ -58,8 +58,9 @@ def check_memory(
     inversion_only: whether no edit follows the inversion, which then takes the clip as a whole.
     """
     device, _ = runtime(wanted.device, wanted.dtype)
-    settings = load_settings(request.task, request.overrides, method=request.method)
     editor = wanted.blueprint()
+    family, method = editor.family, request.method
+    settings = load_settings(request.task, request.overrides, method=method, family=family)
     clip = Clip(frames if inversion_only else min(frames, settings.window.frames), size)
     branches = 1 if inversion_only else counted.BATCH
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from tiny_codebook import CODEBOOK, ENTRIES, SITES, chosen
 
+from freemask.editors.unet_sites import released_sites
 from freemask.masks.selection import select
 from freemask.settings import MaskSettings
 from freemask.types import InputError, Site
@@ -40,16 +41,18 @@ def test_the_fixed_sites_need_no_codebook() -> None:
     ]
     taken = [f"down_blocks.2.attentions.{i}" for i in range(2)]
     taken += [f"up_blocks.1.attentions.{i}" for i in range(3)]
-    timesteps = range(0, 1000, 20)
-    fixed = select(None, MaskSettings(sites="released"), sites, timesteps)
+    timesteps, released = range(0, 1000, 20), released_sites(sites)
+    fixed = select(None, MaskSettings(sites="released"), sites, timesteps, released=released)
     assert [[(site.name, entry) for site, entry in cells] for cells in fixed.cells] == [
         [(name, 10) for name in taken]
     ]
     assert (fixed.threshold, fixed.max_pool) == (0.3, True)
     settings = MaskSettings(sites="released", policy="time_aware", threshold=0.4)
-    current = select(None, settings, sites, timesteps)
+    current = select(None, settings, sites, timesteps, released=released)
     assert [cells[0][1] for cells in current.cells] == list(range(49, -1, -1))
     assert current.threshold == 0.4
+    with pytest.raises(InputError, match="has no such sites"):
+        select(None, settings, sites, timesteps)
 
 
 def test_the_threshold_is_the_settings_or_else_the_codebooks() -> None:

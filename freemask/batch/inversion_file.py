@@ -2,7 +2,7 @@
 
 A file holds `latents (T + 1, C, F, h, w)` and, for every query and cross site, the word maps
 `QUERY/SITE (T, F, h_l, w_l)`, where QUERY is the fingerprint of a `WordQuery`. Its metadata holds
-the timesteps.
+the timesteps, and those of each query's maps, which may be fewer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ def write_inversion(path: Path, trajectory: Trajectory, maps: Mapping[str, WordM
         (query, site): values for query, word in maps.items() for site, values in word.maps.items()
     }
     tensors = name_maps(by_site) | {"latents": trajectory.latents.cpu().contiguous()}
-    write_atomic(path, save(tensors, {"timesteps": json.dumps(trajectory.timesteps)}))
+    own = {query: word.timesteps for query, word in maps.items()}
+    metadata = {"timesteps": trajectory.timesteps, "map_timesteps": own}
+    write_atomic(path, save(tensors, {key: json.dumps(x) for key, x in metadata.items()}))
 
 
 def read_inversion(
@@ -37,17 +39,19 @@ def read_inversion(
     """
     try:
         with safe_open(path, "pt") as file:
-            timesteps = tuple(json.loads(file.metadata()["timesteps"]))
+            metadata = {key: json.loads(text) for key, text in file.metadata().items()}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        trajectory = Trajectory(tensors.pop("latents"), timesteps)
+        trajectory = Trajectory(tensors.pop("latents"), tuple(metadata["timesteps"]))
+        own = {query: tuple(found) for query, found in metadata["map_timesteps"].items()}
         by_query: dict[str, dict[Site, Tensor]] = {}
         for (query, site), values in parse_maps(tensors, sites).items():
             by_query.setdefault(query, {})[site] = values
+        maps = {query: WordMaps(by_site, own[query]) for query, by_site in by_query.items()}
     except FileNotFoundError:
         return None
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a readable inversion: {error}") from None
-    return trajectory, {query: WordMaps(maps, timesteps) for query, maps in by_query.items()}
+    return trajectory, maps
 
 
 def name_maps(maps: Mapping[tuple[str, Site], Tensor]) -> dict[str, Tensor]:

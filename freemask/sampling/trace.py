@@ -32,7 +32,7 @@ class TracedMaps:
 
     timesteps: one per run of the backbone, in order.
     maps: word -> cross site -> `(F, h_l, w_l)` in [0, 1], one per run.
-    pixels: pixels per latent, in both directions.
+    pixels: pixels per token of the finest site, in both directions.
     """
 
     pixels: int
@@ -74,7 +74,7 @@ def trace(editor: Editor, prompt: str, words: str | Sequence[str]) -> Iterator[T
     check_prompt(editor.tokenizer, prompt, role="traced")
     names = [words] if isinstance(words, str) else list(words)
     weights = {word: word_weights(editor.tokenizer, prompt, word, role="traced") for word in names}
-    traced = TracedMaps(editor.pixel_factor, maps={word: {} for word in names})
+    traced = TracedMaps(editor.size_multiple, maps={word: {} for word in names})
     text = editor.encode_text([prompt])
     predict = editor.predict
 
@@ -120,6 +120,8 @@ def _recorder(
         for word, weight in weights.items():
             _, word_map = kernels.word_attention(q, k, v, word_weights=weight.to(q.device))
             image = row_maps(word_map, site).float().cpu()
-            traced.maps[word].setdefault(site, []).append(image)
+            time = editor.latent_time
+            frames = time.spread(image, time.frames(len(image)))
+            traced.maps[word].setdefault(site, []).append(frames)
 
     return record

@@ -27,7 +27,7 @@ from torch import Tensor
 from freemask.editors.latent_time import IMAGE_VAE, LatentTime
 from freemask.prepare import PreparedEdit
 from freemask.settings import WindowSettings
-from freemask.types import Masks, Video
+from freemask.types import InputError, Masks, Video
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,15 @@ def fitted(settings: WindowSettings, time: LatentTime) -> WindowSettings:
         return settings
     whole = 1 + (settings.frames - 1) // time.factor * time.factor
     overlap = -(-settings.overlap // time.factor) * time.factor
-    return WindowSettings(whole, overlap, time.padded(max(1, settings.anchors)))
+    anchors = time.padded(max(1, settings.anchors))
+    if whole <= anchors + overlap:
+        raise InputError(
+            f"window.frames is {settings.frames}, window.overlap {settings.overlap} and "
+            f"window.anchors {settings.anchors}; latent frames hold {time.factor} frames each, so "
+            f"they are rounded to {whole}, {overlap} and {anchors}, and frames must exceed the "
+            "others together"
+        )
+    return WindowSettings(whole, overlap, anchors)
 
 
 def split(frames: int, settings: WindowSettings, time: LatentTime = IMAGE_VAE) -> list[Window]:

@@ -206,7 +206,7 @@ def train_wan_vae(work: Path, devices: int, warm_start: bool) -> None:
 
 def train_wan(work: Path, devices: int, warm_start: bool) -> None:
     """Trains the transformer of `sprites-wan` and its text encoder on latents of clips."""
-    pools = latent_pools(work)
+    pools = latent_pools(work, devices)
     tokenizer = build_wan_tokenizer(pools[0]["captions"])
     transformer, text_encoder = make_transformer(), make_text_encoder(tokenizer)
     if warm_start:
@@ -221,6 +221,7 @@ def train_wan(work: Path, devices: int, warm_start: bool) -> None:
         text_encoder,
         attention.set_bias,
         held_out={"latents": latents.float(), **caption_tokens(tokenizer, captions)},
+        compiled=True,
         **schedule("wan"),
     )
     batches = ClipBatches(pools, tokenizer, STAGES["wan"].steps * devices, devices)

@@ -59,7 +59,7 @@ def validate(names: Sequence[str], clips: int, steps: int, guidance: float) -> d
 
     Returns figures by name; all but "vae psnr" (in dB) are shares in [0, 1].
     """
-    figures = {}
+    figures: dict[str, float] = {}
     if "sprites-t2v" in names:
         scenes = held_out_scenes(clips)
         figures |= {"vae psnr": reconstruction(scenes), "clip retrieval": retrieval(scenes)}

@@ -7,6 +7,9 @@ frames hold clips of 9, 5 and 1.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,7 @@ from tools.sprites.stages import ASSETS
 from tools.sprites.wan import channels_last
 
 TOKENS = 16  # of a caption, with at least one of padding
-POOLS = ((9, (64, 64), 8000), (13, (64, 64), 3000))  # frames, size and number of clips
+POOLS = ((9, (64, 64), 6000), (13, (64, 64), 2400))  # frames, size and number of clips
 LENGTHS = {1: 0.3, 2: 0.1, 3: 0.4, 4: 0.2}  # latent frames of a batch -> its share
 BATCH_TOKENS = 3072  # tokens in a batch of one process
 HELD_OUT_SEED = 2_500_000  # of the first held-out scene
@@ -51,16 +54,33 @@ def exported_vae() -> WanVae:
     return WanVae(channels_last(vae.eval()))
 
 
-def latent_pools(work: Path) -> list[dict[str, Any]]:
-    """Returns the latents and captions of all training clips, from the cache if they are there."""
+def latent_pools(work: Path, processes: int = 1) -> list[dict[str, Any]]:
+    """Returns the latents and captions of all training clips, from the cache if they are there.
+
+    processes: number of processes that encode clips.
+    """
     pools = []
     for frames, size, count in POOLS:
         cache = work / f"wan-latents-{count}x{frames}-{size[0]}x{size[1]}.pt"
         if not cache.exists():
-            latents, captions = encoded(exported_vae(), range(count), "train", frames, size)
+            share = partial(_encoded_share, frames, size)
+            parts = [range(count)[n::processes] for n in range(processes)]
+            with ProcessPoolExecutor(processes, get_context("fork")) as executor:
+                made = list(executor.map(share, parts))
+            latents = torch.from_numpy(np.concatenate([latents for latents, _ in made]))
+            captions = [caption for _, captions in made for caption in captions]
             torch.save({"latents": latents, "captions": captions}, cache)
         pools.append(torch.load(cache, weights_only=True))
     return pools
+
+
+def _encoded_share(
+    frames: int, size: tuple[int, int], seeds: Sequence[int]
+) -> tuple[np.ndarray, list[str]]:
+    """Returns latents and captions of training clips; it runs in a process of its own."""
+    torch.set_num_threads(1)
+    latents, captions = encoded(exported_vae(), seeds, "train", frames, size)
+    return latents.numpy(), captions
 
 
 def caption_tokens(tokenizer: Any, captions: Sequence[str]) -> dict[str, Tensor]:

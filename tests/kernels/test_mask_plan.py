@@ -53,3 +53,24 @@ def test_a_value_outside_the_range_is_an_error_that_states_it(value):
 def test_other_shapes_and_kinds_are_errors(mask, says):
     with pytest.raises(ValueError, match=says):
         MaskPlan.from_mask(mask)
+
+
+def test_the_tokens_of_a_clip_are_sorted_over_all_frames():
+    """A clip is one sequence: at most one block of queries has rows of both classes."""
+    frames, height, width = 21, 30, 52
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    centre = 10 + torch.arange(frames)[:, None, None]
+    mask = ((x - centre) ** 2 + (y - 15) ** 2 < 100).float().reshape(1, -1)
+    plan = MaskPlan.from_mask(mask)
+    assert plan.shape == (1, 32760)
+    outside = int(plan.counts[0, 0])
+    assert outside == (mask == 0).sum()
+    order = plan.order[0].long()
+    assert torch.equal(order[:outside], (mask[0] == 0).nonzero()[:, 0])
+    assert torch.equal(order[outside:], (mask[0] == 1).nonzero()[:, 0])
+    for block in (64, 128):
+        classes = mask[0][order].split(block)
+        assert sum(bool(rows.min() != rows.max()) for rows in classes) <= 1
+        raster = mask[0].split(block)
+        assert sum(bool(rows.min() != rows.max()) for rows in raster) > 100
+    assert sum(x.nbytes for x in (plan.mask, plan.order, plan.counts)) == 8 * 32760 + 16

@@ -36,10 +36,15 @@ SIZES = {
     "sparse-causal 256": Size(8, 8, 256, 512, 160),
     "temporal 8": Size(4096, 8, 8, 8, 40),
     "temporal 24": Size(4096, 8, 24, 24, 40),
-    "cross 4096": Size(8, 8, 4096, 77, 40),
-    "cross 1024": Size(8, 8, 1024, 77, 80),
-    "dit 8192": Size(1, 24, 8192, 8192, 128),
-    "dit 32760": Size(1, 24, 32760, 32760, 128),
+    "cross 4096": Size(8, 8, 4096, 77, 40, text=True),
+    "cross 1024": Size(8, 8, 1024, 77, 80, text=True),
+    "wan self 8192": Size(1, 12, 8192, 8192, 128),  # Wan 2.1 1.3B
+    "wan self 32760": Size(1, 12, 32760, 32760, 128),  # 81 frames of 832x480
+    "wan cross 8192": Size(1, 12, 8192, 512, 128, text=True),
+    "wan cross 32760": Size(1, 12, 32760, 512, 128, text=True),
+    "wan 5B self 27280": Size(1, 24, 27280, 27280, 128),  # 121 frames of 1280x704
+    "wan 14B self 32760": Size(1, 40, 32760, 32760, 128),
+    "wan 14B cross 32760": Size(1, 40, 32760, 512, 128, text=True),
 }
 DEFAULT_SIZES = ("self 4096", "self 1024", "self 256", "temporal 8", "cross 4096", "cross 1024")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -102,10 +107,12 @@ def variants(
     calls: Calls = {"plain": lambda: sdpa(q, k, v), "blended": blended, "two passes": two_passes}
     if size.map_entries * dtype.itemsize <= MAP_LIMIT:
         calls["eager maps"] = eager_maps
-    if size.keys == 77:
-        word = torch.zeros(77, device=device).index_fill_(0, torch.tensor([2], device=device), 1)
+    if size.text:
+        tokens = size.keys
+        word = torch.zeros(tokens, device=device)
+        word[2] = 1
         calls["word"] = lambda: word_attention(q, k, v, word_weights=word, backend=backend)
-        edit = TokenEdit.replacement(torch.eye(77)).reweighted(torch.linspace(0.5, 2, 77))
+        edit = TokenEdit.replacement(torch.eye(tokens)).reweighted(torch.linspace(0.5, 2, tokens))
         values = edit.values(v).arguments()
         calls["token edit"] = lambda: blended(**values)
     return calls

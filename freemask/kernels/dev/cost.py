@@ -38,17 +38,21 @@ GPUS = {
 
 @dataclass(frozen=True)
 class Size:
-    """The sizes of one attention: sequences, heads, queries, keys, head dimension."""
+    """The sizes of one attention: sequences, heads, queries, keys, head dimension.
+
+    text: whether the keys are the tokens of a prompt.
+    """
 
     batch: int
     heads: int
     queries: int
     keys: int
     dim: int
+    text: bool = False
 
     @property
     def map_entries(self) -> int:
-        """Entries of the attention map, which the kernels never build."""
+        """Entries of the attention map of all heads, which the kernels never build."""
         return self.batch * self.heads * self.queries * self.keys
 
 

@@ -1,6 +1,10 @@
 """Compiles the Triton kernels ahead of time and inspects their machine code; needs no GPU.
 
     python -m freemask.kernels.dev.inspect --dim 40 160
+    python -m freemask.kernels.dev.inspect --dit
+
+`--dit` compiles what the layers of a Wan transformer launch: self-attention over 8,192 and 32,760
+tokens, and cross-attention with a token edit and with a word map over 512 text tokens.
 
 The table shows, for every configuration of the tile table, the registers per thread, spills, shared
 memory, matrix instructions and asynchronous copies. It also shows whether a block really skips the
@@ -18,7 +22,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +31,28 @@ import torch
 from freemask.kernels.dev.tables import output_path
 from freemask.kernels.triton import tiles
 
-SHARED_LIMIT = {"sm_80": 163 << 10, "sm_90": 227 << 10, "sm_100": 227 << 10, "gfx942": 64 << 10}
+SHARED_LIMIT = {
+    "sm_80": 163 << 10,
+    "sm_89": 99 << 10,
+    "sm_90": 227 << 10,
+    "sm_100": 227 << 10,
+    "sm_120": 99 << 10,
+    "gfx942": 64 << 10,
+}
 ARCHITECTURES = tuple(SHARED_LIMIT)
+TILES_OF = {"sm_89": "sm_80"}  # as `tiles.architecture` chooses
 KERNELS = ("blended", "word")
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 DEFAULT_DIMS = (40, 64, 80, 160)
 ALL_DIMS = (8, 40, 64, 80, 128, 160, 256)
+DIT_DIM = 128
+DIT_DTYPES = ("fp16", "bf16")
 MATRIX = {
     "sm_80": r"HMMA",
+    "sm_89": r"HMMA",
     "sm_90": r"HGMMA|HMMA",
     "sm_100": r"UTC\w*MMA|HMMA",
+    "sm_120": r"HMMA",
     "gfx942": r"v_mfma",
 }
 ASYNC_COPY = r"LDGSTS|UTMALDG"
@@ -54,6 +70,8 @@ class Config:
     even: whether the keys fill their blocks.
     kept: whether `v_kept` is given.
     columns: width of the frame table, 0 for none.
+    aligned: whether strides, and lengths that allow it, are known multiples of 16. Triton compiles
+        a launch for them, and all strides of heads of dimension 128 are (in units of 8 elements).
     """
 
     kernel: str
@@ -64,6 +82,7 @@ class Config:
     even: bool = True
     kept: bool = False
     columns: int = 0
+    aligned: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,6 +139,20 @@ def configurations(
                     yield Config("blended", arch, dim, dtype, queries=8, even=False)
 
 
+def dit_configurations(archs: Iterable[str], dtypes: Iterable[str]) -> Iterator[Config]:
+    """Yields what a Wan transformer launches for every combination.
+
+    The keys of 8,192 tokens and of a text fill their blocks; 32,760 is a multiple of no block.
+    """
+    for arch in archs:
+        for dtype in dtypes:
+            layer = Config("blended", arch, DIT_DIM, dtype, aligned=True)
+            yield replace(layer, queries=8192)
+            yield replace(layer, queries=32760, even=False)
+            yield replace(layer, queries=32760, kept=True)
+            yield replace(layer, queries=32760, kernel="word")
+
+
 def inspect(config: Config) -> Report:
     """Compiles one configuration and returns the report of its machine code."""
     compiled, tile = compile_ahead(config)
@@ -157,7 +190,8 @@ def compile_ahead(config: Config) -> tuple[Any, tiles.Tile]:
     from triton.backends.compiler import GPUTarget
 
     dtype = DTYPES[config.dtype]
-    tile = tiles.choose_tile(config.arch, config.dim, dtype, config.queries)
+    arch = TILES_OF.get(config.arch, config.arch)
+    tile = tiles.choose_tile(arch, config.dim, dtype, config.queries)
     constants = tile.arguments(config.dim, dtype) | {"EVEN": config.even, "UNIT": 8}
     options = {name: constants.pop(name) for name in tiles.LAUNCH_OPTIONS}
     target = GPUTarget("hip", config.arch, 64)
@@ -168,7 +202,7 @@ def compile_ahead(config: Config) -> tuple[Any, tiles.Tile]:
 
 
 def _source(config: Config, constants: dict[str, Any]) -> Any:
-    """Returns the kernel with its argument types: pointers aligned, strides unknown."""
+    """Returns the kernel with its argument types and its known multiples of 16."""
     import triton
 
     from freemask.kernels.triton.blended import blended_kernel
@@ -190,6 +224,11 @@ def _source(config: Config, constants: dict[str, Any]) -> Any:
     at, aligned = kernel.arg_names.index, [["tt.divisibility", 16]]
     attrs: dict[tuple[int, ...], Any] = {(at(name), 0): aligned for name in views}
     attrs |= {(at(name),): aligned for name in pointers}
+    if config.aligned:
+        attrs |= {(at(name), stride): aligned for name in views for stride in (1, 2, 3)}
+        known = {"queries": config.queries % 16 == 0, "keys": config.even}
+        known["source_keys"] = config.even and config.kernel == "blended"
+        attrs |= {(at(name),): aligned for name, multiple in known.items() if multiple}
     return triton.compiler.ASTSource(kernel, signature, constants, attrs)
 
 
@@ -242,7 +281,8 @@ def _read_amd(compiled: Any) -> tuple[list[Line], int, int]:
     return lines, numbers["vgpr_count"], spills
 
 
-HEADER = f"{'kernel':8}{'arch':8}{'dim':>4} {'dtype':6}{'BM/BN/w/s':>13}{'regs':>6}{'spills':>7}"
+HEADER = f"{'kernel':9}{'arch':8}{'dim':>4} {'dtype':6}{'rows':>6}{'keys':>7}{'BM/BN/w/s':>13}"
+HEADER += f"{'regs':>6}{'spills':>7}"
 HEADER += f"{'shared':>8}{'matrix':>7}{'async':>6}{'loops':>6}  verdict"
 
 
@@ -250,10 +290,10 @@ def row(report: Report) -> str:
     """Returns a report as one line of the table."""
     c, t = report.config, report.tile
     tile = f"{t.block_m}/{t.block_n}/{t.warps}/{t.stages}"
-    name = c.kernel + "+" * c.kept
+    name, keys = c.kernel + "+" * c.kept, "even" if c.even else "uneven"
     return (
-        f"{name:8}{c.arch:8}{c.dim:4} {c.dtype:6}{tile:>13}{report.registers:6}"
-        f"{report.spills:7}{report.shared:8}{report.matrix:7}{report.async_copies:6}"
+        f"{name:9}{c.arch:8}{c.dim:4} {c.dtype:6}{c.queries:6}{keys:>7}{tile:>13}"
+        f"{report.registers:6}{report.spills:7}{report.shared:8}{report.matrix:7}{report.async_copies:6}"
         f"{report.outer_loops:4}-{report.inner_loops}  {'; '.join(report.faults()) or 'ok'}"
     )
 
@@ -269,13 +309,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--all", action="store_true", help="every shipped dimension, dtype, variant"
     )
+    parser.add_argument("--dit", action="store_true", help="the launches of a Wan transformer")
     parser.add_argument("--json", type=output_path, help="also write the reports to this file")
     given = parser.parse_args(arguments)
+    if given.dit and (given.all or given.dim):
+        parser.error("--dit stands alone: its head dimension is 128")
     dims = given.dim or (ALL_DIMS if given.all else DEFAULT_DIMS)
     dtypes = given.dtype or (tuple(DTYPES) if given.all else ("fp16",))
+    found = configurations(given.arch, dims, dtypes, variants=given.all)
+    if given.dit:
+        found = dit_configurations(given.arch, given.dtype or DIT_DTYPES)
     reports = []
     print(HEADER)  # noqa: T201
-    for config in configurations(given.arch, dims, dtypes, variants=given.all):
+    for config in found:
         reports.append(inspect(config))
         print(row(reports[-1]), flush=True)  # noqa: T201
     if given.json:

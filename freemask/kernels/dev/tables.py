@@ -34,13 +34,17 @@ def table(records: list[dict[str, Any]]) -> str:
 
 
 def floors_table(sizes: Mapping[str, Size], dtype: torch.dtype) -> str:
-    """Returns the cost model of every size: work, floors, and the traffic of eager maps."""
-    head = f"{'size':20}{'GFLOP':>10}{'MB':>9}{'eager MB':>10}"
+    """Returns the cost model of every size: work, floors, and memory and traffic of eager maps.
+
+    `map MiB` is the memory of one map of all heads; a blend of maps needs two.
+    """
+    head = f"{'size':20}{'GFLOP':>10}{'MB':>9}{'map MiB':>9}{'eager MB':>10}"
     lines = [head + "".join(f"{gpu + ' ms':>10}{'bound':>14}{'eager ms':>10}" for gpu in cost.GPUS)]
     for name, size in sizes.items():
         work = cost.blend(size, dtype)
         line = f"{name:20}{work.flop / 1e9:10.1f}"
-        line += f"{work.memory / 1e6:9.1f}{work.eager_memory / 1e6:10.0f}"
+        map_bytes = size.map_entries * dtype.itemsize
+        line += f"{work.memory / 1e6:9.1f}{map_bytes / 2**20:9.0f}{work.eager_memory / 1e6:10.0f}"
         for gpu in cost.GPUS.values():
             floors = work.floors(gpu)
             eager = floors.pop("eager") * 1e3

@@ -20,7 +20,7 @@ HALF: dict[str, tuple[Row, ...]] = {  # float16 and bfloat16
     "sm_80": (
         (64, 64, 64, 4, 2),
         (96, 64, 32, 4, 2),
-        (128, 64, 32, 8, 2),
+        (128, 128, 32, 8, 2),
         (160, 64, 16, 4, 2),
         (256, 32, 32, 4, 2),
     ),
@@ -36,9 +36,17 @@ HALF: dict[str, tuple[Row, ...]] = {  # float16 and bfloat16
         (160, 128, 32, 8, 2),
         (256, 64, 16, 8, 2),
     ),
+    "sm_120": (
+        (64, 64, 64, 4, 2),
+        (96, 64, 32, 4, 2),
+        (128, 64, 64, 8, 2),
+        (160, 64, 16, 4, 2),
+        (256, 32, 32, 4, 2),
+    ),
     "gfx942": (
         (64, 64, 64, 4, 2),
-        (128, 64, 32, 4, 2),
+        (96, 64, 32, 4, 2),
+        (128, 128, 32, 4, 1),
         (160, 32, 64, 4, 1),
         (256, 32, 32, 4, 1),
     ),
@@ -62,6 +70,13 @@ FULL: dict[str, tuple[Row, ...]] = {  # float32, as three TF32 products on NVIDI
         (64, 32, 32, 4, 2),
         (96, 16, 16, 8, 1),
         (128, 16, 16, 4, 1),
+        (256, 16, 16, 8, 1),
+    ),
+    "sm_120": (
+        (8, 32, 32, 4, 2),
+        (48, 32, 16, 4, 2),
+        (64, 32, 32, 4, 2),
+        (160, 16, 16, 4, 1),
         (256, 16, 16, 8, 1),
     ),
     "gfx942": ((64, 32, 32, 4, 1), (256, 16, 16, 4, 1)),
@@ -134,13 +149,13 @@ def choose_tile(arch: str, dim: int, dtype: torch.dtype, queries: int) -> Tile:
 def architecture(device: torch.device) -> str:
     """Returns the architecture whose tiles a device uses.
 
-    Consumer cards have less shared memory than the data-centre parts and use the smallest tiles,
-    those of sm_80; so do older cards and the CPU of the interpreter. Every AMD part uses those of
-    gfx942.
+    The tiles of sm_80 are small enough for the shared memory of consumer and older cards, which use
+    them, and so does the CPU of the interpreter. Consumer Blackwell cards use those of sm_120, and
+    every AMD part those of gfx942.
     """
     if device.type != "cuda":
         return "sm_80"
     if torch.version.hip:
         return "gfx942"
     major, _ = torch.cuda.get_device_capability(device)
-    return {9: "sm_90", 10: "sm_100"}.get(major, "sm_80")
+    return {9: "sm_90", 10: "sm_100", 12: "sm_120"}.get(major, "sm_80")

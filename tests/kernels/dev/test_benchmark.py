@@ -1,6 +1,7 @@
 """The benchmark: its masks, its variants and its output, not the speed of this machine."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from freemask.kernels.dev import benchmark
 from freemask.kernels.dev.benchmark import SIZES, blob_mask
 from freemask.kernels.dev.cost import Size
 
-SMALL = Size(2, 2, 64, 77, 8)
+SMALL = Size(2, 2, 64, 77, 8, text=True)
 
 
 @pytest.mark.parametrize("coverage", [0.0, 0.1, 0.3, 1.0])
@@ -40,6 +41,17 @@ def test_all_variants_of_a_size_compute_the_same_blend():
     torch.testing.assert_close(calls["word"]()[0], calls["plain"]())
 
 
+@pytest.mark.parametrize("name", SIZES)
+def test_only_the_keys_of_a_prompt_are_a_text(name):
+    assert SIZES[name].text == ("cross" in name)
+    assert SIZES[name].text == (SIZES[name].keys in (77, 512) and "sparse" not in name)
+
+
+def test_a_size_without_a_text_has_no_word_map_and_no_token_edit():
+    calls = benchmark.variants(replace(SMALL, text=False), torch.float32, "cpu", 0.3, 0, "auto")
+    assert set(calls) == {"plain", "blended", "two passes", "eager maps"}
+
+
 def test_a_run_prints_ratios_and_writes_json_and_a_chart(monkeypatch, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     monkeypatch.setitem(SIZES, "self 64", SMALL)
@@ -57,3 +69,5 @@ def test_the_floors_are_printed_without_measuring(capsys):
     assert benchmark.main(["--floors", "--dtype", "bf16"]) == 0
     printed = capsys.readouterr().out
     assert all(name in printed for name in SIZES)
+    (line,) = (line for line in printed.splitlines() if line.startswith("wan self 32760"))
+    assert "24564" in line.split()  # MiB of one map

@@ -22,6 +22,19 @@ def test_the_floors_of_the_sparse_causal_layer_are_those_computed_by_hand():
     assert work.floor(cost.GPUS["H100"]) == floors["exponentials"]
 
 
+def test_the_floors_of_a_clip_of_32760_tokens_are_those_computed_by_hand():
+    """12 heads of 128, bfloat16: one map of all heads would take 24 GiB."""
+    size = SIZES["wan self 32760"]
+    work = cost.blend(size, torch.bfloat16)
+    assert size.map_entries * 2 == pytest.approx(24 * 2**30, rel=0.001)
+    assert work.flop == 4 * 128 * 12 * 32760**2
+    assert work.memory == 6 * 32760 * 12 * 128 * 2
+    for gpu, milliseconds in (("A100", 21.1), ("H100", 6.67)):
+        floors = work.floors(cost.GPUS[gpu])
+        assert work.floor(cost.GPUS[gpu]) == floors["arithmetic"]
+        assert floors["arithmetic"] * 1e3 == pytest.approx(milliseconds, rel=0.01)
+
+
 def test_soft_rows_cost_both_branches():
     binary, soft = (cost.blend(SMALL, torch.float32, soft=s) for s in (0.0, 1.0))
     assert (soft.flop, soft.exponentials) == (2 * binary.flop, 2 * binary.exponentials)

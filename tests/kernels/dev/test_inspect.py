@@ -8,7 +8,17 @@ from dataclasses import replace
 
 import pytest
 
-from freemask.kernels.dev.inspect import ALL_DIMS, ARCHITECTURES, DTYPES, Config, Report, row
+from freemask.kernels.dev.inspect import (
+    ALL_DIMS,
+    ARCHITECTURES,
+    DIT_DTYPES,
+    DTYPES,
+    Config,
+    Report,
+    dit_configurations,
+    main,
+    row,
+)
 from freemask.kernels.triton import tiles
 
 pytest.importorskip("triton")
@@ -25,9 +35,35 @@ def reports(folder, *arguments):
 
 
 def test_the_default_configurations_are_fit_to_ship(tmp_path):
-    found = reports(tmp_path, "--dim", "40", "160")
-    assert len(found) == len(ARCHITECTURES) * 2 * 2
+    archs = ("sm_80", "sm_90", "sm_100", "gfx942")
+    found = reports(tmp_path, "--dim", "40", "160", "--arch", *archs)
+    assert len(found) == len(archs) * 2 * 2
     assert all(report["spills"] == 0 and report["matrix"] > 0 for report in found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_the_launches_of_a_video_transformer_are_fit_to_ship(arch, tmp_path):
+    found = reports(tmp_path, "--dit", "--arch", arch)
+    assert len(found) == len(DIT_DTYPES) * 4
+    assert all(report["spills"] == 0 and report["matrix"] > 0 for report in found)
+
+
+def test_a_video_transformer_launches_its_tokens_and_a_text():
+    found = list(dit_configurations(["sm_90"], ["bf16"]))
+    assert {config.dim for config in found} == {128}
+    assert all(config.aligned for config in found)
+    long = [config for config in found if config.kernel == "blended" and not config.kept]
+    for config, tokens in zip(long, (8192, 32760), strict=True):
+        tile = tiles.choose_tile("sm_90", 128, DTYPES["bf16"], tokens)
+        assert (config.queries, config.even) == (tokens, tokens % tile.block_n == 0)
+    assert [config.kernel for config in found if config not in long] == ["blended", "word"]
+
+
+def test_the_head_dimension_of_a_video_transformer_is_not_chosen(capsys):
+    with pytest.raises(SystemExit):
+        main(["--dit", "--dim", "40"])
+    assert "head dimension is 128" in capsys.readouterr().err
 
 
 @pytest.mark.slow

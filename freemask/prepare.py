@@ -5,7 +5,7 @@ Whatever can be wrong with an edit is found here, before the backbone runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -137,16 +137,6 @@ def prepare(
         needs_words=from_maps or settings.fusion.word_weight != 1,
     )
     text = _text_states(editor, request, settings)
-    selection = None
-    if from_maps:
-        timesteps = scheduler.timesteps.flip(0).tolist()
-        selection = select(
-            codebook_for(editor, settings),
-            settings.mask,
-            sites,
-            timesteps,
-            released=editor.released_sites(sites),
-        )
     return PreparedEdit(
         request=replace(request, words=pair.words),
         settings=settings,
@@ -155,7 +145,7 @@ def prepare(
         token_edit=pair.token_edit,
         text=text,
         queries=_word_queries(pair, settings, text) if from_maps else {},
-        selection=selection,
+        selection=_select(editor, settings, sites, scheduler) if from_maps else None,
         user_mask=user_mask,
         notes=(*notes, *without_effect(editor, sites, request.overrides)),
     )
@@ -241,7 +231,7 @@ def for_editor(settings: Settings, editor: Editor | type[Editor]) -> Settings:
 
 
 def without_effect(
-    editor: Editor, sites: Iterable[Site], overrides: Mapping[str, Any]
+    editor: Editor, sites: Sequence[Site], overrides: Mapping[str, Any]
 ) -> tuple[str, ...]:
     """Returns remarks on the overrides that an editor ignores, a line each.
 
@@ -274,6 +264,16 @@ def _choice(key: str, value: str, known: tuple[str, ...], editor: str) -> str:
 def _names_source(overrides: Mapping[str, Any]) -> bool:
     """Returns whether overrides choose where the mask comes from."""
     return any(key in ("mask", "mask.sites", "mask.policy", "codebook") for key in overrides)
+
+
+def _select(editor: Editor, settings: Settings, sites: Sequence[Site], scheduler: Any) -> Selection:
+    return select(
+        codebook_for(editor, settings),
+        settings.mask,
+        sites,
+        scheduler.timesteps.flip(0).tolist(),
+        released=editor.released_sites(sites),
+    )
 
 
 def _text_states(editor: Editor, request: EditRequest, settings: Settings) -> dict[str, Tensor]:

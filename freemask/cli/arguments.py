@@ -183,6 +183,11 @@ def _size_or_source(text: str) -> tuple[int, int] | str:
     return text if text == "source" else parse_size(text)
 
 
+def _count_or_auto(text: str) -> int | str:
+    """Parses a count of 1 or more, or leaves "auto"."""
+    return text if text == "auto" else parse_count(text)
+
+
 def _source(text: str) -> str:
     """Parses "source"."""
     if text != "source":
@@ -218,6 +223,7 @@ CONVERTERS: dict[str, tuple[Callable[[str], Any], str | None]] = {  # by type: c
     "float | None": (_argument(_number), "X"),
     "int": (_argument(_whole), "N"),
     "int | None": (count_or_all, "N"),
+    "int | Literal['auto']": (_argument(_count_or_auto), "N"),
     "tuple[int, int]": (size, "HxW"),
     "tuple[int, int] | None": (size, "HxW"),
     "tuple[int, int] | Literal['source'] | None": (_argument(_size_or_source), "HxW"),

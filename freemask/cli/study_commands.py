@@ -18,9 +18,8 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     from freemask.evaluation.methods import BenchmarkSettings
     from freemask.evaluation.request import EvaluationRequest
 
-    compared = ("reconstruct", "ddim", "naive", "freemask")
     unused = ("guidance", "cost_clips")
-    add_request(parser, BenchmarkSettings, skip=unused, methods=compared)
+    add_request(parser, BenchmarkSettings, skip=unused)
     editor = tuple(EditorRequest.__dataclass_fields__)
     add_request(parser, EvaluationRequest, skip=("settings", *editor), out=Path("out/evaluate"))
     add_request(parser, EditorRequest)

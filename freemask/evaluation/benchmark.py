@@ -1,14 +1,15 @@
 """Runs every method of the benchmark on one sample and returns a row of figures for each.
 
-Methods share one inversion of the clip, and methods whose settings come to the same edit share the
-edit. Figures are measured on frames in memory.
+Methods share one inversion of the clip. A noised source needs none; there, methods that read the
+same word maps share the reading. Methods whose settings come to the same edit share the edit.
+Figures are measured on frames in memory.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 
 from freemask.calibration.mmc import ClipCost
 from freemask.editors.editor import Editor
+from freemask.evaluation.backbone_calls import BackboneCalls
 from freemask.evaluation.clip import load_embedder
 from freemask.evaluation.edited_sample import EditedSample
 from freemask.evaluation.lpips import load_lpips
@@ -28,13 +30,27 @@ from freemask.pipeline import edit
 from freemask.prepare import PreparedEdit, prepare
 from freemask.result import EditResult
 from freemask.sampling.generation import generate
-from freemask.sampling.inversion import invert_for
+from freemask.sampling.inversion import invert, invert_for
 from freemask.settings import MaskSettings
 from freemask.telemetry import PeakMemory
 from freemask.types import EditRequest, Inversion, Video
 
 SaveClip = Callable[[str, Video], None]
 WARM_UP_STEPS = 2  # of the run before plain generation is measured
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of an edit, of an inversion or of plain generation.
+
+    seconds: its time.
+    calls: clips that the backbone predicted (`BackboneCalls`).
+    memory: bytes above the loaded model at the peak; 0 if they were not measured.
+    """
+
+    seconds: float
+    calls: int
+    memory: int = 0
 
 
 def run_sample(
@@ -48,9 +64,9 @@ def run_sample(
     save: called with the clips to look at and their names: "source", "answer" if the ground truth
         is known, the name of every method, and "METHOD mask" if the method has a mask.
 
-    Returns a row per method: task, clip, edit, method and the metrics. Time and memory are measured
-    on the first `settings.cost_clips` samples of a task. They are relative to plain guided
-    generation of the same clip in the same run; the time includes the inversion.
+    Returns a row per method: task, clip, edit, method and the metrics. Time, calls and memory are
+    measured on the first `settings.cost_clips` samples of a task. They are relative to plain guided
+    generation of the same clip in the same run; time and calls include the inversion.
 
     Raises `LeftOut` for a clip that cannot be used.
     """
@@ -75,13 +91,16 @@ def run_sample(
     )
     named = {"task": source.task, "clip": source.number, "edit": edit_text(sample.request)}
     rows = []
-    for method, result, seconds in _edit_all(editor, sample, edits, inversions):
+    for method, result, cost in _edit_all(editor, sample, edits, inversions):
         edited = replace(
             unedited,
             video=result.video,
             masks=result.masks_used if edits[method].selection else None,
-            relative_seconds=seconds / plain[0] if plain else None,
-            relative_memory=result.memory_above_entry / plain[1] if plain and plain[1] else None,
+            relative_seconds=cost.seconds / plain.seconds if plain else None,
+            relative_calls=cost.calls / plain.calls if plain else None,
+            relative_memory=result.memory_above_entry / plain.memory
+            if plain and plain.memory
+            else None,
         )
         _save_edit(method, edited, save)
         rows.append({**named, "method": method, **score(edited)})
@@ -98,20 +117,27 @@ def _edit_all(
     editor: Editor,
     sample: Sample,
     edits: Mapping[str, PreparedEdit],
-    inversions: Mapping[str, tuple[Inversion, float]],
-) -> Iterable[tuple[str, EditResult, float]]:
-    """Yields each method with its result and its seconds, inversion included."""
-    results: dict[str, EditResult] = {}
+    inversions: Mapping[str, tuple[Inversion, Cost]],
+) -> Iterable[tuple[str, EditResult, Cost]]:
+    """Yields each method with its result and its cost, inversion included."""
+    results: dict[str, tuple[EditResult, int]] = {}
     for method, prepared in edits.items():
-        inversion, seconds = inversions[_stored_features(prepared)]
+        inversion, before = inversions[_inversion_key(_to_invert(method, prepared))]
         true_mask = None
         if METHODS[method].true_mask and prepared.selection:
             true_mask = torch.from_numpy(sample.object_mask)
         key = f"{_effect(prepared)} {true_mask is None}"
         if key not in results:
             request = prepared.request
-            results[key] = edit(editor, sample.video, request, mask=true_mask, inversion=inversion)
-        yield method, results[key], seconds + sum(results[key].timings.values())
+            with BackboneCalls(editor) as calls:
+                edited = edit(editor, sample.video, request, mask=true_mask, inversion=inversion)
+            results[key] = edited, calls.count
+        result, count = results[key]
+        yield (
+            method,
+            result,
+            Cost(before.seconds + sum(result.timings.values()), before.calls + count),
+        )
 
 
 def edit_text(request: EditRequest) -> str:
@@ -129,18 +155,45 @@ def best_map_iou(
 
     The maps are binarised at the codebook's threshold. Returns None without maps or a codebook.
     """
-    books = (codebook_for(editor, e.settings) for e in edits if e.selection)
-    codebook = next(books, None)
-    maps = next((i.word_maps["source"] for i in inversions if "source" in i.word_maps), None)
-    if codebook is None or maps is None:
+    masked = [edited for edited in edits if edited.selection]
+    codebook = next((codebook_for(editor, edited.settings) for edited in masked), None)
+    if codebook is None:
         return None
+    maps = next((i.word_maps["source"] for i in inversions if _all_maps(i)), None)
+    if maps is None:  # methods with a noised source read only the levels that their masks need
+        request = masked[0].request
+        word, steps = request.words[0] if request.words else "", request.steps
+        inverted = invert(editor, sample.video, request.source, words=word, steps=steps)
+        maps = inverted.word_maps["source"]
     return ClipCost.measure(maps, torch.from_numpy(sample.object_mask)).best_iou(codebook)
 
 
-def _stored_features(prepared: PreparedEdit) -> str:
-    """Returns a key of what an inversion stores for an edit apart from word maps."""
+def _all_maps(inversion: Inversion) -> bool:
+    """Returns whether an inversion has the maps of the source's word at every timestep."""
+    maps = inversion.word_maps.get("source")
+    return maps is not None and set(maps.timesteps) == set(inversion.trajectory.timesteps)
+
+
+def _to_invert(method: str, prepared: PreparedEdit) -> PreparedEdit:
+    """Returns an edit as its inversion sees it: an edit with the true mask reads no word maps."""
+    if METHODS[method].true_mask:
+        return replace(prepared, selection=None, queries={})
+    return prepared
+
+
+def _inversion_key(prepared: PreparedEdit) -> str:
+    """Returns a key of everything that decides an inversion of a given clip.
+
+    An inversion passes all levels, so its word maps serve every mask. A noised source is read at
+    the levels that the mask needs.
+    """
     settings = prepared.settings
-    return repr((settings.fusion, prepared.first_step)) if settings.features == "store" else ""
+    key = [settings.source]
+    if settings.features == "store":
+        key.append(repr((settings.fusion, prepared.first_step)))
+    if settings.source == "noised":
+        key.append(repr((settings.flow.noise, prepared.entries, sorted(prepared.queries))))
+    return " ".join(key)
 
 
 def _effect(prepared: PreparedEdit) -> str:
@@ -156,20 +209,22 @@ def _effect(prepared: PreparedEdit) -> str:
 
 def _invert_once(
     editor: Editor, video: Video, edits: Mapping[str, PreparedEdit]
-) -> dict[str, tuple[Inversion, float]]:
-    """Returns an inversion and its seconds per kind of stored features, with all word maps."""
+) -> dict[str, tuple[Inversion, Cost]]:
+    """Returns every different inversion and its cost, by the key of `_inversion_key`."""
     inversions = {}
-    for prepared in sorted(edits.values(), key=lambda item: -len(item.queries)):
-        key = _stored_features(prepared)
+    wanted = [_to_invert(method, prepared) for method, prepared in edits.items()]
+    for prepared in sorted(wanted, key=lambda item: -len(item.queries)):
+        key = _inversion_key(prepared)
         if key not in inversions:
             started = time.perf_counter()
-            inversion = invert_for(editor, video, prepared)
-            inversions[key] = (inversion, time.perf_counter() - started)
+            with BackboneCalls(editor) as calls:
+                inversion = invert_for(editor, video, prepared)
+            inversions[key] = (inversion, Cost(time.perf_counter() - started, calls.count))
     return inversions
 
 
-def _plain_cost(editor: Editor, sample: Sample, settings: BenchmarkSettings) -> tuple[float, float]:
-    """Returns seconds and bytes above the model at the peak of plain guided generation.
+def _plain_cost(editor: Editor, sample: Sample, settings: BenchmarkSettings) -> Cost:
+    """Returns the cost of plain guided generation.
 
     A short run comes before, because a first run also pays for what libraries do only once.
     """
@@ -183,6 +238,6 @@ def _plain_cost(editor: Editor, sample: Sample, settings: BenchmarkSettings) -> 
     )
     run(steps=min(WARM_UP_STEPS, settings.steps))
     started = time.perf_counter()
-    with PeakMemory(editor.device) as memory:
+    with PeakMemory(editor.device) as memory, BackboneCalls(editor) as calls:
         run(steps=settings.steps)
-    return time.perf_counter() - started, memory.above_entry
+    return Cost(time.perf_counter() - started, calls.count, memory.above_entry)

@@ -26,6 +26,8 @@ class EditedSample:
     lpips: an LPIPS model, if LPIPS is wanted.
     best_map_iou: mIoU of the clip's best word map, in [0, 1], if the benchmark measured it.
     relative_seconds: time of the edit over that of plain generation, if it was measured.
+    relative_calls: clips that the backbone predicted for the edit over those of plain generation,
+        if they were counted.
     relative_memory: peak memory of the edit, above the loaded model, over that of plain generation,
         if it was measured.
     """
@@ -37,6 +39,7 @@ class EditedSample:
     lpips: Lpips | None = None
     best_map_iou: float | None = None
     relative_seconds: float | None = None
+    relative_calls: float | None = None
     relative_memory: float | None = None
 
     @property

@@ -8,7 +8,7 @@ from typing import Any
 
 from freemask.config import nearest
 from freemask.evaluation.samples import Sample
-from freemask.settings import FREEMASK, Settings, load_settings
+from freemask.settings import FLOW, FREEMASK, Settings, load_settings, methods
 from freemask.types import EditRequest, InputError, at_least
 
 
@@ -55,14 +55,29 @@ METHODS = {
     "adaptive": _freemask(policy="adaptive", sites="mean_of", top_k=3),
     "freemask_store": BenchmarkMethod(overrides={"features": "store"}),
     "oracle": BenchmarkMethod(overrides={"mask.policy": "naive"}, true_mask=True),
+    # of flow models
+    "sdedit": BenchmarkMethod("sdedit"),
+    "inversion": BenchmarkMethod("inversion"),
+    "flowedit": BenchmarkMethod("flowedit"),
+    "flowedit_mask": BenchmarkMethod("flowedit_mask"),
 }
+DEFAULT_METHODS = {
+    FLOW: ("sdedit", "inversion", "flowedit", "flowedit_mask", "freemask", "oracle"),
+    "diffusion": ("reconstruct", "ddim", "naive", "freemask"),
+}
+
+
+def benchmark_methods(family: str) -> list[str]:
+    """Returns the names of the methods that editors of a family have."""
+    presets = methods(family)
+    return [name for name, method in METHODS.items() if method.preset in presets]
 
 
 @dataclass(frozen=True)
 class BenchmarkSettings:
     """Settings that all samples of a run share.
 
-    methods: names in METHODS.
+    methods: names in METHODS; if not given, the usual ones of the editor's family.
     steps: number of denoising steps, >= 1.
     guidance: scale of classifier-free guidance.
     overrides: settings of every method that differ from its preset, by dotted key.
@@ -73,7 +88,7 @@ class BenchmarkSettings:
     Raises `InputError` for an unknown method, and for numbers out of range.
     """
 
-    methods: tuple[str, ...]
+    methods: tuple[str, ...] = ()
     steps: int = 50
     guidance: float = 7.5
     overrides: Mapping[str, Any] = field(default_factory=dict)
@@ -92,9 +107,26 @@ class BenchmarkSettings:
         """Returns the overrides of a method; its own take precedence over those of the run."""
         return {**self.overrides, **METHODS[method].overrides}
 
-    def resolve(self, task: str, method: str) -> Settings:
-        """Returns the settings of a method under a task."""
-        return load_settings(task, self.overrides_of(method), method=METHODS[method].preset)
+    def for_family(self, family: str, editor: str) -> BenchmarkSettings:
+        """Returns the settings for an editor, with its family's methods if none are given.
+
+        editor: its name, for the error.
+
+        Raises `InputError` for a method that the editor does not have; it names those that it has.
+        """
+        known = benchmark_methods(family)
+        for name in self.methods:
+            if name not in known:
+                raise InputError(
+                    f"editor {editor} has no method {name!r}; it has {', '.join(known)}"
+                )
+        usual = DEFAULT_METHODS.get(family, (FREEMASK, "oracle"))
+        return replace(self, methods=self.methods or usual)
+
+    def resolve(self, task: str, method: str, family: str = "") -> Settings:
+        """Returns the settings of a method under a task, for editors of a family."""
+        preset, overrides = METHODS[method].preset, self.overrides_of(method)
+        return load_settings(task, overrides, method=preset, family=family)
 
     def request(self, sample: Sample, method: str) -> EditRequest:
         """Returns the request of a method for a sample."""

@@ -157,6 +157,7 @@ def _psnr_to_truth(edit: EditedSample, where: np.ndarray | None) -> float:
 PERCENT, ONE, TWO, THREE = "{:.0%}", "{:.1f}", "{:.2f}", "{:.3f}"
 TRUTH, CLIP = ("ground_truth",), ("embedder",)
 MAPS, SECONDS, MEMORY = "best_map_iou", "relative_seconds", "relative_memory"
+CALLS = "relative_calls"
 METRICS = {
     "nearer": Metric(nearer, "nearer to target", PERCENT, TRUTH),
     "nearest": Metric(nearest, "nearest of all", PERCENT, TRUTH),
@@ -175,6 +176,7 @@ METRICS = {
     "clip_text": Metric(clip_text, "CLIP text score", THREE, CLIP),
     "clip_consistency": Metric(clip_consistency, "CLIP consistency", THREE, CLIP),
     "seconds": Metric(attrgetter(SECONDS), "time / plain", TWO, (SECONDS,), False, median=True),
+    "calls": Metric(attrgetter(CALLS), "calls / plain", TWO, (CALLS,), False, median=True),
     "memory": Metric(attrgetter(MEMORY), "memory / plain", TWO, (MEMORY,), False, median=True),
 }
 

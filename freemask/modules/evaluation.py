@@ -104,6 +104,7 @@ def evaluate(request: EvaluationRequest, echo: Echo | None = None) -> str:
     Raises `InputError` for whatever cannot be used, before the first edit, and if the output folder
     holds an unfinished run with other arguments.
     """
+    request = request.resolve()
     samples = request.samples()
     device, dtype = runtime(request.device, request.dtype)
     request = replace(request, dtype=str(dtype).removeprefix("torch."))

@@ -201,9 +201,9 @@ DEFAULTS = {  # of the command line, by command
     "masks": {"task": "shape", "steps": 50, "frames": 8, "out": Path("out/masks")},
     "editors": {"memory": False, "frames": 8, "size": (512, 512), "steps": 50, "dtype": "float16"},
     "evaluate": {
-        "clips": 24, "data": "sprites", "methods": ("reconstruct", "ddim", "naive", "freemask"),
+        "clips": 24, "data": "sprites", "methods": (),
         "tasks": ("shape", "attribute", "style"), "clip": None, "lpips": None, "processes": 1,
-        "captions": None, "size": None, "frames": 8, "steps": 50, "out": Path("out/evaluate"),
+        "captions": None, "size": None, "frames": "auto", "steps": 50, "out": Path("out/evaluate"),
     },
     "calibrate": {
         "data": "sprites", "clips": 64, "words": (), "captions": None, "frames": 8, "size": None,

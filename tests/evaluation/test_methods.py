@@ -5,15 +5,48 @@ from __future__ import annotations
 import pytest
 
 from freemask.evaluation import samples
-from freemask.evaluation.methods import METHODS, BenchmarkSettings
+from freemask.evaluation.methods import (
+    DEFAULT_METHODS,
+    METHODS,
+    BenchmarkSettings,
+    benchmark_methods,
+)
+from freemask.settings import load_settings
 from freemask.types import InputError
+
+FLOW_METHODS = ["sdedit", "inversion", "flowedit", "flowedit_mask"]
 
 
 @pytest.mark.parametrize("task", samples.TASKS)
-@pytest.mark.parametrize("method", METHODS)
-def test_the_settings_of_every_method_are_valid(task: str, method: str) -> None:
-    settings = BenchmarkSettings((method,)).resolve(task, method)
-    assert settings.mask.policy
+@pytest.mark.parametrize("family", DEFAULT_METHODS)
+def test_the_settings_of_every_method_are_valid(task: str, family: str) -> None:
+    for method in benchmark_methods(family):
+        settings = BenchmarkSettings((method,)).resolve(task, method, family)
+        assert settings.mask.policy
+
+
+def test_every_method_serves_the_editors_of_some_family() -> None:
+    flow, other = map(benchmark_methods, ("flow", "diffusion"))
+    assert {*flow, *other} == {*METHODS}
+    assert [m for m in METHODS if m not in other] == FLOW_METHODS
+    assert [m for m in METHODS if m not in flow] == ["reconstruct", "ddim", "fatezero"]
+    settings = BenchmarkSettings().resolve("shape", "freemask", "flow")
+    assert settings == load_settings("shape", family="flow") != load_settings("shape")
+
+
+def test_the_usual_methods_are_those_of_the_editors_family() -> None:
+    settings = BenchmarkSettings()
+    flow = (*FLOW_METHODS, "freemask", "oracle")
+    assert settings.for_family("flow", "wan").methods == flow
+    other = ("reconstruct", "ddim", "naive", "freemask")
+    assert settings.for_family("diffusion", "zeroscope").methods == other
+    assert settings.for_family("new", "mine").methods == ("freemask", "oracle")
+    given = BenchmarkSettings(("naive",))
+    assert given.for_family("flow", "wan") == given
+    with pytest.raises(
+        InputError, match=r"wan has no method 'ddim'; it has released, naive, .*sdedit"
+    ):
+        BenchmarkSettings(("naive", "ddim")).for_family("flow", "wan")
 
 
 def test_a_method_takes_precedence_over_the_settings_of_the_run() -> None:

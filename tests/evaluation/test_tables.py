@@ -67,7 +67,8 @@ def test_headings_and_directions_of_all_columns() -> None:
         "CLIP text score",
         "CLIP consistency",
         "time / plain",
+        "calls / plain",
         "memory / plain",
     ]
     lower = {name for name, metric in METRICS.items() if not metric.higher_is_better}
-    assert lower == {"flicker", "warp", "lpips", "seconds", "memory"}
+    assert lower == {"flicker", "warp", "lpips", "seconds", "calls", "memory"}

@@ -222,6 +222,7 @@ class FlowTraining(TrainingModule):
         """Gives every process noise of its own, and compiles the transformer if asked to."""
         torch.manual_seed(torch.seed() + self.global_rank)
         if self.compiled:
+            torch._dynamo.config.recompile_limit = 64  # one graph for each shape of a batch
             self.transformer.compile(dynamic=False)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:

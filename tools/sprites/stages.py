@@ -39,7 +39,7 @@ STAGES = {
     "t2v": Stage(steps=4000, batch=2, learning_rate=1e-3, examples=6_000),
     "motion": Stage(steps=3000, batch=2, learning_rate=1e-3, examples=6_000),
     "wan_image": Stage(steps=1000, batch=16, learning_rate=1.5e-3, examples=4_000),
-    "wan_vae": Stage(steps=1600, batch=2, learning_rate=1e-3, examples=4_000),
+    "wan_vae": Stage(steps=1100, batch=2, learning_rate=1e-3, examples=4_000),
     "wan": Stage(steps=12000, batch=None, learning_rate=1e-3, examples=0),
 }
 FRAMES = {"vae": 1, "clip": 1, "sd": 1, "t2v": 8, "motion": 8}  # in a clip of each stage

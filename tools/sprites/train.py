@@ -1,11 +1,12 @@
 """Trains the demo checkpoints on sprites, stage by stage.
 
     python -m tools.sprites.train vae clip sd t2v motion --work runs/sprites
+    python -m tools.sprites.train wan_image wan_vae wan --work runs/sprites-wan
 
 A stage resumes from the newest checkpoint in WORK/STAGE and is skipped if it is finished.
 Without a checkpoint it starts from random weights, or with --warm-start from the shipped ones.
 Each stage ends with an export of float16 safetensors in diffusers' folder layout to
-freemask/assets. Losses are logged as CSV in WORK/STAGE/logs.
+freemask/assets. Losses are logged as CSV in WORK/STAGE/logs, a folder for each run.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def fit(
         max_steps=size.steps,
         max_epochs=-1,
         precision="bf16-mixed",
-        logger=CSVLogger(folder, name="logs", version="", flush_logs_every_n_steps=100),
+        logger=CSVLogger(folder, name="logs", flush_logs_every_n_steps=100),
         log_every_n_steps=20,
         callbacks=[
             WeightAveraging(avg_fn=partial(moving_average, size.ema_decay)),

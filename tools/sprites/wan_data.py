@@ -6,6 +6,7 @@ frames hold clips of 9, 5 and 1.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -57,11 +58,15 @@ def exported_vae() -> WanVae:
 def latent_pools(work: Path, processes: int = 1) -> list[dict[str, Any]]:
     """Returns the latents and captions of all training clips, from the cache if they are there.
 
+    The name of a cache tells the weights of the VAE, so that another VAE makes new latents.
+
     processes: number of processes that encode clips.
     """
+    weights = ASSETS / "sprites-wan" / "vae" / "diffusion_pytorch_model.safetensors"
+    vae = hashlib.sha256(weights.read_bytes()).hexdigest()[:8]
     pools = []
     for frames, size, count in POOLS:
-        cache = work / f"wan-latents-{count}x{frames}-{size[0]}x{size[1]}.pt"
+        cache = work / f"wan-latents-{vae}-{count}x{frames}-{size[0]}x{size[1]}.pt"
         if not cache.exists():
             share = partial(_encoded_share, frames, size)
             parts = [range(count)[n::processes] for n in range(processes)]
@@ -98,7 +103,9 @@ def caption_tokens(tokenizer: Any, captions: Sequence[str]) -> dict[str, Tensor]
 
 
 class ClipBatches(Dataset):
-    """Batches of clips, each of one length; an index is the number of a batch.
+    """Batches of clips, each of one length and size; an index is the number of a batch.
+
+    Batches come from each pool in proportion to its clips.
 
     pools: from `latent_pools`.
     tokenizer: of the captions, some of which are dropped.
@@ -119,7 +126,8 @@ class ClipBatches(Dataset):
         shared = np.random.default_rng(index // self.processes)  # the same for all processes
         length = int(shared.choice(list(LENGTHS), p=list(LENGTHS.values())))
         fitting = [n for n, pool in enumerate(self.pools) if pool["latents"].shape[2] >= length]
-        chosen = fitting[int(shared.integers(len(fitting)))]
+        clips_of = np.array([len(self.pools[n]["latents"]) for n in fitting])
+        chosen = int(shared.choice(fitting, p=clips_of / clips_of.sum()))
         latents, text = self.pools[chosen]["latents"], self.text[chosen]
         tokens = length * latents.shape[3] * latents.shape[4] // 4
         clips = torch.randint(len(latents), (BATCH_TOKENS // tokens,))

@@ -31,6 +31,7 @@ class CheckpointFormat(ABC):
     architectures: class names of the backbones that it loads.
     family: backbones of one family share presets (`configs/family`) and methods.
     demo: the folder of its demo checkpoint in `freemask/assets`, or None.
+    half: the half precision in which it runs on a GPU unless another dtype is asked for.
     sources: how a source can reach a noise level (`settings.source`), the default first.
     states: what an edit can denoise (`settings.flow.state`), the default first.
     Options: a dataclass of the options that `load` takes; it checks itself.
@@ -41,6 +42,7 @@ class CheckpointFormat(ABC):
     architectures: ClassVar[tuple[str, ...]]
     family: ClassVar[str] = "diffusion"
     demo: ClassVar[str | None] = None
+    half: ClassVar[torch.dtype] = torch.float16
     sources: ClassVar[tuple[str, ...]] = ("inverted",)
     states: ClassVar[tuple[str, ...]] = ("pinned",)
     Options: ClassVar[type] = NoOptions

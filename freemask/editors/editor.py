@@ -115,6 +115,18 @@ class Editor(CheckpointFormat):
         h, w = self.latent_size(size)
         return 1, self.latent_channels, self.latent_time.latent_frames(frames), h, w
 
+    def decoder_input(self, frames: int, size: tuple[int, int]) -> tuple[int, ...]:
+        """Returns the shape of the latents that the VAE decodes at once.
+
+        frames, size: of the clip, in pixels.
+        """
+        return self.latent_shape(frames, size)
+
+    @property
+    def resident(self) -> tuple[nn.Module, ...]:
+        """The parts whose weights stay on a GPU; the others are there only while they compute."""
+        return self.backbone, self.vae, self.text_encoder
+
     @abstractmethod
     def encode(self, video: Video) -> Tensor:
         """Returns latents `(1, C, F, h, w)`: the posterior's mean, scaled for the backbone.

@@ -69,8 +69,12 @@ def typed_options(kind: type[Editor], options: Mapping[str, Any] | None) -> Any:
     return merge(kind.Options, OmegaConf.create(dict(options or {})), {})
 
 
-def runtime(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
+def runtime(
+    device: str, dtype: str, half: torch.dtype = torch.float16
+) -> tuple[torch.device, torch.dtype]:
     """Returns the device and dtype that two names, or "auto", stand for on this machine.
+
+    half: the dtype of "auto" on a GPU (`CheckpointFormat.half` of an editor).
 
     Raises `InputError` for a device or dtype that is unknown or cannot be used here.
     """
@@ -83,7 +87,7 @@ def runtime(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
         reason = str(error).splitlines()[0]
         raise InputError(f"device {device!r} cannot be used here ({reason}); try auto") from None
     if dtype == "auto":
-        dtype = "float32" if chosen.type == "cpu" else "float16"
+        return chosen, torch.float32 if chosen.type == "cpu" else half
     if dtype not in DTYPES:
         raise InputError(f"unknown dtype {dtype!r}{nearest(dtype, ['auto', *DTYPES])}")
     return chosen, DTYPES[dtype]
@@ -114,7 +118,8 @@ def preflight(
     factor, steps that the sampler cannot make, LoRA files that do not fit, and prompts or words
     that do not fit the tokenizer.
     """
-    kind, (_, precision) = editor_class(name), runtime(device, dtype)
+    kind = editor_class(name)
+    _, precision = runtime(device, dtype, kind.half)
     chosen = typed_options(kind, options)
     loras = [LoraFile.parse(text) for text in lora]
     wanted = Wanted(dtype=precision, variant=variant, revision=revision)
@@ -194,7 +199,8 @@ def load_editor(
     checkpoint: a folder in diffusers' layout, a single file of Stable Diffusion 1.x or 2.x, a hub
         id, or "demo" for the shipped checkpoint.
     device: a torch device; "auto" is the GPU if there is one.
-    dtype: "float32", "float16", "bfloat16"; "auto" is float16 on a GPU and float32 elsewhere.
+    dtype: "float32", "float16", "bfloat16"; "auto" is float16 on a GPU, bfloat16 there for wan,
+        and float32 elsewhere.
     options: options of the editor by name (its class's `Options`).
     revision: branch, tag or commit of a hub id; None takes the main branch.
     variant: variant of the weights, such as "fp16"; None takes the one that suits the dtype.
@@ -204,7 +210,7 @@ def load_editor(
     for a checkpoint of another architecture.
     """
     found = editor_class(name)
-    chosen, precision = runtime(device, dtype)
+    chosen, precision = runtime(device, dtype, found.half)
     wanted = typed_options(found, options)
     return found.load(
         _locate(name, checkpoint),

@@ -24,7 +24,8 @@ class EditorRequest:
     checkpoint: a folder in diffusers' layout, a single file of Stable Diffusion 1.x or 2.x, a hub
         id, or "demo" for the shipped checkpoint.
     device: a torch device; "auto" is the GPU if there is one.
-    dtype: "float32", "float16" or "bfloat16"; "auto" is float16 on a GPU and float32 elsewhere.
+    dtype: "float32", "float16" or "bfloat16"; "auto" is float16 on a GPU, bfloat16 there for wan,
+        and float32 elsewhere.
     revision: branch, tag or commit of a hub id; its main branch if not given.
     variant: variant of the weights, such as fp16; if not given, the one that suits the dtype.
     lora: a LoRA file to fuse into the weights, with its weight (1 if not given); may be given
@@ -55,12 +56,13 @@ class EditorRequest:
 
         Raises `InputError` as `freemask.load_editor` does.
         """
-        from freemask.editors.registry import load_blueprint, runtime
+        from freemask.editors.registry import editor_class, load_blueprint, runtime
 
+        half = editor_class(self.editor).half
         return load_blueprint(
             self.editor,
             checkpoint=self.checkpoint,
-            dtype=runtime(self.device, self.dtype)[1],
+            dtype=runtime(self.device, self.dtype, half)[1],
             options=self.options,
             revision=self.revision,
             variant=self.variant,

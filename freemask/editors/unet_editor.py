@@ -120,6 +120,10 @@ class UNetEditor(Editor):
         config = self.text_encoder.config
         return config.max_position_embeddings, config.hidden_size
 
+    def decoder_input(self, frames: int, size: tuple[int, int]) -> tuple[int, ...]:
+        """See `Editor.decoder_input`."""
+        return min(frames, self.frames_per_pass), self.latent_channels, *self.latent_size(size)
+
     def sites(self, latent_size: tuple[int, int]) -> tuple[Site, ...]:
         """See `Editor.sites`."""
         return find_sites(self.backbone, latent_size)

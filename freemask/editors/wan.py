@@ -49,6 +49,8 @@ from freemask.types import InputError, Site, Video
 TEXT_TOKENS = 512
 NATIVE = {8: (480, 832), 16: (704, 1280), 4: (64, 64)}  # by pixels per latent; 4 is the demo's
 OFFLOADS = ("none", "group")
+BLOCKS_ON_GPU = 2  # with offload=group: one computes while the next one is copied
+PROMPTS_KEPT = 16  # whose text states are kept
 
 
 @dataclass
@@ -89,16 +91,21 @@ class Wan(Editor):
     architectures: ClassVar[tuple[str, ...]] = (TRANSFORMER,)
     family: ClassVar[str] = "flow"
     demo: ClassVar[str | None] = "sprites-wan"
+    half: ClassVar[torch.dtype] = torch.bfloat16
     sources: ClassVar[tuple[str, ...]] = ("noised", "inverted")
     states: ClassVar[tuple[str, ...]] = ("coupled", "pinned")
     Options: ClassVar[type] = WanOptions
     backbone: WanBackbone
+    frames_per_pass = 1  # the VAE works through time latent frame by latent frame
 
     def __init__(self, **parts: Any) -> None:
         """See `Editor`."""
         super().__init__(**parts)
         self.video_vae = WanVae(self.vae)
-        self._device = torch.device("cpu")
+        self._device = self._text_device = torch.device("cpu")
+        self._text_states: dict[str, Tensor] = {}
+        if self.dtype == torch.float16:
+            self.notes += ("Wan can overflow in float16; take dtype=bfloat16",)
         self._embedders = {
             layer: expert.condition_embedder.text_embedder
             for expert in self.backbone.experts
@@ -193,7 +200,7 @@ class Wan(Editor):
     def place(self, device: torch.device) -> None:
         """See `CheckpointFormat.place`. On a GPU the text encoder, the largest part of Wan 2.1
         1.3B, waits in host memory and visits the GPU to encode."""
-        self._device = device
+        self._device = self._text_device = device
         self.vae.to(device)
         self.text_encoder.to("cpu" if device.type == "cuda" else device)
         for expert in self.backbone.experts:
@@ -209,6 +216,21 @@ class Wan(Editor):
                 expert.to(device)
             if self.options.compile:
                 expert.compile_repeated_blocks()
+
+    def offload(self) -> None:
+        """See `Editor.offload`."""
+        super().offload()
+        self._text_device = torch.device("cpu")
+
+    @property
+    def resident(self) -> tuple[nn.Module, ...]:
+        """See `Editor.resident`. With offload=group, these are the parts of one transformer that
+        are on the GPU at once."""
+        if self.options.offload != "group":
+            return self.backbone, self.vae
+        expert = self.backbone.experts[0]
+        others = [part for name, part in expert.named_children() if name != "blocks"]
+        return self.vae, *others, *expert.blocks[:BLOCKS_ON_GPU]
 
     @property
     def device(self) -> torch.device:
@@ -249,19 +271,30 @@ class Wan(Editor):
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         """See `Editor.encode_text`. States beyond a prompt's last token are zero."""
+        texts = [clean(prompt) for prompt in prompts]
+        new = [text for text in dict.fromkeys(texts) if text not in self._text_states]
+        known = {text: self._text_states[text] for text in texts if text not in new}
+        if new:
+            self.text_encoder.to(self._text_device)
+            known |= {text: self._encode_one(text) for text in new}
+            if self._text_device.type == "cuda":
+                self.text_encoder.to("cpu")
+        self._text_states = dict([*self._text_states.items(), *known.items()][-PROMPTS_KEPT:])
+        return torch.cat([known[text] for text in texts]).to(self.device)
+
+    def _encode_one(self, text: str) -> Tensor:
+        """Returns the states of a clean prompt on the CPU, `(1, N, E)`. Prompts are encoded one by
+        one, so that their states do not depend on each other."""
         tokens = self.tokenizer(
-            [clean(prompt) for prompt in prompts],
+            [text],
             padding="max_length",
             max_length=TEXT_TOKENS,
             truncation=True,
             return_tensors="pt",
         )
-        self.text_encoder.to(self.device)
-        ids, mask = (tokens[key].to(self.device) for key in ("input_ids", "attention_mask"))
+        ids, mask = (tokens[key].to(self._text_device) for key in ("input_ids", "attention_mask"))
         states = self.text_encoder(ids, mask).last_hidden_state
-        if self.device.type == "cuda":
-            self.text_encoder.to("cpu")
-        return states * mask[..., None].to(states)
+        return (states * mask[..., None].to(states)).cpu()
 
     @record_function("freemask.vae.encode")
     @torch.no_grad()

@@ -112,11 +112,20 @@ def site_table(editor: Editor, size: tuple[int, int]) -> str:
 
 def footprint_table(rows: Iterable[tuple[str, Footprint]]) -> str:
     """Formats footprints in GiB, a line for each title."""
-    heads = ("weights", "denoise", "decode", "peak", "trajectory", "features", "released maps")
+    heads = (
+        "weights",
+        "text",
+        "denoise",
+        "decode",
+        "peak",
+        "trajectory",
+        "features",
+        "released maps",
+    )
     widths = [max(len(head), 7) + 2 for head in heads]
     lines = [f"{'GiB':<30}" + "".join(f"{h:>{w}}" for h, w in zip(heads, widths, strict=True))]
     for name, f in rows:
-        figures = (f.weights, f.denoise, f.decode, f.peak, f.trajectory, f.features, f.maps)
+        figures = (f.weights, f.text, f.denoise, f.decode, f.peak, f.trajectory, f.features, f.maps)
         cells = zip(figures, widths, strict=True)
         lines.append(f"{name:<30}" + "".join(f"{x / 2**30:>{w}.2f}" for x, w in cells))
     return "\n".join(lines)

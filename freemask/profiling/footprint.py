@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from freemask.attention.fusion import steps_reading_source
 from freemask.attention.hooks import AttentionCall
-from freemask.editors.editor import ENCODE_BATCH, Editor
+from freemask.editors.editor import Editor
 from freemask.profiling.live_memory import FusedAttention, LiveBytes
 from freemask.settings import Settings, load_settings
 from freemask.types import Site
@@ -29,7 +29,8 @@ BATCH = 2  # branches in one pass of the backbone, in a guided step, with or wit
 class Footprint:
     """Memory of one edit, in bytes.
 
-    weights: UNet, VAE and text encoder.
+    weights: the parts that stay on the GPU (`Editor.resident`).
+    text: the text encoder, where it is on the GPU only while it encodes the prompts; else 0.
     denoise: peak of denoising above the weights, with the source replayed.
     decode: peak of the VAE's decoder above the weights.
     trajectory: the inverted latents, in float32.
@@ -38,6 +39,7 @@ class Footprint:
     """
 
     weights: int
+    text: int
     denoise: int
     decode: int
     trajectory: int
@@ -47,7 +49,7 @@ class Footprint:
     @property
     def peak(self) -> int:
         """Bytes on the GPU at the peak, with the source replayed."""
-        return self.weights + self.trajectory + max(self.denoise, self.decode)
+        return self.weights + max(self.text, self.trajectory + max(self.denoise, self.decode))
 
 
 def footprint(
@@ -72,7 +74,8 @@ def footprint(
     per_step, maps = _attention_sizes(editor, frames, size)
     latents = math.prod(editor.latent_shape(frames, size)) * 4
     return Footprint(
-        weights=sum(map(weight_bytes, (editor.backbone, editor.vae, editor.text_encoder))),
+        weights=resident_bytes(editor),
+        text=0 if editor.text_encoder in editor.resident else weight_bytes(editor.text_encoder),
         denoise=denoise_peak(editor, BATCH, frames, size),
         decode=_decode_peak(editor, frames, size),
         trajectory=(steps + 1) * latents,
@@ -99,6 +102,11 @@ def weight_bytes(model: nn.Module) -> int:
     return sum(x.numel() * x.element_size() for x in (*model.parameters(), *model.buffers()))
 
 
+def resident_bytes(editor: Editor) -> int:
+    """Returns the bytes of the parts of an editor that stay on a GPU."""
+    return sum(map(weight_bytes, editor.resident))
+
+
 def _inputs(editor: Editor, branches: int, frames: int, size: tuple[int, int]) -> tuple[Any, ...]:
     """Returns arguments of `Editor.predict` for a number of branches."""
     _, *shape = editor.latent_shape(frames, size)
@@ -123,12 +131,9 @@ def denoise_peak(editor: Editor, branches: int, frames: int, size: tuple[int, in
 @torch.inference_mode(False)
 @torch.no_grad()
 def _decode_peak(editor: Editor, frames: int, size: tuple[int, int]) -> int:
-    """Returns the peak of the VAE's decoder, which takes `ENCODE_BATCH` frames at a time."""
-    batch = min(frames, ENCODE_BATCH)
-    latents = torch.empty(
-        batch, editor.vae.config.latent_channels, *editor.latent_size(size),
-        device=editor.device, dtype=editor.dtype,
-    )  # fmt: skip
+    """Returns the bytes of one pass of the VAE's decoder above its weights."""
+    dtype = next(editor.vae.parameters()).dtype
+    latents = torch.empty(editor.decoder_input(frames, size), device=editor.device, dtype=dtype)
     with FusedAttention(), LiveBytes() as live:
         editor.vae.decode(latents)
     return live.peak

@@ -61,6 +61,9 @@ class FusedAttention(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func is F.scaled_dot_product_attention:
-            query, values = args[0], args[2]
-            return query.new_empty(*query.shape[:-1], values.shape[-1])
+            return _empty_attention(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
+
+
+def _empty_attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **rest: Any) -> Tensor:
+    return query.new_empty(*query.shape[:-1], value.shape[-1])

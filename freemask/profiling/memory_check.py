@@ -80,13 +80,17 @@ def least_bytes(editor: Editor, clip: Clip, steps: int, branches: int, *, on_gpu
     """Returns the bytes that an edit needs at least, after all steps of the fallback.
 
     branches: branches in one pass of the backbone.
-    on_gpu: whether the text encoder and the VAE can wait on the CPU.
+    on_gpu: whether parts can wait on the CPU: those that are not resident, and, after the last
+        steps of the fallback, the text encoder and the VAE.
     """
-    unet = counted.weight_bytes(editor.backbone)
-    weights = unet + counted.weight_bytes(editor.vae) + counted.weight_bytes(editor.text_encoder)
     trajectory = (steps + 1) * math.prod(editor.latent_shape(clip.frames, clip.size)) * 4
     running = trajectory + counted.denoise_peak(editor, branches, clip.frames, clip.size)
-    return max(weights, unet + running) if on_gpu else weights + running
+    if not on_gpu:
+        parts = (editor.backbone, editor.vae, editor.text_encoder)
+        return sum(map(counted.weight_bytes, parts)) + running
+    once = [part for part in (editor.vae, editor.text_encoder) if part in editor.resident]
+    weights = counted.resident_bytes(editor)
+    return max(weights, weights - sum(map(counted.weight_bytes, once)) + running)
 
 
 def free_bytes(device: torch.device) -> int:

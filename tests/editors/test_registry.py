@@ -78,7 +78,10 @@ def test_every_name_is_that_of_its_class() -> None:
     assert {name: editor.name for name, editor in registry.EDITORS.items()} == {
         name: name for name in registry.EDITORS
     }
-    assert all((registry.ASSETS / str(e.demo) / "unet").is_dir() for e in registry.EDITORS.values())
+    assert all(
+        (registry.ASSETS / str(e.demo) / e.layout.backbone).is_dir()
+        for e in registry.EDITORS.values()
+    )
 
 
 def test_a_request_is_checked_before_weights_are_read(

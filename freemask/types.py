@@ -216,8 +216,9 @@ class EditRequest:
     words: the edited word of each prompt; guessed from their difference if empty.
     task: the preset of the settings: "style", "attribute" or "shape".
     method: "freemask"; "uncalibrated", its form for a checkpoint without a codebook; "auto", the
-        one of the two that the checkpoint allows; or a method that it is compared with ("released",
-        "ddim", "fatezero").
+        one of the two that the checkpoint allows; or a method that it is compared with ("released";
+        "ddim" and "fatezero", or "sdedit", "inversion", "flowedit" and "flowedit_mask" for flow
+        models).
     steps: number of denoising steps T, >= 1.
     guidance: scale of classifier-free guidance; 1 runs without it.
     seed: seed of the sampler's noise, >= 0; it matters only with `eta` above 0.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -256,3 +257,11 @@ def test_a_value_of_the_wrong_type_is_refused(key: str, value: Any) -> None:
 def test_a_value_outside_its_range_is_refused(key: str, value: Any) -> None:
     with pytest.raises(InputError, match=key):
         load_settings("shape", {key: value})
+
+
+def test_every_folder_of_presets_is_installed() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    tools = project["tool"]["setuptools"]
+    folders = {f"freemask.configs.{p.name}" for p in config_folder().iterdir() if p.is_dir()}
+    assert folders == {n for n in tools["packages"] if n.startswith("freemask.configs.")}
+    assert folders <= set(tools["package-data"])

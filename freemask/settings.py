@@ -258,9 +258,8 @@ def methods(family: str = "") -> list[str]:
 
     family: lists the methods that editors of this family have; "" lists all.
     """
-    found = {path.stem: _load("method", path.stem) for path in _presets_in("method")}
-    own = [name for name, layers in found.items() if family in ("", layers.get("family", family))]
-    return sorted([AUTO, FREEMASK, *own])
+    own = (path.stem for path in _presets_in("method"))
+    return sorted([AUTO, FREEMASK, *(name for name in own if not family or _serves(name, family))])
 
 
 def load_settings(
@@ -290,11 +289,16 @@ def check_method(method: str, family: str = "") -> None:
     """Raises `InputError` for a method that is unknown or that editors of a family do not have."""
     if method not in methods():
         raise InputError(f"unknown method {method!r}{nearest(method, methods())}")
-    if method not in methods(family):
+    if family and not _serves(method, family):
         raise InputError(
             f"method {method!r} does not serve {family} editors; "
             f"their methods are {', '.join(methods(family))}"
         )
+
+
+def _serves(method: str, family: str) -> bool:
+    """Returns whether editors of a family have a method."""
+    return method in (AUTO, FREEMASK) or _load("method", method).get("family", family) == family
 
 
 def _presets(task: str, method: str, family: str) -> list[Any]:

@@ -127,9 +127,10 @@ class CheckpointFormat(ABC):
     ) -> Self:
         options = options or cls.Options()
         backbone, text_encoder = cls.load_backbone(files, options), cls.load_text_encoder(files)
-        for lora in map(read_lora, loras):
-            fuse_lora(lora, backbone, "unet")
-            fuse_lora(lora, text_encoder, "text_encoder")
+        targets = cls.lora_targets(backbone, text_encoder)
+        for lora in (read_lora(file, tuple(targets)) for file in loras):
+            for part, model in targets.items():
+                fuse_lora(lora, model, part)
         made = cls(
             backbone=backbone.eval().requires_grad_(False),
             vae=cls.load_vae(files),
@@ -139,6 +140,11 @@ class CheckpointFormat(ABC):
         )
         made.place(device)
         return made
+
+    @classmethod
+    def lora_targets(cls, backbone: Any, text_encoder: Any) -> dict[str, nn.Module]:
+        """Returns the models that a LoRA file can change, by the name of their part in the file."""
+        return {"unet": backbone, "text_encoder": text_encoder}
 
     @abstractmethod
     def place(self, device: torch.device) -> None:

@@ -1,14 +1,15 @@
-"""Fuses LoRA files into the weights of a UNet and a text encoder, through PEFT.
+"""Fuses LoRA files into the weights of a UNet and a text encoder, or of transformers, through PEFT.
 
     W <- W + weight * alpha / rank * B A
 
-Files in the layouts of diffusers, PEFT and kohya are read. A file fits completely or is refused.
+Files in the layouts of diffusers, PEFT and kohya are read, and those of Wan in its original one. A
+file fits completely or is refused.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,15 @@ from torch import Tensor, nn
 from freemask.editors.state_dicts import read_weights
 from freemask.types import InputError
 
-PARTS = ("unet", "text_encoder")
+PARTS = {  # parts that a file may change, and what a message calls them
+    "unet": "a UNet",
+    "text_encoder": "a text encoder",
+    "transformer": "Wan's transformer",
+    "transformer_2": "its second transformer",
+}
+UNET_PARTS = ("unet", "text_encoder")
 SAVED_NAME = "pytorch_lora_weights.safetensors"  # in a folder that diffusers saved
+ORIGINAL_WAN = ("diffusion_model.", "lora_unet_")  # the original names of modules, or kohya's
 KOHYA = ("lora_te_", "lora_unet_", "lora_te1_")
 DOWN, UP = ".lora_A.weight", ".lora_B.weight"
 ADAPTER = "lora"
@@ -74,21 +82,36 @@ class Lora:
     alphas: Mapping[str, Mapping[str, float]]
 
 
-def read_lora(file: LoraFile) -> Lora:
-    """Reads a file. Raises `InputError` for one that is damaged or in an unknown layout."""
+def read_lora(file: LoraFile, parts: Sequence[str] = UNET_PARTS) -> Lora:
+    """Reads a file.
+
+    parts: the parts of the checkpoint that a LoRA can change, keys of `PARTS`.
+
+    Raises `InputError` for a file that is damaged or in an unknown layout, for one that changes
+    other parts or biases, and for one that changes only one of two transformers.
+    """
     state = read_weights(file.path)
     if any("dora_scale" in name for name in state):
         raise InputError(f"{file.path} is a DoRA, which is not supported; merge it elsewhere")
     try:
-        named, scales = _in_one_layout(state)
-        matrices = {part: _of_part(named, part) for part in PARTS}
+        in_one_layout = _in_one_layout if "unet" in parts else _in_one_layout_of_wan
+        named, scales = in_one_layout(state)
+        matrices = {part: _of_part(named, part) for part in parts}
     except Exception as error:  # diffusers' converters raise what they meet
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{file.path} is not a LoRA that diffusers can read: {reason}") from None
     if not named or sum(map(len, matrices.values())) < len(named):
-        strange = [name for name in named if name.partition(".")[0] not in PARTS] or ["nothing"]
+        strange = [name for name in named if name.partition(".")[0] not in parts] or ["nothing"]
         raise InputError(
-            f"{file.path} is not a LoRA of a UNet and a text encoder: it holds {strange[0]}"
+            f"{file.path} is not a LoRA of {' and '.join(PARTS[part] for part in parts)}: it holds "
+            f"{strange[0]}"
+        )
+    if any(name.endswith(".bias") for name in named):
+        raise InputError(f"{file.path} changes biases, which is not supported; merge it elsewhere")
+    if "transformer_2" in parts and not all(matrices.values()):
+        raise InputError(
+            f"{file.path} changes one transformer, and this checkpoint has two; give a file whose "
+            "names start with transformer and transformer_2"
         )
     alphas = {  # the converters rename matrices and keep them
         part: {
@@ -108,12 +131,35 @@ def _in_one_layout(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[in
     """
     from diffusers.loaders import StableDiffusionLoraLoaderMixin
 
-    state = {name.removeprefix("base_model.model."): x for name, x in state.items()}
+    state = _without_peft_prefix(state)
     if state and all(name.startswith(KOHYA) for name in state):
         named, alphas = StableDiffusionLoraLoaderMixin.lora_state_dict(state)
         return named, {
             id(named[name.removesuffix(".alpha")]): alpha for name, alpha in (alphas or {}).items()
         }
+    named, scales = _with_alphas(state)
+    prefixed = any(name.partition(".")[0].startswith(UNET_PARTS) for name in named)
+    return (named if prefixed else {f"unet.{name}": x for name, x in named.items()}), scales
+
+
+def _in_one_layout_of_wan(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[int, float]]:
+    """Does for a LoRA of Wan what `_in_one_layout` does for others."""
+    from diffusers.loaders import WanLoraLoaderMixin
+
+    state = _without_peft_prefix(state)
+    if state and all(name.startswith(ORIGINAL_WAN) for name in state):
+        return dict(WanLoraLoaderMixin.lora_state_dict(state)), {}  # alphas are multiplied in
+    named, scales = _with_alphas(state)
+    prefixed = any(name.partition(".")[0] in PARTS for name in named)
+    return (named if prefixed else {f"transformer.{name}": x for name, x in named.items()}), scales
+
+
+def _without_peft_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix("base_model.model."): x for name, x in state.items()}
+
+
+def _with_alphas(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[int, float]]:
+    """Separates the matrices from the alphas, by the identity of the down matrix."""
     stems = {name.removesuffix(".alpha"): x.item() for name, x in state.items() if ".alpha" in name}
     named = {name: x for name, x in state.items() if not name.endswith(".alpha")}
     scales = {
@@ -122,8 +168,7 @@ def _in_one_layout(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[in
         for down in (DOWN, ".lora.down.weight", ".lora_linear_layer.down.weight")
         if stem + down in named
     }
-    prefixed = any(name.partition(".")[0].startswith(PARTS) for name in named)
-    return (named if prefixed else {f"unet.{name}": x for name, x in named.items()}), scales
+    return named, scales
 
 
 def _of_part(named: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
@@ -180,7 +225,7 @@ def _fits(
 def fuse_lora(lora: Lora, model: nn.Module, part: str) -> None:
     """Adds a LoRA to the weights of a model, whose modules stay as they are.
 
-    part: "unet" or "text_encoder".
+    part: the part that the model is, a key of `PARTS`.
 
     Raises `InputError` as `check_lora` does.
     """

@@ -130,9 +130,10 @@ def preflight(
     check_prompts(kind.load_tokenizer(files), request)
     if loras:
         blueprint = kind.blueprint(files.folder, precision, chosen)
-        for one in map(read_lora, loras):
-            check_lora(one, blueprint.backbone, "unet")
-            check_lora(one, blueprint.text_encoder, "text_encoder")
+        targets = kind.lora_targets(blueprint.backbone, blueprint.text_encoder)
+        for one in (read_lora(file, tuple(targets)) for file in loras):
+            for part, model in targets.items():
+                check_lora(one, model, part)
     return files
 
 

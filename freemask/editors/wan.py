@@ -197,6 +197,11 @@ class Wan(Editor):
         tokenizer.model_max_length = TEXT_TOKENS
         return tokenizer
 
+    @classmethod
+    def lora_targets(cls, backbone: Any, text_encoder: Any) -> dict[str, nn.Module]:
+        """See `CheckpointFormat.lora_targets`."""
+        return dict(zip(("transformer", "transformer_2"), backbone.experts, strict=False))
+
     def place(self, device: torch.device) -> None:
         """See `CheckpointFormat.place`. On a GPU the text encoder, the largest part of Wan 2.1
         1.3B, waits in host memory and visits the GPU to encode."""

@@ -20,6 +20,8 @@ from freemask.types import InputError
 
 ROOT_FILES = ("model_index.json", "codebook.json", "config.json")
 TEXT_FILES = (".json", ".txt")  # of tokenizers and schedulers, and configs
+PIECES = "spiece.model"  # a vocabulary, needed where there is no tokenizer.json
+CONFIGS = ("config.json", "model_index.json")
 log = logging.getLogger(__name__)
 
 
@@ -61,6 +63,7 @@ def needed_files(names: Iterable[str], parts: Sequence[str], wanted: Wanted) -> 
     for part in parts:
         here = folders.get(part, [])
         files = [name for name in here if name.endswith(TEXT_FILES) and ".index" not in name]
+        files += [name for name in here if name == PIECES and "tokenizer.json" not in here]
         if find_weights(here, part):
             weights = choose_weights(
                 here, part, dtype=wanted.dtype, variant=wanted.variant, where=part or "the root"
@@ -76,7 +79,7 @@ def download(
     """Returns the folder of a hub id in the cache, and downloads first what is not there.
 
     parts: see `needed_files`.
-    configs_only: whether to take only the `config.json` of each part.
+    configs_only: whether to take only the `config.json` of each part and `model_index.json`.
 
     Logs one line before a download of weights. Raises `InputError` for an id or a revision that
     the hub does not have, a gated or private repository, and a download that fails.
@@ -88,7 +91,7 @@ def download(
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
         files = needed_files(sizes, parts, wanted)
         if configs_only:
-            files = [name for name in files if PurePosixPath(name).name == "config.json"]
+            files = [name for name in files if PurePosixPath(name).name in CONFIGS]
         lacking = _lacking(checkpoint, files, info.sha)
         if lacking and not configs_only:
             log.warning(_announcement(checkpoint, wanted, sum(sizes[name] for name in lacking)))

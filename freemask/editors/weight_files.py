@@ -20,6 +20,7 @@ from freemask.types import InputError
 
 STEMS = {"safetensors": "model", "bin": "pytorch_model"}  # in transformers' parts
 DIFFUSERS_STEM = "diffusion_pytorch_model"
+BACKBONES = ("unet", "transformer", "transformer_2")
 TRANSFORMERS_PARTS = ("text_encoder",)
 PREFERRED: dict[torch.dtype, tuple[str | None, ...]] = {  # variants by dtype, best first
     torch.float32: (None, "fp32", "fp16", "bf16"),
@@ -107,8 +108,8 @@ def choose_weights(
     variant: the variant that was asked for. A VAE or text encoder without it takes the default.
     where: the folder, for messages.
 
-    Raises `InputError` for a part without weights, for a UNet without the variant that was asked
-    for, and when several variants are there and none of them suits the dtype.
+    Raises `InputError` for a part without weights, for a backbone without the variant that was
+    asked for, and when several variants are there and none of them suits the dtype.
     """
     found = find_weights(names, part)
     if not found:
@@ -119,7 +120,7 @@ def choose_weights(
         )
     there = sorted({one.variant or "" for one in found})
     shown = ", ".join(name or "(none)" for name in there)
-    if variant and variant not in there and part == "unet":
+    if variant and variant not in there and part in BACKBONES:
         raise InputError(f"{where} has no variant {variant!r}; its variants are: {shown}")
     order = (*([variant] if variant else []), *PREFERRED.get(dtype, PREFERRED[torch.float32]))
     chosen = next((name for name in order if (name or "") in there), None)

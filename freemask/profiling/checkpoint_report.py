@@ -11,7 +11,7 @@ import torch
 
 from freemask.editors.checkpoints import resolve
 from freemask.editors.editor import Editor
-from freemask.editors.registry import ASSETS, editor_class, runtime, typed_options
+from freemask.editors.registry import ASSETS, EDITORS, editor_class, runtime, typed_options
 from freemask.profiling.footprint import Footprint, footprint
 from freemask.types import InputError
 
@@ -72,7 +72,8 @@ def find_checkpoint(checkpoint: str | Path) -> Path:
     """
     shipped = [root / str(checkpoint) for root in (BACKBONES, ASSETS)]
     found = [path for path in shipped if path.is_dir()]
-    return found[0] if found else resolve(checkpoint, configs_only=True)
+    parts = dict.fromkeys(part for kind in EDITORS.values() for part in kind.layout.parts)
+    return found[0] if found else resolve(checkpoint, parts=tuple(parts), configs_only=True)
 
 
 def load_blueprints(

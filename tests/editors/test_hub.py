@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 from fake_hub import COMMIT, FakeHub, running
-from hub_listings import MODELSCOPE, MOTION_ADAPTER, SD_15, SD_21_BASE, ZEROSCOPE
+from hub_listings import MODELSCOPE, MOTION_ADAPTER, SD_15, SD_21_BASE, WAN_21, ZEROSCOPE
 
 from freemask.calibration.request import CalibrationRequest
 from freemask.editors.checkpoints import PARTS
 from freemask.editors.hub import Wanted, needed_files
-from freemask.editors.registry import load_editor, native_frame
+from freemask.editors.registry import editor_class, load_editor, native_frame
 from freemask.editors.request import EditorRequest
 from freemask.modules.calibration import CalibrationModule
 from freemask.modules.tuning import tune
@@ -75,6 +75,49 @@ def test_one_precision_of_what_is_used_and_nothing_else(case: str) -> None:
     files = needed_files(listing, PARTS, Wanted(dtype=dtype, variant=variant))
     assert set(files) == SMALL | wanted
     assert sum(listing[name] for name in files) / 1e9 == pytest.approx(size, abs=0.01)
+
+
+WAN_PARTS = editor_class("wan").layout.parts
+WAN_NEEDED = {
+    "model_index.json",
+    "scheduler/scheduler_config.json",
+    "text_encoder/config.json",
+    "text_encoder/model.safetensors.index.json",
+    *(f"text_encoder/model-0000{n}-of-00005.safetensors" for n in range(1, 6)),
+    "tokenizer/special_tokens_map.json",
+    "tokenizer/tokenizer.json",
+    "tokenizer/tokenizer_config.json",
+    "transformer/config.json",
+    "transformer/diffusion_pytorch_model.safetensors.index.json",
+    *(f"transformer/diffusion_pytorch_model-0000{n}-of-00002.safetensors" for n in (1, 2)),
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.safetensors",
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, HALF, SINGLE])
+def test_of_wan_the_shards_and_the_tokenizer_are_needed(dtype: torch.dtype) -> None:
+    files = needed_files(WAN_21, WAN_PARTS, Wanted(dtype=dtype))
+    assert set(files) == WAN_NEEDED
+    assert sum(WAN_21[name] for name in files) / 1e9 == pytest.approx(28.9, abs=0.1)
+
+
+def test_a_vocabulary_of_pieces_is_needed_without_a_fast_tokenizer() -> None:
+    listing = {name: size for name, size in WAN_21.items() if name != "tokenizer/tokenizer.json"}
+    files = needed_files(listing, WAN_PARTS, Wanted())
+    assert set(files) == WAN_NEEDED - {"tokenizer/tokenizer.json"} | {"tokenizer/spiece.model"}
+
+
+def test_a_second_transformer_is_needed_where_it_exists() -> None:
+    names = [name for name in WAN_21 if name.startswith("transformer/")]
+    second = {name.replace("transformer/", "transformer_2/"): WAN_21[name] for name in names}
+    files = needed_files({**WAN_21, **second}, WAN_PARTS, Wanted())
+    assert set(files) == WAN_NEEDED | set(second)
+
+
+def test_a_variant_that_a_transformer_lacks_is_an_error() -> None:
+    with pytest.raises(InputError, match=r"transformer has no variant 'fp16'; its .*: \(none\)"):
+        needed_files(WAN_21, WAN_PARTS, Wanted(variant="fp16"))
 
 
 @pytest.mark.parametrize(
@@ -204,7 +247,8 @@ def test_the_native_size_downloads_configs_alone(
     hub: FakeHub, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert native_frame("zeroscope", "some/model").size == (32, 32)
-    assert all(name.endswith("config.json") for name in hub.downloads)
+    configs = {f"some/model/{part}/config.json" for part in ("unet", "vae", "text_encoder")}
+    assert set(hub.downloads) == configs | {"some/model/model_index.json"}
     assert lines(caplog) == []
 
 

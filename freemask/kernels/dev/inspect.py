@@ -40,7 +40,8 @@ SHARED_LIMIT = {
     "gfx942": 64 << 10,
 }
 ARCHITECTURES = tuple(SHARED_LIMIT)
-TILES_OF = {"sm_89": "sm_80"}  # as `tiles.architecture` chooses
+TILES_OF = {"sm_89": "sm_80"}  # an architecture without tiles of its own uses these
+HALF_ONLY = ("sm_120",)  # its registers are too few for float32 and a head dimension of 256
 KERNELS = ("blended", "word")
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 DEFAULT_DIMS = (40, 64, 80, 160)
@@ -124,7 +125,7 @@ class Report:
 def configurations(
     archs: Iterable[str], dims: Iterable[int], dtypes: Iterable[str], *, variants: bool
 ) -> Iterator[Config]:
-    """Yields both kernels for every combination.
+    """Yields both kernels for every combination, without float32 on an architecture of HALF_ONLY.
 
     variants: adds the most demanding blend (uneven keys, kept values, two key frames) and the short
         sequences of temporal attention.
@@ -132,6 +133,8 @@ def configurations(
     for arch in archs:
         for dim in dims:
             for dtype in dtypes:
+                if dtype == "fp32" and arch in HALF_ONLY:
+                    continue
                 yield Config("blended", arch, dim, dtype)
                 yield Config("word", arch, dim, dtype, even=False)
                 if variants:
@@ -303,7 +306,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m freemask.kernels.dev.inspect", description=__doc__
     )
-    parser.add_argument("--arch", nargs="+", default=ARCHITECTURES, choices=ARCHITECTURES)
+    parser.add_argument("--arch", nargs="+", choices=ARCHITECTURES)
     parser.add_argument("--dim", nargs="+", type=int)
     parser.add_argument("--dtype", nargs="+", choices=DTYPES)
     parser.add_argument(
@@ -314,11 +317,12 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.dit and (given.all or given.dim):
         parser.error("--dit stands alone: its head dimension is 128")
+    archs = given.arch or (ARCHITECTURES if given.dit else tuple(tiles.HALF))
     dims = given.dim or (ALL_DIMS if given.all else DEFAULT_DIMS)
     dtypes = given.dtype or (tuple(DTYPES) if given.all else ("fp16",))
-    found = configurations(given.arch, dims, dtypes, variants=given.all)
+    found = configurations(archs, dims, dtypes, variants=given.all)
     if given.dit:
-        found = dit_configurations(given.arch, given.dtype or DIT_DTYPES)
+        found = dit_configurations(archs, given.dtype or DIT_DTYPES)
     reports = []
     print(HEADER)  # noqa: T201
     for config in found:

@@ -13,8 +13,10 @@ from freemask.kernels.dev.inspect import (
     ARCHITECTURES,
     DIT_DTYPES,
     DTYPES,
+    HALF_ONLY,
     Config,
     Report,
+    configurations,
     dit_configurations,
     main,
     row,
@@ -49,6 +51,15 @@ def test_the_launches_of_a_video_transformer_are_fit_to_ship(arch, tmp_path):
     assert all(report["spills"] == 0 and report["matrix"] > 0 for report in found)
 
 
+def test_float32_is_inspected_where_its_registers_suffice():
+    found = list(configurations(["sm_80", "sm_120"], [64], ["fp16", "fp32"], variants=False))
+    assert [(config.arch, config.dtype) for config in found if config.kernel == "word"] == [
+        ("sm_80", "fp16"),
+        ("sm_80", "fp32"),
+        ("sm_120", "fp16"),
+    ]
+
+
 def test_a_video_transformer_launches_its_tokens_and_a_text():
     found = list(dit_configurations(["sm_90"], ["bf16"]))
     assert {config.dim for config in found} == {128}
@@ -66,9 +77,16 @@ def test_the_head_dimension_of_a_video_transformer_is_not_chosen(capsys):
     assert "head dimension is 128" in capsys.readouterr().err
 
 
+INSPECTED = [
+    (arch, dtype)
+    for arch in tiles.HALF
+    for dtype in DTYPES
+    if dtype != "fp32" or arch not in HALF_ONLY
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize(("arch", "dtype"), INSPECTED)
 def test_every_configuration_is_fit_to_ship(arch, dtype, tmp_path):
     found = reports(tmp_path, "--all", "--arch", arch, "--dtype", dtype)
     assert len(found) == len(ALL_DIMS) * 4

@@ -16,7 +16,7 @@ from freemask.editors.hub import Wanted
 from freemask.editors.known_messages import without_bars
 from freemask.editors.scheduler import checked_config, default_config
 from freemask.editors.state_dicts import read_all, weight_shapes
-from freemask.editors.weight_files import WeightFiles, choose_weights, find_weights
+from freemask.editors.weight_files import BACKBONES, WeightFiles, choose_weights, find_weights
 from freemask.types import InputError
 
 SPATIAL = "UNet2DConditionModel"  # Stable Diffusion's UNet
@@ -172,10 +172,11 @@ class Checkpoint:
         folder, layout = self.folder, self.layout
         missing = [part for part in layout.required if not (folder / part).is_dir()]
         if missing:
-            raise InputError(
-                f"checkpoint {folder} has no {', no '.join(missing)} folder; a checkpoint in "
-                f"diffusers' layout has {', '.join(layout.parts)}"
-            )
+            other = [name for name in BACKBONES if (folder / name).is_dir()]
+            remedy = f"a checkpoint in diffusers' layout has {', '.join(layout.required)}"
+            if layout.backbone in missing and other:
+                remedy = f"its backbone is a {other[0]}: `freemask editors` lists which editor fits"
+            raise InputError(f"checkpoint {folder} has no {', no '.join(missing)} folder; {remedy}")
 
     def check(self) -> None:
         """Raises `InputError` unless all weights are complete and readable."""

@@ -90,6 +90,11 @@ def download(
         info = HfApi().model_info(checkpoint, revision=wanted.revision, files_metadata=True)
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
         files = needed_files(sizes, parts, wanted)
+        if not configs_only and not any(name.startswith(parts[0]) for name in sizes):
+            raise InputError(
+                f"it has no {parts[0]} folder, which this editor needs; `freemask editors` lists "
+                "which editor loads what"
+            )
         if configs_only:
             files = [name for name in files if PurePosixPath(name).name in CONFIGS]
         lacking = _lacking(checkpoint, files, info.sha)

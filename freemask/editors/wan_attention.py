@@ -73,6 +73,7 @@ class WanProcessor:
             )
         self.site, self.attend, self.project_text = site, attend, project_text
 
+    @torch.compiler.disable  # a compiled block would be compiled again for each site and step
     def __call__(
         self,
         attn: WanAttention,

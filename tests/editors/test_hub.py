@@ -208,6 +208,19 @@ def test_it_is_downloaded_once_and_announced(
     assert (hub.downloads, lines(caplog)) == ([], [])
 
 
+def test_a_repository_without_the_backbone_is_refused_before_a_download(
+    hub: FakeHub, wan_checkpoint: Path
+) -> None:
+    hub.repositories["some/wan"] = wan_checkpoint
+    with pytest.raises(InputError, match="checkpoint some/wan: it has no unet folder, which this"):
+        load_editor("zeroscope", checkpoint="some/wan", device="cpu")
+    assert hub.downloads == []
+    assert native_frame("wan", "some/wan").size == (64, 64)
+    assert load_editor("wan", checkpoint="some/wan", device="cpu").name == "wan"
+    report = checkpoint_report("some/wan", editors=["wan"], size=(64, 64))
+    assert "self        3  3 at 8x8" in report
+
+
 def test_without_a_network_the_cached_copy_serves(
     hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
@@ -14,7 +15,9 @@ from tiny_wan import BLOCKS, write_wan
 
 from freemask.editors.editor import Editor
 from freemask.editors.registry import load_editor, native_frame, preflight
-from freemask.types import EditRequest, InputError
+from freemask.modules.tuning import tune
+from freemask.modules.tuning_request import TuningRequest
+from freemask.types import EditRequest, InputError, Video
 
 REQUEST = EditRequest("a bear on the grass", "a panda on the grass", steps=4)
 
@@ -185,10 +188,18 @@ def test_the_description_names_what_was_loaded(wan: Editor) -> None:
 def test_other_editors_refuse_it_and_it_refuses_their_checkpoints(
     wan_checkpoint: Path, checkpoint: Path
 ) -> None:
-    with pytest.raises(InputError, match="has no unet folder"):
+    with pytest.raises(InputError, match=r"has no unet folder; its backbone is a transformer: `fr"):
         load_editor("zeroscope", checkpoint=wan_checkpoint, device="cpu")
-    with pytest.raises(InputError, match="has no transformer folder"):
+    with pytest.raises(InputError, match=r"has no transformer folder; its backbone is a unet"):
         load(checkpoint)
+
+
+def test_one_shot_tuning_refuses_it(wan_checkpoint: Path, tmp_path: Path) -> None:
+    clip = Video(np.zeros((2, 32, 32, 3), np.uint8))
+    request = TuningRequest(tmp_path / "out", "a bear", checkpoint=str(wan_checkpoint))
+    with pytest.raises(InputError, match="has no unet folder; its backbone is a transformer"):
+        tune(clip, request)
+    assert not (tmp_path / "out").exists()
 
 
 def test_ddim_is_not_made_into_a_flow(tmp_path: Path) -> None:

@@ -210,11 +210,15 @@ def resolve(
     lacks = not (codebook or chosen.codebook) and needs_maps and needs_mask(chosen)
     if not lacks or _names_source(request.overrides):
         return replace(request, method=FREEMASK), chosen, ()
+    fallback = preset(method=UNCALIBRATED)
+    maps = (
+        "a layer that others use, unmeasured" if fallback.mask.sites == "released" else "all layers"
+    )
     remark = (
-        "this checkpoint has no codebook: the mask is made of the maps of all attention layers; "
+        f"this checkpoint has no codebook: the mask is made of the maps of {maps}; "
         f"`freemask calibrate {name} --data DIR` finds the layers that make better masks"
     )
-    return replace(request, method=UNCALIBRATED), preset(method=UNCALIBRATED), (remark,)
+    return replace(request, method=UNCALIBRATED), fallback, (remark,)
 
 
 def for_editor(settings: Settings, editor: Editor | type[Editor]) -> Settings:

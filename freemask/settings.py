@@ -3,7 +3,8 @@
 A task (`configs/task/NAME.yaml`) is a preset of `Settings` for FreeMask, which the family of a
 backbone changes (`configs/family/NAME.yaml`: `default`, and keys by task). Every other method has a
 preset of its own (`configs/method/NAME.yaml`, with the same keys). With `base: freemask` it changes
-FreeMask's presets; with `family: NAME` only editors of that family have it.
+FreeMask's presets; with `family: NAME` only editors of that family have it, and `families` holds
+what a family changes, by name.
 
 A step range is `[start, end]` in fractions of the denoising run: step i of T lies in it when
 `start <= i / T < end`.
@@ -310,7 +311,7 @@ def _presets(task: str, method: str, family: str) -> list[Any]:
         return freemask
     own = _load("method", method)
     below = freemask if own.get("base") == FREEMASK else []
-    return [*below, *_layers(own, task)]
+    return [*below, *_layers(own, task), *_layers(own.get("families", {}).get(family, {}), task)]
 
 
 def _layers(preset: Any, task: str) -> list[Any]:

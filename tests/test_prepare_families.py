@@ -82,3 +82,16 @@ def test_the_released_site_of_wan_is_that_of_public_editors(wan: Editor, tiny: V
     assert selection is not None
     assert {site.name for cells in selection.cells for site, _ in cells} == {"blocks.2.attn2"}
     assert selection.threshold == 0.3
+
+
+def test_without_a_codebook_a_flow_model_reads_one_layer_at_one_level(
+    wan: Editor, tiny: Video
+) -> None:
+    request = EditRequest("a bear on the grass", "a panda on the grass", steps=10)
+    prepared = prepare(wan, tiny, request)
+    assert prepared.request.method == "uncalibrated"
+    assert prepared.selection and len(prepared.selection.entries) == 1
+    assert {site.name for cells in prepared.selection.cells for site, _ in cells} == {
+        "blocks.2.attn2"
+    }
+    assert "a layer that others use, unmeasured" in prepared.notes[0]

@@ -72,7 +72,8 @@ def run_edit(options: argparse.Namespace) -> None:
         notes = preflight(wanted, request, inputs.video.size, masked=inputs.mask is not None)
         if not options.force:
             check_memory(wanted, request, frames=inputs.video.num_frames, size=inputs.video.size)
-        echo_error(describe_scaling(inputs.video))
+        padded = wanted.latent_time().padded(inputs.video.num_frames)
+        echo_error(describe_scaling(inputs.video, padded))
         shown = _echo_notes(inputs.video.origin.notes if inputs.video.origin else (), notes)
         editor = wanted.load_editor()
         shown |= _echo_notes(editor.notes)
@@ -159,7 +160,8 @@ def run_masks(options: argparse.Namespace) -> None:
         if not options.force:
             frames, size = video.num_frames, video.size
             check_memory(wanted, request, frames=frames, size=size, inversion_only=True)
-        echo_error(describe_scaling(video))
+        padded = wanted.latent_time().padded(video.num_frames)
+        echo_error(describe_scaling(video, padded))
         editor = wanted.load_editor()
         progress = show_progress(quiet=options.quiet)
         echo(show_masks(editor, video, request, options.out, progress=progress))

@@ -14,6 +14,7 @@ from torch import nn
 from freemask.editors import checkpoints
 from freemask.editors.checkpoints import Checkpoint, Layout
 from freemask.editors.hub import Wanted
+from freemask.editors.latent_time import IMAGE_VAE, LatentTime
 from freemask.editors.lora import LoraFile, fuse_lora, read_lora
 from freemask.editors.native_size import NativeFrame
 
@@ -174,6 +175,11 @@ class CheckpointFormat(ABC):
     @abstractmethod
     def frame_multiple(cls, files: Checkpoint) -> int:
         """Returns the number of pixels of which both sides of a frame must be multiples."""
+
+    @classmethod
+    def time_of(cls, files: Checkpoint) -> LatentTime:
+        """Returns how latent frames cover the frames of a clip, from a checkpoint's configs."""
+        return IMAGE_VAE
 
     @classmethod
     @abstractmethod

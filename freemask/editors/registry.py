@@ -20,6 +20,7 @@ from freemask.editors.checkpoints import Checkpoint
 from freemask.editors.editor import Editor
 from freemask.editors.fatezero import FateZero
 from freemask.editors.hub import Wanted
+from freemask.editors.latent_time import LatentTime
 from freemask.editors.latents import check_size
 from freemask.editors.lora import LoraFile, check_lora, read_lora
 from freemask.editors.native_size import NativeFrame
@@ -164,13 +165,34 @@ def native_frame(
 
     Raises `InputError` for a checkpoint that cannot be found or read, or states no size.
     """
-    wanted = Wanted(revision=revision, variant=variant)
-    kind = editor_class(name)
+    kind, (path, files) = editor_class(name), _configs(name, checkpoint, revision, variant)
+    return kind.native_frame(files, f"{checkpoint} {path.resolve()}")
+
+
+def latent_time(
+    name: str,
+    checkpoint: str | Path,
+    *,
+    revision: str | None = None,
+    variant: str | None = None,
+) -> LatentTime:
+    """Returns how a checkpoint's latent frames cover the frames of a clip, read from its configs.
+
+    The arguments and errors are those of `native_frame`.
+    """
+    return editor_class(name).time_of(_configs(name, checkpoint, revision, variant)[1])
+
+
+def _configs(
+    name: str, checkpoint: str | Path, revision: str | None, variant: str | None
+) -> tuple[Path, Checkpoint]:
+    """Returns the folder or file of a checkpoint, of which only configs are downloaded, and its
+    reader."""
+    wanted, kind = Wanted(revision=revision, variant=variant), editor_class(name)
     path = checkpoints.resolve(
         _locate(name, checkpoint), wanted, parts=kind.layout.parts, configs_only=True
     )
-    files = kind.reader(path, wanted.dtype, variant)
-    return kind.native_frame(files, f"{checkpoint} {path.resolve()}")
+    return path, kind.reader(path, wanted.dtype, variant)
 
 
 def _locate(name: str, checkpoint: str | Path) -> str | Path:

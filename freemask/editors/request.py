@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from freemask.editors.checkpoints import Checkpoint
     from freemask.editors.editor import Editor
+    from freemask.editors.latent_time import LatentTime
     from freemask.editors.native_size import NativeFrame
     from freemask.types import EditRequest
 
@@ -87,6 +88,17 @@ class EditorRequest:
         from freemask.editors.registry import native_frame
 
         return native_frame(
+            self.editor, self.checkpoint, revision=self.revision, variant=self.variant
+        )
+
+    def latent_time(self) -> LatentTime:
+        """Returns how the checkpoint's latent frames cover the frames of a clip.
+
+        Raises `InputError` as `freemask.editors.registry.native_frame` does.
+        """
+        from freemask.editors.registry import latent_time
+
+        return latent_time(
             self.editor, self.checkpoint, revision=self.revision, variant=self.variant
         )
 

@@ -142,6 +142,11 @@ class Wan(Editor):
         return int(files.config("vae").get("scale_factor_spatial", 8)) * int(patch[-1])
 
     @classmethod
+    def time_of(cls, files: Checkpoint) -> LatentTime:
+        """See `CheckpointFormat.time_of`."""
+        return LatentTime(int(files.config("vae").get("scale_factor_temporal", 4)))
+
+    @classmethod
     def read_scheduler(cls, files: Checkpoint) -> tuple[Any, tuple[str, ...]]:
         """See `CheckpointFormat.read_scheduler`."""
         folder = files.folder / "scheduler"

@@ -179,16 +179,21 @@ def read_clip(
     return Video(pixels, count / (end - first), times, origin)
 
 
-def describe_scaling(video: Video) -> str:
-    """Returns the sizes of a clip's file and of its frames in one line."""
+def describe_scaling(video: Video, padded: int | None = None) -> str:
+    """Returns the sizes of a clip's file and of its frames in one line.
+
+    padded: number of frames that the backbone sees, if the last one is repeated.
+    """
     if video.origin is None:
         return f"frames of {describe_size(video.size)}"
+    count = f"{video.num_frames} frames"
+    if padded not in (None, video.num_frames):
+        count += f" (edited as {padded}, the last one repeated)"
     source, (_, _, *box) = video.origin.source_size, video.origin.box
     cropped = tuple(round(side) for side in box) != source
     how = f", cropped to {round(box[0])}x{round(box[1])}" if cropped else ""
     return (
-        f"{video.origin.file}: {video.num_frames} frames, {source[0]}x{source[1]}{how} -> "
-        f"{describe_size(video.size)}"
+        f"{video.origin.file}: {count}, {source[0]}x{source[1]}{how} -> {describe_size(video.size)}"
     )
 
 

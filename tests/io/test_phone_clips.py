@@ -13,7 +13,7 @@ from phone_clips import frame_times, write_clip
 from PIL import Image
 
 from freemask.io import decode
-from freemask.io.read_clip import Selection, read_clip
+from freemask.io.read_clip import Selection, describe_scaling, read_clip
 from freemask.io.scaling import native, unscaled
 from freemask.io.video import read_video, write_video
 from freemask.types import InputError, Video
@@ -208,3 +208,10 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - one)
     assert small.origin.source_size == (540, 960)
     assert abs(small.frames[:, :, :40].astype(int)).max() < 20
     assert small.frames[:, :, 48:].min() > 235
+
+
+def test_frames_that_the_backbone_adds_are_said(tmp_path: Path) -> None:
+    write_video(Video(np.zeros((3, 16, 16, 3), np.uint8)), tmp_path / "clip.gif")
+    small = read_clip(tmp_path / "clip.gif", Selection(), lambda size: native(size, (16, 16), 8))
+    assert "3 frames (edited as 5, the last one repeated), 16x16" in describe_scaling(small, 5)
+    assert "3 frames, 16x16" in describe_scaling(small, 3)

@@ -62,8 +62,8 @@ def test_a_family_changes_the_presets_of_freemask_alone(task: str) -> None:
     assert "temporal" not in flow.fusion.masked
     assert flow.fusion.self_replace == other.fusion.self_replace
     assert (flow.mask, flow.fusion.margin) == (other.mask, other.fusion.margin)
-    naive = load_settings(task, method="uncalibrated", family="flow")
-    assert (naive.mask.policy, naive.strength) == ("naive", flow.strength)
+    guess = load_settings(task, method="uncalibrated", family="flow")
+    assert (guess.mask.policy, guess.strength) == ("time_agnostic", flow.strength)
     for method in ("released", "sdedit"):
         assert load_settings(task, method=method, family="flow") == load_settings(
             task, method=method

@@ -221,7 +221,7 @@ class EditRequest:
         models).
     steps: number of denoising steps T, >= 1.
     guidance: scale of classifier-free guidance; 1 runs without it.
-    seed: seed of the sampler's noise, >= 0; it matters only with `eta` above 0.
+    seed: seed of the noise, >= 0; it matters with `source=noised`, and with `eta` above 0.
     overrides: settings that differ from the preset, by dotted key, for example
         `{"fusion.self_replace": [0.0, 0.5]}`.
 

@@ -12,7 +12,8 @@ from freemask.attention.token_grid import ORDERS, mask_rows, row_maps
 from freemask.types import SequenceSpan, Site
 
 FRAMES, GRID = 3, (2, 5)
-SHAPES: dict[SequenceSpan, tuple[int, int]] = {"frame": (3, 10), "pixel": (10, 3), "clip": (1, 30)}
+SHAPES: dict[SequenceSpan, tuple[int, int]]
+SHAPES = {"frame": (3, 10), "pixel": (10, 3), "clip": (1, 30)}
 
 
 def site(span: SequenceSpan) -> Site:

@@ -209,7 +209,7 @@ class Settings:
     strength: where the edit starts, in (0, 1], as in the image pipelines of diffusers: 1 is the
         inverted noise. Below 1 the first (1 - strength) * steps steps stay the source's and cost
         nothing; they settle the layout.
-    eta: noise of the sampler, in [0, 1]; 0 is DDIM, and only above 0 does the seed matter.
+    eta: noise of the sampler, in [0, 1]; 0 is DDIM. Flow models add none.
     backend: backend of `freemask.kernels`.
     codebook: file of a codebook; None takes the checkpoint's.
 

@@ -97,13 +97,19 @@ def _stage_costs(editor: Editor, request: EditRequest) -> dict[str, float]:
     Denoising replays the source in every step: steps that do not need it make the estimate too
     long.
     """
+    from freemask.prepare import for_editor
     from freemask.settings import load_settings
 
     family, method = editor.family, request.method
     settings = load_settings(request.task, request.overrides, method=method, family=family)
-    branches = 1 + (request.guidance != 1) + (settings.features == "replay")
+    settings = for_editor(settings, editor)
+    coupled, flow = settings.flow.state == "coupled", settings.flow
+    branches = 1 + (request.guidance != 1) + (coupled or settings.features == "replay")
+    branches += coupled and flow.source_guidance != 1
     steps = request.steps - settings.first_step(request.steps)
-    return {"inversion": request.steps, "denoise": branches * steps}
+    noised = settings.source == "noised"
+    before = {"read": 1} if noised else {"inversion": request.steps}
+    return {**before, "denoise": branches * steps}
 
 
 def _run_edit(editor: Editor, job: Job, inputs: JobInputs, progress: Progress) -> EditResult:

@@ -90,7 +90,8 @@ def test_without_a_codebook_a_flow_model_reads_one_layer_at_one_level(
     request = EditRequest("a bear on the grass", "a panda on the grass", steps=10)
     prepared = prepare(wan, tiny, request)
     assert prepared.request.method == "uncalibrated"
-    assert prepared.selection and len(prepared.selection.entries) == 1
+    assert prepared.selection
+    assert len(prepared.selection.entries) == 1
     assert {site.name for cells in prepared.selection.cells for site, _ in cells} == {
         "blocks.2.attn2"
     }

@@ -1,4 +1,4 @@
-"""Masks become the rows of a site and rows become maps, in the order in which a site sees tokens."""
+"""Masks become the rows of a site and rows become maps, in the order that a site sees."""
 
 from __future__ import annotations
 

@@ -61,7 +61,13 @@ def write_wan(
     torch.manual_seed(0)
     tokenizer = make_piece_tokenizer(512)
     text = UMT5Config(
-        vocab_size=len(tokenizer), d_model=WIDTH, d_kv=8, d_ff=32, num_layers=1, num_heads=2
+        vocab_size=len(tokenizer),
+        d_model=WIDTH,
+        d_kv=8,
+        d_ff=32,
+        num_layers=1,
+        num_heads=2,
+        tie_word_embeddings=False,
     )
     for part in ("transformer", "transformer_2")[:experts]:
         model = WanTransformer3DModel(**{**TRANSFORMER, **(transformer or {})})

@@ -39,6 +39,7 @@ from freemask.editors.wan_checkpoints import (
     TRANSFORMER,
     WanBackbone,
     check_text_to_video,
+    load_umt5,
     read_index,
     read_json,
 )
@@ -189,9 +190,7 @@ class Wan(Editor):
     @classmethod
     def load_text_encoder(cls, checkpoint: Checkpoint) -> Any:
         """See `CheckpointFormat.load_text_encoder`."""
-        from transformers import UMT5EncoderModel
-
-        return checkpoint.model(UMT5EncoderModel, "text_encoder")
+        return load_umt5(checkpoint)
 
     @classmethod
     def load_tokenizer(cls, checkpoint: Checkpoint) -> Any:

@@ -68,6 +68,25 @@ class WanBackbone(nn.Module):
         return output
 
 
+def load_umt5(checkpoint: Checkpoint) -> Any:
+    """Returns the text encoder, frozen.
+
+    Its token embedding is saved once, as `shared`. Some versions of transformers (its issue 43992)
+    leave the encoder's own reference to it empty if the config has `tie_word_embeddings` false, as
+    Wan's has.
+
+    Raises `InputError` as `Checkpoint.model` does.
+    """
+    from transformers import UMT5EncoderModel
+
+    class TiedUMT5EncoderModel(UMT5EncoderModel):
+        _keys_to_ignore_on_load_missing = (r"encoder\.embed_tokens\.weight",)
+
+    encoder = checkpoint.model(TiedUMT5EncoderModel, "text_encoder")
+    encoder.set_input_embeddings(encoder.shared)
+    return encoder
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Returns the content of a JSON file. Raises `InputError` when it cannot be read."""
     try:

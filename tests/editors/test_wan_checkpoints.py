@@ -12,6 +12,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 from tiny_wan import BLOCKS, write_wan
+from transformers import UMT5EncoderModel
 
 from freemask.editors.editor import Editor
 from freemask.editors.registry import load_editor, native_frame, preflight
@@ -176,6 +177,18 @@ def test_half_precision_keeps_the_vae_and_the_sensitive_layers_in_float32(
     assert block.attn1.to_q.weight.dtype == torch.bfloat16
     text = editor.encode_text(["a bear"])
     assert torch.isfinite(editor.predict(torch.randn(1, 4, 2, 8, 8), 500.0, text)).all()
+
+
+def test_the_text_encoder_reads_its_embedding_whatever_transformers_ties(
+    wan: Editor, wan_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in UMT5EncoderModel.__mro__:
+        if "tie_weights" in vars(kind):
+            monkeypatch.setattr(kind, "tie_weights", lambda self, *_, **__: None)
+    editor = load(wan_checkpoint)
+    assert editor.text_encoder.encoder.embed_tokens.weight is editor.text_encoder.shared.weight
+    prompts = ["a bear on the grass"]
+    assert torch.equal(editor.encode_text(prompts), wan.encode_text(prompts))
 
 
 def test_the_description_names_what_was_loaded(wan: Editor) -> None:

@@ -53,10 +53,12 @@ def main() -> int:
 def calibrate(request: CalibrationRequest, options: argparse.Namespace) -> str:
     """Measures all clips; returns a summary on the first rank, and nothing on the others."""
     quieten_lightning()
+    wanted = make_request(EditorRequest, options)
+    request = request.resolve(wanted)
     module = CalibrationModule(
         request,
         request.sources(),
-        make_request(EditorRequest, options),
+        wanted,
         echo=echo_error,
         progress=show_progress(quiet=options.quiet),
     )

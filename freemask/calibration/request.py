@@ -5,9 +5,9 @@ Nothing heavy is imported, because the command line makes its options from the r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from freemask.data.clips import SIZE, SPRITES, ClipSource, sprites_clips
 from freemask.data.davis import davis_clips
@@ -18,7 +18,10 @@ from freemask.types import InputError, at_least
 
 if TYPE_CHECKING:
     from freemask.editors.editor import Editor
+    from freemask.editors.request import EditorRequest
     from freemask.masks.codebook import Codebook
+
+FRAMES = 8  # of a clip, unless the editor's latent frames hold more
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,8 @@ class CalibrationRequest:
     clips: number of sprites clips, >= 1.
     words: words of the clips that are measured, separated by commas; all if empty.
     captions: the captions file of a folder; None takes its captions.yaml.
-    frames: number of frames of a clip, >= 1.
+    frames: number of frames of a clip, >= 1; "auto" is 8, or the next count that fills the editor's
+        latent frames (9 for Wan).
     size: height and width of the frames in pixels; None is 64x64 for sprites and the pictures'
         own size for a folder.
     steps: number of steps T of the inversions, >= 1.
@@ -43,12 +47,28 @@ class CalibrationRequest:
     clips: int = 64
     words: tuple[str, ...] = ()
     captions: Path | None = None
-    frames: int = 8
+    frames: int | Literal["auto"] = "auto"
     size: tuple[int, int] | None = None
     steps: int = 50
 
     def __post_init__(self) -> None:
-        at_least(1, clips=self.clips, frames=self.frames, steps=self.steps)
+        at_least(1, clips=self.clips, steps=self.steps)
+        if self.frames != "auto":
+            at_least(1, frames=self.frames)
+
+    def resolve(self, wanted: EditorRequest) -> CalibrationRequest:
+        """Returns the request with the number of frames that suits an editor.
+
+        Raises `InputError` for a checkpoint that cannot be found or read.
+        """
+        if self.frames != "auto":
+            return self
+        return replace(self, frames=wanted.latent_time().padded(FRAMES))
+
+    @property
+    def frame_count(self) -> int:
+        """The number of frames of a clip; 8 before `resolve` asks the checkpoint."""
+        return FRAMES if self.frames == "auto" else self.frames
 
     @property
     def parts_folder(self) -> Path:
@@ -63,7 +83,7 @@ class CalibrationRequest:
         """
         if self.out.suffix != ".json":
             raise InputError(f"--out is {str(self.out)!r}; a codebook's name must end in .json")
-        frames, words = self.frames, self.words
+        frames, words = self.frame_count, self.words
         if self.data == SPRITES:
             return sprites_clips(self.clips, size=self.size or SIZE, frames=frames, words=words)
         found = davis_clips(
@@ -76,7 +96,7 @@ class CalibrationRequest:
     def describe(self) -> str:
         """Returns the name of the data in the codebook."""
         words = f" with {', '.join(self.words)}" if self.words else ""
-        shape = f", {self.frames} frames"
+        shape = f", {self.frame_count} frames"
         shape += f" of {self.size[0]}x{self.size[1]}" if self.size else ""
         if self.data == SPRITES:
             return f"sprites, held-out clips from seed 0{words}{shape}"

@@ -70,9 +70,11 @@ def run_calibrate(options: argparse.Namespace) -> None:
     from freemask.calibration.request import CalibrationRequest
 
     request = make_request(CalibrationRequest, options)
+    wanted = make_request(EditorRequest, options)
     with interruptible(options.out, parts=request.parts_folder):
+        request = request.resolve(wanted)
         sources = request.sources()
-        editor = make_request(EditorRequest, options).load_editor()
+        editor = wanted.load_editor()
         folder = request.open_folder(editor)
         codebook = calibrate(
             editor,

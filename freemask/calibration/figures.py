@@ -16,6 +16,7 @@ from freemask.types import Video, WordMaps
 
 COLOUR, BEST = "#2b6cb0", "#c53030"
 STYLE: Any = {"svg.hashsalt": "freemask", "svg.fonttype": "none", "font.size": 8}
+COLUMNS = 8  # timesteps on a contact sheet
 
 
 def draw_codebook(codebook: Codebook, path: Path) -> None:
@@ -43,7 +44,7 @@ def draw_word_maps(
     max_pool: bool,
     chosen: Collection[Cell] = (),
     codebook: Codebook | None = None,
-    columns: int = 8,
+    columns: int = COLUMNS,
 ) -> None:
     """Draws a contact sheet of a word's maps on the middle frame of a clip.
 
@@ -78,10 +79,10 @@ def draw_word_maps(
                     cell.set_xlabel(f"{cost:.3f}", fontsize=7, labelpad=2)
             axes[row, 0].set_ylabel(_short(site.name), rotation=0, ha="right", va="center")
         for column, entry in enumerate(entries):
-            axes[0, column].set_title(f"t = {maps.timesteps[entry]}", fontsize=8)
+            axes[0, column].set_title(f"t = {maps.timesteps[entry]:g}", fontsize=8)
 
 
-def spread_entries(count: int, wanted: Sequence[int], columns: int) -> list[int]:
+def spread_entries(count: int, wanted: Sequence[int], columns: int = COLUMNS) -> list[int]:
     """Returns about `columns` entries of `count`, evenly spread, and the wanted ones if few."""
     even = np.linspace(0, count - 1, min(columns, count)).round().astype(int).tolist()
     few = set(wanted) if len(set(wanted)) <= columns // 2 else set()
@@ -121,7 +122,7 @@ def _heat_map(figure: Any, axes: Any, codebook: Codebook) -> None:
     axes.plot(column, row, marker="s", markersize=9, fillstyle="none", color=BEST)
     axes.set_yticks(range(len(codebook.sites)), [_short(site) for site in codebook.sites])
     ticks = np.linspace(0, table.shape[1] - 1, min(6, table.shape[1])).round().astype(int)
-    axes.set_xticks(ticks, [str(codebook.timesteps[i]) for i in ticks])
+    axes.set_xticks(ticks, [f"{codebook.timesteps[i]:g}" for i in ticks])
     axes.set(xlabel="timestep", title="MMC of every site and timestep (lower is better)")
     figure.colorbar(image, ax=axes, fraction=0.03, pad=0.01)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from freemask.calibration.figures import draw_word_maps
+from freemask.calibration.figures import draw_word_maps, spread_entries
 from freemask.editors.editor import Editor
 from freemask.io.atomic import atomic_folder
 from freemask.io.panels import mask_overlay
@@ -44,14 +44,18 @@ def show_masks(
     if selection is None:
         raise InputError(f"task {request.task!r} uses no mask; choose another")
     with atomic_folder(out, FILES) as folder:
-        inversion = invert_for(editor, video, prepared, progress=progress)
+        shown_entries = spread_entries(request.steps, selection.entries)
+        inversion = invert_for(editor, video, prepared, entries=shown_entries, progress=progress)
         masks = find_masks(video, prepared, inversion)
+        maps = inversion.word_maps["source"]
+        place = {timestep: entry for entry, timestep in enumerate(maps.timesteps)}
+        cells = ((s, prepared.timesteps[entry]) for group in selection.cells for s, entry in group)
         draw_word_maps(
             video,
-            inversion.word_maps["source"],
+            maps,
             folder / "sheet",
             threshold=selection.threshold,
-            chosen=[cell for cells in selection.cells for cell in cells],
+            chosen=[(site, place[timestep]) for site, timestep in cells],
             codebook=codebook_for(editor, prepared.settings),
             max_pool=selection.max_pool,
         )

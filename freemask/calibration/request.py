@@ -59,8 +59,9 @@ class CalibrationRequest:
     def resolve(self, wanted: EditorRequest) -> CalibrationRequest:
         """Returns the request with the number of frames that suits an editor.
 
-        Raises `InputError` for a checkpoint that cannot be found or read.
+        Raises `InputError` as `sources` does, and for a checkpoint that cannot be found or read.
         """
+        self.sources()  # an error there is cheaper than a checkpoint
         if self.frames != "auto":
             return self
         return replace(self, frames=wanted.latent_time().padded(FRAMES))
@@ -127,5 +128,5 @@ class CalibrationRequest:
         return (
             f"{self.out}: {codebook.clips} clips, threshold {codebook.threshold:g}\n"
             f"best site {site}, {cost.format(codebook.lmmc.min(), codebook.lmmc.max())}\n"
-            f"best timestep {when}, {costs.format(codebook.tmmc.min(), codebook.tmmc.max())}"
+            f"best timestep {when:g}, {costs.format(codebook.tmmc.min(), codebook.tmmc.max())}"
         )

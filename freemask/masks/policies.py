@@ -126,7 +126,7 @@ def naive(candidates: Candidates) -> Choice:
 
 
 def _one_mask(candidates: Candidates, cells: tuple[Cell, ...]) -> Choice:
-    named = (f"{site.name} at t = {candidates.timesteps[entry]}" for site, entry in cells)
+    named = (f"{site.name} at t = {candidates.timesteps[entry]:g}" for site, entry in cells)
     return Choice((cells,), ", ".join(named))
 
 

@@ -74,12 +74,14 @@ def invert_for(
     prepared: PreparedEdit,
     *,
     queries: Mapping[str, WordQuery] | None = None,
+    entries: Iterable[int] = (),
     checkpoint: InversionCheckpoint | None = None,
     progress: Progress | None = None,
 ) -> Inversion:
     """Inverts a clip for an edit: with its word maps, and its features if they are stored.
 
     queries: the wanted words by role, instead of those of the edit.
+    entries: further entries whose word maps are wanted; an inverted source has all.
     checkpoint: where to keep the steps.
     """
     settings = prepared.settings
@@ -96,7 +98,7 @@ def invert_for(
         prepared.sites,
         sampler_of(prepared),
         recorder,
-        prepared.entries,
+        sorted({*prepared.entries, *entries}),
         checkpoint=checkpoint,
         progress=progress,
     )

@@ -1,11 +1,19 @@
-"""The clips of a calibration fill the latent frames of its editor."""
+"""Clips fill the latent frames of an editor, and sheets show more levels than a mask needs."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pytest
+
+from freemask.calibration import inspect
 from freemask.calibration.request import CalibrationRequest
+from freemask.editors.editor import Editor
 from freemask.editors.request import EditorRequest
+from freemask.prepare import prepare
+from freemask.types import EditRequest, Video
 
 
 def test_the_number_of_frames_follows_the_editor(wan_checkpoint: Path, checkpoint: Path) -> None:
@@ -16,3 +24,21 @@ def test_the_number_of_frames_follows_the_editor(wan_checkpoint: Path, checkpoin
     assert (unet.frames, unet.describe()) == (8, request.describe())
     given = CalibrationRequest(Path("book.json"), frames=5)
     assert given.resolve(EditorRequest(editor="wan", checkpoint=str(wan_checkpoint))) == given
+
+
+def test_a_sheet_of_a_noised_source_shows_levels_beside_the_chosen_one(
+    wan: Editor, video: Video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(
+        inspect, "draw_word_maps", lambda video, maps, path, **rest: seen.update(maps=maps, **rest)
+    )
+    prompt = "a bear on the grass"
+    request = EditRequest(prompt, prompt, words=("bear", "bear"), steps=20)
+    clip = Video(np.repeat(video.frames[:1], 5, axis=0))
+    inspect.show_masks(wan, clip, request, tmp_path / "out")
+    maps, chosen = seen["maps"], seen["chosen"]
+    assert 8 <= len(maps.timesteps) <= 9
+    assert [maps.timesteps[entry] for _, entry in chosen] == [
+        prepare(wan, clip, request).timesteps[20 // 5]
+    ]

@@ -206,7 +206,7 @@ DEFAULTS = {  # of the command line, by command
         "captions": None, "size": None, "frames": "auto", "steps": 50, "out": Path("out/evaluate"),
     },
     "calibrate": {
-        "data": "sprites", "clips": 64, "words": (), "captions": None, "frames": 8, "size": None,
+        "data": "sprites", "clips": 64, "words": (), "captions": None, "frames": "auto", "size": None,
         "steps": 50, "editor": "zeroscope", "out": Path("codebook.json"),
     },
     "tune": {

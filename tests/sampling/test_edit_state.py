@@ -15,7 +15,7 @@ from freemask.editors.flow_schedule import FAMILY, make_flow_schedule
 from freemask.pipeline import edit
 from freemask.result import EditResult
 from freemask.sampling.edit_state import EDIT_STATES, Coupled, Pinned
-from freemask.sampling.flow import FlowSampler
+from freemask.sampling.flow import FlowSampler, flow_invert
 from freemask.types import EditRequest, InputError, Trajectory, Video
 
 SHAPE, STEPS = (4, 3, 2, 5), 5
@@ -177,3 +177,22 @@ def test_an_editor_without_flow_has_the_pinned_state_alone(editor: Editor) -> No
     noised = EditRequest(*PROMPTS, steps=2, overrides={"source": "noised"})
     with pytest.raises(InputError, match="source is 'noised'; editor zeroscope has inverted"):
         edit(editor, clip(2), noised, mask=torch.ones(2, *SIZE))
+
+
+@pytest.mark.parametrize("solver", ["euler", "multistep"])
+def test_an_inverted_source_comes_back_when_nothing_is_edited(solver: str, wan: Editor) -> None:
+    encoded, text = wan.encode(clip()), wan.encode_text([PROMPTS[0]])
+    schedule = make_flow_schedule(FAMILY, 25)
+
+    def predict(z: Tensor, timestep: float) -> Tensor:
+        return wan.predict(z, timestep, text)
+
+    with torch.no_grad():
+        z = flow_invert(predict, encoded, schedule).latents[-1:]
+        moved = float((z - encoded).pow(2).mean().sqrt())
+        sampler = FlowSampler(schedule, solver=solver)
+        for step, timestep in enumerate(sampler.timesteps):
+            z = sampler.step(predict(z, timestep), step, z, torch.Generator())
+    left = float((z - encoded).pow(2).mean().sqrt())
+    assert moved > 0.3
+    assert left < 0.06 * moved

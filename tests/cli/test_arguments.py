@@ -206,8 +206,8 @@ DEFAULTS = {  # of the command line, by command
         "captions": None, "size": None, "frames": "auto", "steps": 50, "out": Path("out/evaluate"),
     },
     "calibrate": {
-        "data": "sprites", "clips": 64, "words": (), "captions": None, "frames": "auto", "size": None,
-        "steps": 50, "editor": "zeroscope", "out": Path("codebook.json"),
+        "data": "sprites", "clips": 64, "words": (), "captions": None, "frames": "auto",
+        "size": None, "steps": 50, "editor": "zeroscope", "out": Path("codebook.json"),
     },
     "tune": {
         "checkpoint": "demo", "steps": 500, "learning_rate": 3e-5, "precision": "32-true",

@@ -201,7 +201,7 @@ def _locate(name: str, checkpoint: str | Path) -> str | Path:
         return checkpoint
     demo = editor_class(name).demo
     if demo is None:
-        raise InputError(f"editor {name!r} has no demo checkpoint; give a folder")
+        raise InputError(f"editor {name!r} has no demo checkpoint; give a folder or a hub id")
     return ASSETS / demo
 
 

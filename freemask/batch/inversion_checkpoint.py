@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save
 from freemask.attention.word_maps import Maps
 from freemask.batch.inversion_file import name_maps, parse_maps
 from freemask.io.resumable import ResumableFolder
-from freemask.sampling.ddim import InversionStep
+from freemask.sampling.sampler import InversionStep
 from freemask.types import InputError, Site
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from freemask.data.clips import SIZE, SPRITES, ClipSource, sprites_clips
+from freemask.data.clips import FRAMES, SIZE, SPRITES, ClipSource, sprites_clips
 from freemask.data.davis import davis_clips
 from freemask.io.fingerprint import fingerprint
 from freemask.io.paths import user_path
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from freemask.editors.editor import Editor
     from freemask.editors.request import EditorRequest
     from freemask.masks.codebook import Codebook
-
-FRAMES = 8  # of a clip, unless the editor's latent frames hold more
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from freemask.types import InputError, Video
 
 SPRITES = "sprites"  # names the drawn clips where a folder can be given
 SIZE = (64, 64)  # of a drawn clip, in pixels
+FRAMES = 8  # of a clip, unless an editor's latent frames hold more
 
 
 @dataclass(frozen=True, eq=False)

@@ -77,9 +77,8 @@ class AnimateDiff(UNetEditor):
     def predict(self, latents: Tensor, timestep: float, text: Tensor) -> Tensor:
         """See `Editor.predict`."""
         states = text.to(self.dtype).repeat_interleave(latents.shape[2], dim=0)  # one per frame
-        output: Tensor = self.backbone(latents.to(self.dtype), timestep, states, return_dict=False)[
-            0
-        ]
+        noisy = latents.to(self.dtype)
+        output: Tensor = self.backbone(noisy, timestep, states, return_dict=False)[0]
         return output
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from freemask.data.clips import SIZE, SPRITES
+from freemask.data.clips import FRAMES, SIZE, SPRITES
 from freemask.editors.request import EditorRequest
 from freemask.evaluation.methods import BenchmarkSettings
 from freemask.evaluation.samples import TASKS, SampleSource, folder_samples, sprites_samples
@@ -17,8 +17,6 @@ from freemask.io.fingerprint import fingerprint
 from freemask.io.paths import user_path
 from freemask.io.resumable import ResumableFolder
 from freemask.types import at_least
-
-FRAMES = 8  # of a clip, unless the editor's latent frames hold more
 
 if TYPE_CHECKING:
     from freemask.editors.editor import Editor
@@ -62,14 +60,14 @@ class EvaluationRequest(EditorRequest):
         """Returns the request with the methods and the number of frames that suit its editor.
 
         Raises `InputError` for a method that the editor does not have, and, if the number of frames
-        depends on the checkpoint, as `load_blueprint` does.
+        depends on the checkpoint, as `native_frame` does.
         """
         from freemask.editors.registry import editor_class
 
         settings = self.settings.for_family(editor_class(self.editor).family, self.editor)
         frames = self.frames
         if frames == "auto":
-            frames = self.blueprint().latent_time.padded(FRAMES)
+            frames = self.latent_time().padded(FRAMES)
         return replace(self, settings=settings, frames=frames)
 
     @property

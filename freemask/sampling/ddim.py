@@ -27,10 +27,10 @@ import torch
 from diffusers import DDIMInverseScheduler, DDIMScheduler
 from torch import Tensor
 
-from freemask.sampling.sampler import InversionStep, Predict, Watch, check_finite
+from freemask.sampling.extrapolation import extrapolated_inversion
+from freemask.sampling.sampler import Predict, Watch
 from freemask.types import InputError, Trajectory
 
-STARTING_STEPS = 2  # steps without two earlier predictions; a first guess replaces them
 INVERTIBLE = ("leading", "trailing")  # timestep spacings that diffusers can invert
 
 
@@ -93,38 +93,19 @@ def ddim_invert(
 
     Raises `FloatingPointError` if a prediction is not finite; it names the step.
     """
-    watch = watch or Watch()
     inverse = make_inverse(scheduler)
-    current = latents.float()
-    check_finite(current, "the encoded clip")
-    kept = [current[0].clone(), *(step.latent[0] for step in watch.earlier)]
     timesteps = tuple(int(t) for t in inverse.timesteps)
-    angles = [math.acos(math.sqrt(scheduler.alphas_cumprod[t])) for t in timesteps]
 
-    def noise_of(z: Tensor, timestep: int, entry: int | None = None) -> Tensor:
-        watch.before_call(entry)
-        # Stored steps are contiguous; another memory layout would round differently.
-        return predicted_noise(predict(z.contiguous(), timestep), z, timestep, scheduler)
-
-    if watch.earlier:
-        current = watch.earlier[-1].latent
-    seen = [step.noise for step in watch.earlier[-2:]]
-    for entry in range(len(watch.earlier), len(timesteps)):
+    def noise_of(z: Tensor, entry: int) -> Tensor:
         timestep = timesteps[entry]
-        if entry < STARTING_STEPS:
-            guess = seen[-1] if seen else noise_of(current, timestep)
-            noise = noise_of(inverse.step(guess, timestep, current).prev_sample, timestep)
-        else:
-            ratio = (angles[entry] - angles[entry - 1]) / (angles[entry - 1] - angles[entry - 2])
-            noise = torch.lerp(seen[-2], seen[-1], 1 + ratio)
-        current = inverse.step(noise, timestep, current).prev_sample
-        kept.append(current[0].clone())
-        seen = [*seen[-1:], noise_of(current, timestep, entry)]
-        check_finite(seen[-1], f"inversion step {entry + 1} of {len(timesteps)} (t = {timestep})")
-        watch.after_step(entry, InversionStep(current, seen[-1]))
-        if watch.progress:
-            watch.progress("inversion", entry + 1, len(timesteps))
-    return Trajectory(torch.stack(kept), timesteps)
+        return predicted_noise(predict(z, timestep), z, timestep, scheduler)
+
+    def advance(noise: Tensor, entry: int, z: Tensor) -> Tensor:
+        stepped: Tensor = inverse.step(noise, timesteps[entry], z).prev_sample
+        return stepped
+
+    angles = [math.acos(math.sqrt(scheduler.alphas_cumprod[t])) for t in timesteps]
+    return extrapolated_inversion(noise_of, advance, latents, timesteps, angles, watch or Watch())
 
 
 def predicted_noise(output: Tensor, z: Tensor, timestep: int, scheduler: DDIMScheduler) -> Tensor:

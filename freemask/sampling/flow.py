@@ -7,8 +7,7 @@ The multistep rule (Adams-Bashforth) is second-order accurate and costs no furth
 velocity u of the step before, of length g, a step of length h takes `v + h / (2 g) (v - u)`.
 
 The source at level s is either *noised*, which is exact and costs nothing, or *inverted*: the flow
-is integrated backwards. As in `ddim`, the exact inverse of an Euler step needs the velocity at the
-unknown, noisier end; it is extrapolated from the last two predictions, each at its own level.
+is integrated backwards, with the extrapolation of `extrapolation`.
 """
 
 from __future__ import annotations
@@ -21,10 +20,9 @@ import torch
 from torch import Tensor
 
 from freemask.editors.flow_schedule import FlowSchedule
-from freemask.sampling.sampler import InversionStep, Predict, Watch, check_finite
+from freemask.sampling.extrapolation import extrapolated_inversion
+from freemask.sampling.sampler import Predict, Watch, check_finite
 from freemask.types import Trajectory
-
-STARTING_STEPS = 2  # steps without two earlier predictions; a first guess replaces them
 
 
 @dataclass(eq=False)
@@ -61,13 +59,15 @@ class FlowSampler:
     def trajectory(self, predict: Predict, latents: Tensor, watch: Watch) -> Trajectory:
         """See `Sampler.trajectory`. A noised source calls `predict` never, an inverted one once for
         every timestep and three times more for the first steps."""
-        check_finite(latents, "the encoded clip")
         if self.source == "inverted":
             return flow_invert(predict, latents, self.schedule, watch)
         clean = latents.float()
+        check_finite(clean, "the encoded clip")
+        shared = self._noise(clean) if self.noise == "shared" else None
         kept = [clean[0]]
-        for number, level in enumerate(reversed(self.levels[:-1])):
-            kept.append(torch.lerp(clean, self._noise(clean, number), level)[0])
+        for entry, level in enumerate(reversed(self.levels[:-1])):
+            noise = self._noise(clean, entry) if shared is None else shared
+            kept.append(torch.lerp(clean, noise, level)[0])
         return Trajectory(torch.stack(kept), self.timesteps[::-1])
 
     def step(
@@ -82,11 +82,11 @@ class FlowSampler:
         self._before = (output, length)
         return current + length * velocity
 
-    def _noise(self, clean: Tensor, entry: int) -> Tensor:
-        """Returns standard normal noise for an entry, the same for a latent frame in any window."""
+    def _noise(self, clean: Tensor, *entry: int) -> Tensor:
+        """Returns standard normal noise, of an entry or shared, the same for a latent frame in any
+        window."""
         numbers = self.frames or range(clean.shape[2])
-        level = [entry] if self.noise == "fresh" else []
-        drawn = [frame_noise([self.seed, number, *level], clean[:, :, :1]) for number in numbers]
+        drawn = [frame_noise([self.seed, number, *entry], clean[:, :, :1]) for number in numbers]
         return torch.cat(drawn, dim=2)
 
 
@@ -112,34 +112,15 @@ def flow_invert(
 
     Raises `FloatingPointError` if a prediction is not finite; it names the step.
     """
-    watch = watch or Watch()
-    current = latents.float()
     levels = schedule.levels.flip(0).tolist()  # ascending from 0
-    timesteps = tuple(schedule.timesteps.flip(0).tolist())
-    kept = [current[0].clone(), *(step.latent[0] for step in watch.earlier)]
+    timesteps = schedule.timesteps.flip(0).tolist()
 
-    def velocity_of(z: Tensor, timestep: float, entry: int | None = None) -> Tensor:
-        watch.before_call(entry)
-        return predict(z.contiguous(), timestep).float()
+    def velocity_of(z: Tensor, entry: int) -> Tensor:
+        return predict(z, timesteps[entry]).float()
 
-    if watch.earlier:
-        current = watch.earlier[-1].latent
-    seen = [step.noise for step in watch.earlier[-2:]]
-    for entry in range(len(watch.earlier), len(timesteps)):
-        level, timestep = levels[entry + 1], timesteps[entry]
-        length = level - levels[entry]
-        if entry < STARTING_STEPS:
-            guess = seen[-1] if seen else velocity_of(current, timestep)
-            velocity = velocity_of(current + length * guess, timestep)
-        else:
-            velocity = torch.lerp(
-                seen[-2], seen[-1], 1 + length / (levels[entry] - levels[entry - 1])
-            )
-        current = current + length * velocity
-        kept.append(current[0].clone())
-        seen = [*seen[-1:], velocity_of(current, timestep, entry)]
-        check_finite(seen[-1], f"inversion step {entry + 1} of {len(timesteps)} (t = {timestep:g})")
-        watch.after_step(entry, InversionStep(current, seen[-1]))
-        if watch.progress:
-            watch.progress("inversion", entry + 1, len(timesteps))
-    return Trajectory(torch.stack(kept), timesteps)
+    def advance(velocity: Tensor, entry: int, z: Tensor) -> Tensor:
+        return z + (levels[entry + 1] - levels[entry]) * velocity
+
+    return extrapolated_inversion(
+        velocity_of, advance, latents, timesteps, levels[1:], watch or Watch()
+    )

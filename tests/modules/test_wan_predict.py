@@ -46,12 +46,15 @@ def test_a_run_is_done_once_and_resumed(
     video = read_video(wan_tool.out / "windows" / "edited.mp4")
     assert video.num_frames == 13
     hashes = {name: result_hash(wan_tool.out / name) for name in wan_tool.done()}
+    written = {n: (wan_tool.out / n / "result.json").stat().st_mtime_ns for n in wan_tool.done()}
 
     wan_tool.list(jobs)
     code, printed = run(wan_tool, capsys)
     assert code == 0, printed
     assert wan_tool.done() == ["coupled", "image", "short", "windows"]
     assert {name: result_hash(wan_tool.out / name) for name in hashes} == hashes
+    again = {n: (wan_tool.out / n / "result.json").stat().st_mtime_ns for n in written}
+    assert again == written
     described = json.loads((wan_tool.out / "coupled" / "result.json").read_text())
     assert described["editor"]["name"] == "wan"
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from freemask.sampling.generation import generate
     from freemask.sampling.inversion import invert
     from freemask.sampling.trace import trace
-    from freemask.settings import Settings
+    from freemask.settings.sections import Settings
     from freemask.types import EditRequest, InputError, Inversion, Masks, Trajectory, Video
 
 __version__ = "0.1.0"
@@ -58,7 +58,7 @@ _HOME = {
     "generate": "sampling.generation",
     "invert": "sampling.inversion",
     "load_editor": "editors.registry",
-    "Settings": "settings",
+    "Settings": "settings.sections",
     "read_video": "io.video",
     "trace": "sampling.trace",
     "write_video": "io.video",

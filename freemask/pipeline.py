@@ -24,7 +24,7 @@ from freemask.result import EditResult
 from freemask.sampling.context_windows import Window, WindowBlender, split, with_final_frames
 from freemask.sampling.denoising import StepCallback, denoise
 from freemask.sampling.inversion import invert_for
-from freemask.settings import Settings
+from freemask.settings.sections import Settings
 from freemask.telemetry import PeakMemory, StageTimer
 from freemask.types import EditRequest, Inversion, Masks, Progress, Trajectory, Video
 

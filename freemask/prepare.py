@@ -30,14 +30,8 @@ from freemask.masks.selection import (
     select,
 )
 from freemask.prompts.prompt_pair import PromptPair, prompt_pair
-from freemask.settings import (
-    AUTO,
-    FLOW,
-    FREEMASK,
-    UNCALIBRATED,
-    Settings,
-    load_settings,
-)
+from freemask.settings.presets import FLOW, FREEMASK, UNCALIBRATED, load_settings
+from freemask.settings.sections import AUTO, Settings
 from freemask.types import EditRequest, InputError, Inversion, Masks, Site, Video
 
 TEMPORAL = ("fusion.temporal_replace", "fusion.temporal_mode", "fusion.invert_temporal")
@@ -231,7 +225,27 @@ def for_editor(settings: Settings, editor: Editor | type[Editor]) -> Settings:
     noise = settings.flow.noise
     if noise == AUTO:
         noise = "fresh" if state == "coupled" else "shared"
-    return replace(settings, source=source, flow=replace(settings.flow, state=state, noise=noise))
+    flow, fusion = replace(settings.flow, state=state, noise=noise), settings.fusion
+    reason = _needs_all_rows(settings, editor)
+    if reason and fusion.rows == "inside":
+        raise InputError(f"fusion.rows=inside does not go with this edit: {reason}")
+    rows = "all" if reason else fusion.rows
+    return replace(settings, source=source, flow=flow, fusion=replace(fusion, rows=rows))
+
+
+def _needs_all_rows(settings: Settings, editor: Editor | type[Editor]) -> str:
+    """Returns why an edit computes all tokens of a clip, or "" if those inside its mask do."""
+    if not editor.runs_lanes:
+        return f"the backbone of editor {editor.name} computes whole clips, not tokens"
+    if settings.features == "store":
+        return "features=store keeps no values of the source; take features=replay"
+    start, end = settings.fusion.latent_blend
+    if "latents" not in settings.fusion.masked or start > 1 - settings.strength or end < 1:
+        return (
+            "latents outside the mask are not the source's in every step; let fusion.masked list "
+            "latents and fusion.latent_blend be [0.0, 1.0]"
+        )
+    return ""
 
 
 def without_effect(

@@ -27,7 +27,7 @@ from freemask.io.masks import write_masks
 from freemask.io.panels import PREVIEW_SIDE, mask_video, preview, side_by_side
 from freemask.io.paths import user_path
 from freemask.io.sound import UnreadableSound, remark, sound_of
-from freemask.settings import Settings
+from freemask.settings.sections import Settings
 from freemask.types import WHOLE_FRAME, EditRequest, Masks, Trajectory, Video
 
 PACKAGES = ("freemask", "torch", "diffusers", "transformers", "numpy", "imageio", "av")

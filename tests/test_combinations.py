@@ -13,7 +13,7 @@ from freemask.data.clips import ClipSource, LabelledClip
 from freemask.editors.editor import Editor
 from freemask.editors.registry import EDITORS, load_editor
 from freemask.pipeline import edit
-from freemask.settings import methods, tasks
+from freemask.settings.presets import methods, tasks
 from freemask.types import EditRequest, InputError, Video
 
 WORDS = {"shape": ("bear", "panda"), "attribute": ("bear", "bear"), "style": ("bear", "sketch")}

@@ -34,7 +34,7 @@ from freemask.editors.editor import Editor
 from freemask.pipeline import edit
 from freemask.prepare import for_editor, prepare
 from freemask.sampling.inversion import invert, invert_for
-from freemask.settings import FusionSettings, MaskSettings, Settings
+from freemask.settings.sections import FusionSettings, MaskSettings, Settings
 from freemask.types import InputError, Video
 
 

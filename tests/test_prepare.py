@@ -22,7 +22,7 @@ from torch import Tensor
 from freemask.editors.editor import Editor
 from freemask.pipeline import edit
 from freemask.prepare import prepare
-from freemask.settings import load_settings
+from freemask.settings.presets import load_settings
 from freemask.types import EditRequest, InputError, Video
 
 

@@ -13,7 +13,7 @@ from freemask.editors.editor import Editor
 from freemask.editors.request import EditorRequest
 from freemask.pipeline import edit
 from freemask.prepare import preflight, prepare
-from freemask.settings import load_settings
+from freemask.settings.presets import load_settings
 from freemask.types import EditRequest, InputError, Video
 
 REQUEST = EditRequest("a bear on the grass", "a panda on the grass", steps=4)

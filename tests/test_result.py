@@ -16,7 +16,8 @@ from PIL import Image
 from freemask import result as result_module
 from freemask.io.video import read_video
 from freemask.result import DEMO_FILES, FILES, EditResult, comparison
-from freemask.settings import Settings, load_settings
+from freemask.settings.presets import load_settings
+from freemask.settings.sections import Settings
 from freemask.types import WHOLE_FRAME, EditRequest, InputError, Masks, Trajectory, Video
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from freemask.masks.codebook import Codebook
 from freemask.masks.selection import select
-from freemask.settings import MaskSettings
+from freemask.settings.sections import MaskSettings
 from freemask.types import Site
 
 SITES = (

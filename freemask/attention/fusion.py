@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -30,7 +30,7 @@ from freemask import kernels
 from freemask.attention.features import Features, FeatureStore
 from freemask.attention.hooks import AttentionCall, plain
 from freemask.attention.token_grid import mask_rows
-from freemask.settings import FusionSettings, Settings
+from freemask.settings.sections import FusionSettings, Settings
 from freemask.types import Masks, Site, SiteKind
 
 Branch = Literal["source", "source_unconditional", "unconditional", "edit"]
@@ -128,6 +128,7 @@ class Fusion:
     tokens: how the target's tokens take the source's cross-attention.
     store: the inversion's queries and keys; None replays the source with the edit.
     guided: whether an unconditional branch runs too.
+    guidance_range: step range in which it does.
     source_output: whether the backbone's output for the source is wanted in every step.
     source_guided: whether an unconditional branch of the source runs with it.
     backend: backend of `freemask.kernels`.
@@ -140,6 +141,7 @@ class Fusion:
     tokens: kernels.TokenEdit
     store: FeatureStore | None = None
     guided: bool = True
+    guidance_range: Sequence[float] = (0.0, 1.0)
     source_output: bool = False
     source_guided: bool = False
     backend: str = "auto"
@@ -170,12 +172,31 @@ class Fusion:
         costs compute, not memory.
         """
         if self.source_output or (self.store is None and any(map(self._active, FUSION_RULES))):
-            extra: list[Branch] = ["unconditional"] if self.guided else []
-            if self.source_output and self.source_guided:
-                extra.insert(0, "source_unconditional")
             replayed: tuple[Branch, ...] = ("source", "edit")
-            return (replayed, tuple(extra)) if extra else (replayed,)
-        return (("unconditional", "edit"),) if self.guided else (("edit",),)
+            return (replayed, self.extra) if self.extra else (replayed,)
+        return ((*self.extra, "edit"),)
+
+    @property
+    def calls(self) -> float:
+        """The work of the current step, in passes of the backbone over one whole clip."""
+        return sum(map(len, self.passes))
+
+    def planned_calls(self, first_step: int) -> float:
+        """Returns the work of an edit that begins at a step; plain guided generation needs 2 a
+        step. The fusion has run no step yet, and runs none after it."""
+        total = 0.0
+        for step in range(first_step, self.steps):
+            self.at(step)
+            total += self.calls
+        return total
+
+    @property
+    def extra(self) -> tuple[Branch, ...]:
+        """The unconditional branches of the current step."""
+        if not (self.guided and in_range(self.guidance_range, self._step, self.steps)):
+            return ()
+        source = self.source_output and self.source_guided
+        return ("source_unconditional", "unconditional") if source else ("unconditional",)
 
     def enter(self, batch: tuple[Branch, ...]) -> None:
         """Sets the branches that the backbone runs next; one of `passes`."""
@@ -198,7 +219,7 @@ class Fusion:
         if "edit" not in self._batch:
             return plain(call)
         if not self.fuses(call.site):
-            return self._unfused(call)
+            return plain(self.weighted(call))
         size = len(call.q) // len(self._batch)
         q_source, k_source = self._source(call, size)
         with record_function(f"freemask.fusion.{call.site.kind}"):
@@ -229,21 +250,23 @@ class Fusion:
         """Returns the rows of a site sorted by mask; layers of one kind and resolution share it."""
         key = (site.kind, site.resolution)
         if key not in self._plans:
-            rows = mask_rows(self.masks.at(self._step), site)
-            if site.kind not in self.settings.masked:
-                rows = torch.zeros_like(rows)
-            elif site.kind == "temporal" and self.settings.invert_temporal:
-                rows = 1 - rows
-            self._plans[key] = kernels.MaskPlan.from_mask(rows)
+            self._plans[key] = kernels.MaskPlan.from_mask(self.rows(site))
         return self._plans[key]
 
-    def _unfused(self, call: AttentionCall) -> Tensor:
-        """Plain attention, in which cross-attention still weights the edit's tokens."""
+    def rows(self, site: Site) -> Tensor:
+        """Returns the row weights `(B, N)` of a site; its kind may be one that no mask gates."""
+        rows = mask_rows(self.masks.at(self._step), site)
+        if site.kind not in self.settings.masked:
+            return torch.zeros_like(rows)
+        return 1 - rows if site.kind == "temporal" and self.settings.invert_temporal else rows
+
+    def weighted(self, call: AttentionCall) -> AttentionCall:
+        """Returns a call whose cross-attention weights the edit's tokens; it is not fused."""
         if call.site.kind != "cross" or bool((self.tokens.weights == 1).all()):
-            return plain(call)
+            return call
         v = call.v.clone()
         v[-len(v) // len(self._batch) :] *= self.tokens.weights.to(v)[:, None]
-        return F.scaled_dot_product_attention(call.q, call.k, v)
+        return replace(call, v=v)
 
     def _source(self, call: AttentionCall, size: int) -> tuple[Tensor, Tensor]:
         if self.store is None:

@@ -19,7 +19,7 @@ from freemask.io.paths import STDIN
 from freemask.io.read_clip import Selection, check_fps, read_clip
 from freemask.io.scaling import ChooseFit
 from freemask.result import REPLACEABLE, EditResult
-from freemask.settings import load_settings
+from freemask.settings.presets import load_settings
 from freemask.types import EditRequest, InputError, Inversion, Progress, Video
 
 if TYPE_CHECKING:

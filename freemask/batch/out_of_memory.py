@@ -16,7 +16,7 @@ import torch
 
 from freemask.batch.jobs import Job
 from freemask.editors.editor import Editor
-from freemask.settings import load_settings
+from freemask.settings.presets import load_settings
 
 T = TypeVar("T")
 SMALL_PARTS = 1 << 20  # bytes of queries that attention handles at once

@@ -30,7 +30,7 @@ from freemask.io.atomic import check_writable, write_atomic
 from freemask.io.fingerprint import fingerprint
 from freemask.masks.selection import codebook_for
 from freemask.result import FILES, REPLACEABLE
-from freemask.settings import load_settings
+from freemask.settings.presets import load_settings
 from freemask.types import InputError
 
 DONE, SKIPPED, FAILED = "done", "skipped", "failed"

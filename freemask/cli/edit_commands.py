@@ -98,7 +98,7 @@ def _stage_costs(editor: Editor, request: EditRequest) -> dict[str, float]:
     long.
     """
     from freemask.prepare import for_editor
-    from freemask.settings import load_settings
+    from freemask.settings.presets import load_settings
 
     family, method = editor.family, request.method
     settings = load_settings(request.task, request.overrides, method=method, family=family)

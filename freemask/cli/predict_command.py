@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def add_predict(parser: argparse.ArgumentParser) -> None:
-    from freemask.settings import config_folder
+    from freemask.settings.presets import config_folder
 
     parser.add_argument(
         "--config",

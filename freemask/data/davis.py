@@ -35,7 +35,7 @@ from freemask.io.image_sequences import image_files
 from freemask.io.images import read_labels
 from freemask.io.scaling import cover_and_crop
 from freemask.io.video import read_video
-from freemask.settings import tasks
+from freemask.settings.presets import tasks
 from freemask.types import InputError
 
 RESOLUTIONS = ("480p", "Full-Resolution", "")  # folders in JPEGImages that hold the clips

@@ -8,7 +8,7 @@ UNets share: `unet_sites` finds their attention, `unet_attention` projects it. `
 shortest backbone and `animatediff` the next. `inflated` runs Stable Diffusion over a clip, and
 `text2video_zero` needs no more than that; `temporal_layers` and `tuned` add the layers of tuned
 checkpoints, which `tune_a_video` and `fatezero` use. `wan` is a transformer, with
-`wan_checkpoints`, `wan_attention` and `wan_vae`.
+`wan_checkpoints`, `wan_attention`, `wan_vae` and `wan_options`; `wan_rows` runs some of its tokens.
 
 They all rest on `checkpoints` (the parts of a folder), which asks `hub` for what is not here,
 `weight_files` for the right files and `state_dicts` for their content. `single_file` reads the

@@ -13,12 +13,13 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from freemask.attention.hooks import Attend, Processor, hooked
+from freemask.attention.lanes import Lane
 from freemask.editors.checkpoint_format import CheckpointFormat
 from freemask.editors.latent_time import LatentTime
 from freemask.editors.latents import check_size
@@ -37,10 +38,12 @@ class Editor(CheckpointFormat):
     attention sites are and how their layers are projected. `UNetEditor` does most of this for the
     UNets of diffusers.
 
+    runs_lanes: whether the backbone runs lanes (`predict_lanes`).
     frames_per_pass: frames that the VAE encodes or decodes at once.
     attention_part_bytes: `part_bytes` of fused attention; None for the kernels' default.
     """
 
+    runs_lanes: ClassVar[bool] = False
     frames_per_pass: int = ENCODE_BATCH
     attention_part_bytes: int | None = None
 
@@ -158,6 +161,16 @@ class Editor(CheckpointFormat):
         timestep: training timestep, from 0.
         text: text states, `(B, N, E)`.
         """
+
+    def predict_lanes(self, lanes: Sequence[Lane], timestep: float) -> list[Tensor]:
+        """Returns the backbone's output of each lane, `(B, C, F, h, w)`, zero at tokens that the
+        lane does not carry. Lanes run in lockstep, in their order.
+
+        timestep: training timestep, from 0.
+
+        Raises `InputError` if the backbone does not run lanes (`runs_lanes`).
+        """
+        raise InputError(f"the backbone of editor {self.name} computes whole clips, not tokens")
 
     @abstractmethod
     def sites(self, latent_size: tuple[int, int]) -> tuple[Site, ...]:

@@ -8,7 +8,6 @@ one four. Text is UMT5's, 512 tokens, zero after the prompt.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from freemask.attention.hooks import Attend, Processor
+from freemask.attention.lanes import Lane
 from freemask.editors.checkpoints import Checkpoint, Layout
 from freemask.editors.editor import Editor
 from freemask.editors.flow_schedule import (
@@ -43,41 +43,16 @@ from freemask.editors.wan_checkpoints import (
     read_index,
     read_json,
 )
+from freemask.editors.wan_options import WanOptions
+from freemask.editors.wan_rows import predict_lanes
 from freemask.editors.wan_vae import WanVae
 from freemask.prompts.cleaning import clean
 from freemask.types import InputError, Site, Video
 
 TEXT_TOKENS = 512
 NATIVE = {8: (480, 832), 16: (704, 1280), 4: (64, 64)}  # by pixels per latent; 4 is the demo's
-OFFLOADS = ("none", "group")
 BLOCKS_ON_GPU = 2  # with offload=group: one computes while the next one is copied
 PROMPTS_KEPT = 16  # whose text states are kept
-
-
-@dataclass
-class WanOptions:
-    """Options of `Wan`.
-
-    flow_shift: how far the levels of a run move towards noise, > 0; None takes the checkpoint's.
-        Wan 2.1 has 3 for 480p and 5 for 720p.
-    offload: "none", or "group": the transformer's blocks wait in host memory and visit the GPU one
-        by one, so that 14B runs on 24 GB.
-    compile: whether `torch.compile` compiles the transformer's repeated block.
-
-    Raises `InputError` for a value outside its range.
-    """
-
-    flow_shift: float | None = None
-    offload: str = "none"
-    compile: bool = False
-
-    def __post_init__(self) -> None:
-        if self.flow_shift is not None and not 0 < self.flow_shift < float("inf"):
-            raise InputError(f"flow_shift is {self.flow_shift}; it must be above 0")
-        if self.offload not in OFFLOADS:
-            raise InputError(
-                f"offload is {self.offload!r}; it must be one of {', '.join(OFFLOADS)}"
-            )
 
 
 class Wan(Editor):
@@ -96,6 +71,7 @@ class Wan(Editor):
     sources: ClassVar[tuple[str, ...]] = ("noised", "inverted")
     states: ClassVar[tuple[str, ...]] = ("coupled", "pinned")
     Options: ClassVar[type] = WanOptions
+    runs_lanes: ClassVar[bool] = True
     backbone: WanBackbone
     frames_per_pass = 1  # the VAE works through time latent frame by latent frame
 
@@ -321,6 +297,10 @@ class Wan(Editor):
     def predict(self, latents: Tensor, timestep: float, text: Tensor) -> Tensor:
         """See `Editor.predict`."""
         return self.backbone.predict(latents.to(self.dtype), timestep, text.to(self.dtype))
+
+    def predict_lanes(self, lanes: Sequence[Lane], timestep: float) -> list[Tensor]:
+        """See `Editor.predict_lanes`."""
+        return predict_lanes(self.backbone, [lane.to(self.dtype) for lane in lanes], timestep)
 
     def sites(self, latent_size: tuple[int, int]) -> tuple[Site, ...]:
         """See `Editor.sites`."""

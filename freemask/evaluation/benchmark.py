@@ -31,7 +31,7 @@ from freemask.prepare import PreparedEdit, prepare
 from freemask.result import EditResult
 from freemask.sampling.generation import generate
 from freemask.sampling.inversion import invert, invert_for
-from freemask.settings import MaskSettings
+from freemask.settings.sections import MaskSettings
 from freemask.telemetry import PeakMemory
 from freemask.types import EditRequest, Inversion, Video
 
@@ -49,7 +49,7 @@ class Cost:
     """
 
     seconds: float
-    calls: int
+    calls: float
     memory: int = 0
 
 
@@ -120,7 +120,7 @@ def _edit_all(
     inversions: Mapping[str, tuple[Inversion, Cost]],
 ) -> Iterable[tuple[str, EditResult, Cost]]:
     """Yields each method with its result and its cost, inversion included."""
-    results: dict[str, tuple[EditResult, int]] = {}
+    results: dict[str, tuple[EditResult, float]] = {}
     for method, prepared in edits.items():
         inversion, before = inversions[_inversion_key(_to_invert(method, prepared))]
         true_mask = None

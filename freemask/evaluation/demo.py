@@ -18,7 +18,7 @@ from freemask.io.atomic import check_writable
 from freemask.io.video import write_video
 from freemask.pipeline import edit
 from freemask.result import REPLACEABLE
-from freemask.settings import config_folder
+from freemask.settings.presets import config_folder
 from freemask.types import Progress
 
 

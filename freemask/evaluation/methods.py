@@ -8,7 +8,8 @@ from typing import Any
 
 from freemask.config import nearest
 from freemask.evaluation.samples import Sample
-from freemask.settings import FLOW, FREEMASK, Settings, load_settings, methods
+from freemask.settings.presets import FLOW, FREEMASK, load_settings, methods
+from freemask.settings.sections import Settings
 from freemask.types import EditRequest, InputError, at_least
 
 

@@ -11,11 +11,11 @@ needs only PyTorch; Triton is imported when a Triton kernel first runs.
 Read `reference` first: it defines both kernels. `mask_plan` sorts the rows of a mask and
 `token_edit` turns Prompt-to-Prompt edits into values. `validate` checks the arguments, `calls`
 holds them, and `dispatch` chooses one of the `backends`. `torch_backend` computes with PyTorch's
-fused attention: `branch` is one plain attention, `rows` moves and mixes rows, `row_groups` blends
-long sequences, `short_sequences` blends short ones, and `word_map` computes word maps. The Triton
-kernels are in `triton/`. Before `auto` uses one, `verify` compares it with the reference:
-`self_check` holds the samples, `error_budget` the criterion, and `verdict_files` the outcomes. The
-development tools are in `dev/`.
+fused attention: `branch` is one plain attention (`flash` also gives its log-sum-exp), `rows` moves
+and mixes rows, `row_groups` blends long sequences, `short_sequences` blends short ones, and
+`word_map` computes word maps. The Triton kernels are in `triton/`. Before `auto` uses one, `verify`
+compares it with the reference: `self_check` holds the samples, `error_budget` the criterion, and
+`verdict_files` the outcomes. The development tools are in `dev/`.
 """
 
 from __future__ import annotations
@@ -53,6 +53,9 @@ def blended_attention(
     v_source: Tensor | None = None,
     v_kept: Tensor | None = None,
     frame_table: FrameTable | None = None,
+    k_outside: Tensor | None = None,
+    v_outside: Tensor | None = None,
+    k_source_outside: Tensor | None = None,
     scale: float | None = None,
     backend: str = "auto",
     part_bytes: int | None = None,
@@ -69,38 +72,35 @@ def blended_attention(
     v_kept: `(B, H, Nk, D)`; rows outside the mask add `A(q, k) v_kept`, for the tokens of a
         cross-attention edit that keep the edit's attention everywhere (see `TokenEdit`).
     frame_table: `(B, R)` integers. Keys and values are then `(F, H, Nk, D)`, one entry per frame,
-        and sequence b sees the keys of frames `frame_table[b]` end to end: sparse-causal attention
-        without concatenation. An index on a CPU is checked before the launch (ValueError), one on
-        an accelerator by an asynchronous assertion.
+        and sequence b sees the keys of frames `frame_table[b]` end to end: sparse-causal attention.
+        A wrong index raises ValueError on a CPU, an asynchronous assertion on an accelerator.
+    k_outside, v_outside, k_source_outside: `(B, H, C, D)`, keys and values that both attentions see
+        before their own, read where they lie: those of a sequence's other rows, if q holds some.
+        The source's keys are `k_outside` by default. Not with `frame_table` or `v_kept`.
     scale: softmax scale, positive; `D ** -0.5` by default.
     backend: "auto" (triton on CUDA and ROCm, if it agrees with the reference there; else torch),
         "reference", "torch" or "triton".
     part_bytes: bytes of queries of long sequences that the torch backend runs together; 16 MiB by
-        default. A sequence with more bytes runs in parts of at least 1,536 rows. A smaller value
-        saves memory and costs speed below a few MiB. Other backends ignore it.
+        default. Longer ones run in parts of at least 1,536 rows, which saves memory.
 
-    Returns `(B, H, Nq, D)` in the dtype of `q`. Its memory is `(B, Nq, H, D)`, so merging the heads
-    copies nothing. A row with mask 0 or 1 never reads the branch that it does not need.
+    Returns `(B, H, Nq, D)` in the dtype of `q`, its memory `(B, Nq, H, D)`. A row with mask 0 or 1
+    never reads the branch that it does not need.
 
     Raises ValueError for shapes, dtypes, devices or values that do not fit, RuntimeError for a
     backend that cannot run here or for "triton" where it disagrees with the reference, and
     NotImplementedError if a gradient is requested. "auto" warns instead (RuntimeWarning).
     """
     v_source = v if v_source is None else v_source
-    tensors = {"q": q, "k": k, "v": v, "q_source": q_source, "k_source": k_source}
-    validate.same_kind({**tensors, "v_source": v_source, "v_kept": v_kept})
-    validate.queries_fit(q, q_source)
-    frames = q.shape[0] if frame_table is None else k.shape[0]
-    validate.keys_fit(q, {"k": k, "v": v, "v_kept": v_kept}, frames)
-    validate.keys_fit(q, {"k_source": k_source, "v_source": v_source}, frames)
-    validate.part_bytes(part_bytes)
-    plan = validate.mask_plan(mask, q)
-    table = validate.frame_table(frame_table, q)
-    scale = validate.scale_of(scale, q)
-    chosen = dispatch.choose(backend, q)
     branches = (q, k, v, q_source, k_source, v_source, v_kept)
-    arguments = (*branches, plan.mask, plan.order, plan.counts, table, scale, chosen, part_bytes)
-    out: Tensor = torch.ops.freemask.blended_attention(*arguments)
+    validate.branches_fit(*branches, frame_table)
+    outside = validate.outside(q, k_outside, v_outside, k_source_outside)
+    validate.alone(k_outside, frame_table=frame_table, v_kept=v_kept)
+    validate.part_bytes(part_bytes)
+    plan, table = validate.mask_plan(mask, q), validate.frame_table(frame_table, q)
+    rows = (plan.mask, plan.order, plan.counts, table, validate.scale_of(scale, q))
+    chosen = dispatch.choose(backend, q)
+    operator = torch.ops.freemask.blended_attention
+    out: Tensor = operator(*branches, *rows, chosen, part_bytes, *outside)
     return out
 
 

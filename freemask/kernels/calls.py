@@ -21,6 +21,7 @@ class BlendedCall:
     frame_table: int32 `(B, R)`, or None.
     scale: softmax scale.
     part_bytes: bytes of queries that the torch backend runs together; None for its default.
+    k_outside, v_outside, k_source_outside: `(B, H, C, D)`, all given or all None.
     """
 
     q: Tensor
@@ -36,6 +37,16 @@ class BlendedCall:
     frame_table: Tensor | None
     scale: float
     part_bytes: int | None = None
+    k_outside: Tensor | None = None
+    v_outside: Tensor | None = None
+    k_source_outside: Tensor | None = None
+
+    @property
+    def outside(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Keys, values and the source's keys outside, or None."""
+        if self.k_outside is None or self.v_outside is None or self.k_source_outside is None:
+            return None
+        return self.k_outside, self.v_outside, self.k_source_outside
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +66,8 @@ class WordCall:
 
 
 Call = TypeVar("Call", BlendedCall, WordCall)
-ROWS = ("q", "k", "v", "q_source", "k_source", "v_source", "v_kept")  # fields `(B, H, N, D)`
+OUTSIDE = ("k_outside", "v_outside", "k_source_outside")
+ROWS = ("q", "k", "v", "q_source", "k_source", "v_source", "v_kept", *OUTSIDE)  # `(B, H, N, D)`
 
 
 def cast(call: Call, dtype: torch.dtype) -> Call:

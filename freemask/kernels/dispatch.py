@@ -70,11 +70,15 @@ def blended(
     scale: float,
     backend: str,
     part_bytes: int | None,
+    k_outside: Tensor | None = None,
+    v_outside: Tensor | None = None,
+    k_source_outside: Tensor | None = None,
 ) -> Tensor:
     validate.frames_exist(frame_table, k.shape[0])
     call = BlendedCall(
         q, k, v, q_source, k_source, v_source, v_kept,
         mask, order, counts, frame_table, scale, part_bytes,
+        k_outside, v_outside, k_source_outside,
     )  # fmt: skip
     return _laid_out(backend_of(backend, "blended", q).blended(call), q)
 

@@ -32,10 +32,18 @@ def gather_frames(x: Tensor, frame_table: Tensor | None) -> Tensor:
 def blended_attention(call: BlendedCall) -> Tensor:
     """Returns the blend `(B, H, Nq, D)` in the dtype of `q`; rows ignore branches of weight 0."""
     table = call.frame_table
-    edit_map = attention_map(call.q, gather_frames(call.k, table), call.scale)
-    source_map = attention_map(call.q_source, gather_frames(call.k_source, table), call.scale)
-    inside = edit_map @ gather_frames(call.v, table)
-    outside = source_map @ gather_frames(call.v_source, table)
+    k, k_source, v, v_source = (
+        gather_frames(x, table) if before is None else torch.cat([before, x], dim=2)
+        for x, before in (
+            (call.k, call.k_outside),
+            (call.k_source, call.k_source_outside),
+            (call.v, call.v_outside),
+            (call.v_source, call.v_outside),
+        )
+    )
+    edit_map = attention_map(call.q, k, call.scale)
+    source_map = attention_map(call.q_source, k_source, call.scale)
+    inside, outside = edit_map @ v, source_map @ v_source
     if call.v_kept is not None:
         outside = outside + edit_map @ gather_frames(call.v_kept, table)
     wide = torch.float64 if call.q.dtype == torch.float64 else torch.float32

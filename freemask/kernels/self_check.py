@@ -6,6 +6,7 @@ The samples use no random state of the process, so a check changes no result.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -24,10 +25,13 @@ def check_blended(
 ) -> str | None:
     """Returns how a backend's blended attention breaks the error budget, or None.
 
-    The first sample has kept values and a frame table.
+    The first sample has kept values and a frame table, the second has keys and values outside.
     """
     for number, (queries, keys) in enumerate(LENGTHS):
         call = sample_blended(device, dtype, dim, queries, keys, full=number == 0)
+        if number == 1:
+            k, v, k_source = _draw(device, dtype, dim, (keys,) * 3)
+            call = replace(call, k_outside=k, v_outside=v, k_source_outside=k_source)
         exact = BACKENDS["reference"].blended(cast(call, torch.float64))
         eager = BACKENDS["reference"].blended(call)
         reason = over_budget(BACKENDS[backend].blended(call), eager, exact)

@@ -46,12 +46,56 @@ def keys_fit(q: Tensor, keys: dict[str, Tensor | None], frames: int) -> None:
             )
 
 
+def branches_fit(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    q_source: Tensor,
+    k_source: Tensor,
+    v_source: Tensor,
+    v_kept: Tensor | None,
+    frame_table: FrameTable | None,
+) -> None:
+    """Checks that the queries, keys and values of a blend fit each other."""
+    edit = {"k": k, "v": v, "v_kept": v_kept}
+    source: dict[str, Tensor | None] = {"k_source": k_source, "v_source": v_source}
+    same_kind({"q": q, "q_source": q_source, **edit, **source})
+    queries_fit(q, q_source)
+    frames = q.shape[0] if frame_table is None else k.shape[0]
+    keys_fit(q, edit, frames)
+    keys_fit(q, source, frames)
+
+
 def queries_fit(q: Tensor, q_source: Tensor) -> None:
     """Checks that the queries of source and edit have one shape."""
     if q_source.shape != q.shape:
         raise ValueError(
             f"q_source must have the shape of q {tuple(q.shape)}, got {tuple(q_source.shape)}"
         )
+
+
+def outside(
+    q: Tensor, k: Tensor | None, v: Tensor | None, k_source: Tensor | None
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Returns the keys and values outside and the source's keys, `k` by default, or three None.
+
+    Checks that they are given together, are of the kind of `q`, and fit it.
+    """
+    if k is None or v is None:
+        if not (k is v is k_source):
+            raise ValueError("k_outside and v_outside are given together, or not at all")
+        return None, None, None
+    given: dict[str, Tensor | None] = {"k_outside": k, "v_outside": v, "k_source_outside": k_source}
+    same_kind({"q": q, **given})
+    keys_fit(q, given, q.shape[0])
+    return k, v, k if k_source is None else k_source
+
+
+def alone(k_outside: Tensor | None, **others: object) -> None:
+    """Checks that keys outside come without arguments that exclude them."""
+    given = [name for name, value in others.items() if value is not None]
+    if k_outside is not None and given:
+        raise ValueError(f"k_outside and {' and '.join(given)} exclude each other; leave one out")
 
 
 def scale_of(scale: float | None, q: Tensor) -> float:

@@ -2,62 +2,21 @@
 
     word map = mean over heads of sum_n u_n P[:, n],  P[:, n] = exp(scale * q k_n - normaliser)
 
-Both ways need no map of all tokens. PyTorch's flash attention on a CPU returns the normaliser, but
-only through a private operator; `cpu_flash_attention` checks it once.
+Both ways need no map of all tokens. PyTorch's flash attention on a CPU returns the normaliser
+(`flash`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
-
 import torch
 from torch import Tensor
 
+from freemask.kernels.flash import FlashAttention
 from freemask.kernels.rows import empty_output, heads_last
 
 CHUNK_ENTRIES = 1 << 19  # probabilities that exist at once in `word_in_chunks`
 FEW_TOKENS = 4  # tokens whose probabilities exist at once in `word_from_normaliser`
 MERGED_ROWS = 4096  # queries that `_share_of` converts at once
-FLASH = "_scaled_dot_product_flash_attention_for_cpu"
-FLASH_ARGUMENTS = ("query", "key", "value", "dropout_p", "is_causal", "attn_mask", "scale")
-FlashAttention = Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]
-
-
-@cache
-def cpu_flash_attention() -> FlashAttention | None:
-    """Returns `(q, k, v, scale)` to output and log-sum-exp `(B, H, N)` on a CPU, or None.
-
-    None means that this version of PyTorch lacks the private operator, or that its arguments or
-    results are not as expected. The check runs once per process.
-    """
-    operator = getattr(getattr(torch.ops.aten, FLASH, None), "default", None)
-    if operator is None or len(operator._schema.returns) != 2:
-        return None
-    if tuple(argument.name for argument in operator._schema.arguments) != FLASH_ARGUMENTS:
-        return None
-
-    def flash(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-        out, normaliser = operator(q, k, v, 0.0, False, scale=scale)
-        return out, normaliser
-
-    return flash if _agrees_with_eager(flash) else None
-
-
-def _agrees_with_eager(flash: FlashAttention) -> bool:
-    q, k, v = (
-        torch.linspace(-1, 1, 360, dtype=torch.float64, device="cpu").view(3, 1, 3, 5, 8).sin()
-    )
-    scores = (q @ k.transpose(2, 3)) * 0.5
-    expected = scores.softmax(3) @ v, scores.logsumexp(3)
-    try:
-        found = flash(q, k, v, 0.5)
-    except RuntimeError:
-        return False
-    return all(
-        a.shape == b.shape and torch.allclose(a.double(), b)
-        for a, b in zip(found, expected, strict=True)
-    )
 
 
 def word_from_normaliser(
@@ -65,7 +24,7 @@ def word_from_normaliser(
 ) -> tuple[Tensor, Tensor]:
     """Returns attention and word map; only probabilities of the word's own tokens are computed.
 
-    flash: `cpu_flash_attention()`. The output equals that of plain attention bit by bit.
+    flash: `flash.cpu_flash_attention()`. The output equals that of plain attention bit by bit.
     """
     out, normaliser = flash(q, k, v, scale)
     word_map = word_weights.new_zeros(q.shape[0], q.shape[2])

@@ -21,7 +21,7 @@ from freemask.masks.heat import agreement, heat, mean_heat, normalise
 from freemask.masks.morphology import in_pixels
 from freemask.masks.policies import Cell
 from freemask.masks.selection import Selection
-from freemask.settings import MaskSettings
+from freemask.settings.sections import MaskSettings
 from freemask.types import WHOLE_FRAME, InputError, Masks, Video, WordMaps
 
 ROLES = {"source": ("source",), "union": ("source", "target"), "both": ("source", "target")}

@@ -20,7 +20,7 @@ from freemask.masks.policies import (
     MaskPolicy,
     mask_policy,
 )
-from freemask.settings import MaskSettings, Settings
+from freemask.settings.sections import MaskSettings, Settings
 from freemask.types import InputError, Site
 
 if TYPE_CHECKING:

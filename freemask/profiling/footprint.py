@@ -18,7 +18,8 @@ from freemask.attention.fusion import steps_reading_source
 from freemask.attention.hooks import AttentionCall
 from freemask.editors.editor import Editor
 from freemask.profiling.live_memory import FusedAttention, LiveBytes
-from freemask.settings import Settings, load_settings
+from freemask.settings.presets import load_settings
+from freemask.settings.sections import Settings
 from freemask.types import Site
 
 REFERENCE_ROWS = 32**2  # rows of the largest map that the reference implementations store

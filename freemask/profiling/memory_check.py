@@ -18,7 +18,8 @@ from freemask.editors.editor import Editor
 from freemask.editors.registry import runtime
 from freemask.editors.request import EditorRequest
 from freemask.profiling import footprint as counted
-from freemask.settings import Settings, load_settings
+from freemask.settings.presets import load_settings
+from freemask.settings.sections import Settings
 from freemask.types import EditRequest, InputError
 
 RESERVE = 512 << 20  # bytes for the workspaces of convolutions and for fragmentation

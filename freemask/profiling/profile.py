@@ -29,7 +29,7 @@ from freemask.profiling.request import ProfileRequest
 from freemask.profiling.site_costs import probe_sites, site_cost_table
 from freemask.profiling.time_shares import time_shares, time_table
 from freemask.sampling.generation import generate
-from freemask.settings import load_settings
+from freemask.settings.presets import load_settings
 from freemask.types import Video
 
 

@@ -17,7 +17,7 @@ from freemask.kernels.dev import benchmark, cost
 from freemask.kernels.dev.timing import interleave, peak_bytes
 from freemask.pipeline import find_masks
 from freemask.prepare import prepare
-from freemask.sampling.denoising import make_fusion, predict_guided
+from freemask.sampling.guidance import make_fusion, predict_guided
 from freemask.sampling.inversion import invert_for
 from freemask.types import EditRequest, Site, Video
 
@@ -78,6 +78,7 @@ def _size(call: AttentionCall) -> cost.Size:
 @torch.no_grad()
 def probe_sites(editor: Editor, clip: Video, request: EditRequest) -> SiteProbe:
     """Measures every fused site in the first step of an edit."""
+    request = replace(request, overrides={**request.overrides, "fusion.rows": "all"})
     prepared = prepare(editor, clip, request)
     inversion = invert_for(editor, clip, prepared)
     fusion = make_fusion(editor, prepared, inversion, find_masks(clip, prepared, inversion))

@@ -11,7 +11,7 @@ import torch
 from freemask.kernels.token_edit import TokenEdit
 from freemask.prompts.alignment import align, token_step_ranges, token_weights
 from freemask.prompts.tokens import changed_words, check_prompt, edited_tokens, weights_on
-from freemask.settings import FusionSettings
+from freemask.settings.sections import FusionSettings
 from freemask.types import EditRequest
 
 if TYPE_CHECKING:

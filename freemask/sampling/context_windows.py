@@ -26,7 +26,7 @@ from torch import Tensor
 
 from freemask.editors.latent_time import IMAGE_VAE, LatentTime
 from freemask.prepare import PreparedEdit
-from freemask.settings import WindowSettings
+from freemask.settings.sections import WindowSettings
 from freemask.types import InputError, Masks, Video
 
 

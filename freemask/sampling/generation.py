@@ -9,7 +9,7 @@ from freemask.editors.editor import Editor
 from freemask.prepare import for_editor
 from freemask.prompts.tokens import check_prompt
 from freemask.sampling.samplers import make_sampler
-from freemask.settings import Settings
+from freemask.settings.sections import Settings
 from freemask.types import Progress, Video
 
 

@@ -17,7 +17,7 @@ from freemask.prepare import PreparedEdit, for_editor
 from freemask.prompts.tokens import check_prompt, word_weights
 from freemask.sampling.sampler import InversionStep, Sampler, Watch
 from freemask.sampling.samplers import make_sampler, sampler_of
-from freemask.settings import Settings
+from freemask.settings.sections import Settings
 from freemask.types import Inversion, Progress, Site, Trajectory, Video
 
 

@@ -12,7 +12,7 @@ from freemask.prepare import PreparedEdit
 from freemask.sampling.ddim import DdimSampler
 from freemask.sampling.flow import FlowSampler
 from freemask.sampling.sampler import Sampler
-from freemask.settings import Settings
+from freemask.settings.sections import Settings
 from freemask.types import InputError
 
 MakeSampler = Callable[[Any, Settings, int, Sequence[int]], Sampler]

@@ -20,7 +20,8 @@ from freemask.attention.fusion import (
 from freemask.attention.hooks import AttentionCall, plain
 from freemask.attention.token_grid import mask_rows
 from freemask.kernels.token_edit import TokenEdit
-from freemask.settings import FusionSettings, Settings, load_settings
+from freemask.settings.presets import load_settings
+from freemask.settings.sections import FusionSettings, Settings
 from freemask.types import Masks, Site, SiteKind
 
 FRAMES, SIZE, HEADS, TOKENS, DIM, STEPS = 3, (3, 5), 2, 7, 4, 4

@@ -9,7 +9,7 @@ import pytest
 
 from freemask.batch.job_list import load_jobs
 from freemask.batch.jobs import ClipRequest, Job
-from freemask.settings import config_folder, tasks
+from freemask.settings.presets import config_folder, tasks
 from freemask.types import EditRequest, InputError
 
 MINIMAL = {"id": "a", "video": "a.mp4", "source": "a bear", "target": "a panda"}

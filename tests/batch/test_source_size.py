@@ -15,7 +15,7 @@ from freemask.batch.jobs import ClipRequest
 from freemask.batch.source_size import at_source_size
 from freemask.io.video import read_video
 from freemask.result import EditResult
-from freemask.settings import load_settings
+from freemask.settings.presets import load_settings
 from freemask.types import EditRequest, InputError, Masks, Video
 
 

@@ -18,7 +18,7 @@ from freemask.masks.codebook import Codebook
 from freemask.masks.heat import heat
 from freemask.masks.morphology import dilate
 from freemask.masks.selection import select
-from freemask.settings import MaskSettings
+from freemask.settings.sections import MaskSettings
 from freemask.types import InputError, WordMaps
 
 

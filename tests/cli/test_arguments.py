@@ -24,7 +24,7 @@ from freemask.evaluation.methods import BenchmarkSettings
 from freemask.evaluation.request import EvaluationRequest
 from freemask.modules.tuning_request import TuningRequest
 from freemask.profiling.request import ProfileRequest
-from freemask.settings import config_folder
+from freemask.settings.presets import config_folder
 from freemask.types import EditRequest, InputError
 
 REQUESTS = (

@@ -21,7 +21,7 @@ from freemask.attention.hooks import plain
 from freemask.editors.editor import Editor
 from freemask.editors.registry import load_editor
 from freemask.sampling import generation
-from freemask.settings import FlowSettings, Settings
+from freemask.settings.sections import FlowSettings, Settings
 from freemask.types import InputError, Video
 
 PROMPTS = ("a bear on the grass", "a panda")

@@ -13,7 +13,7 @@ from freemask import config
 from freemask.evaluation import demo
 from freemask.io.video import read_video
 from freemask.result import FILES
-from freemask.settings import config_folder
+from freemask.settings.presets import config_folder
 from freemask.types import InputError
 
 QUICK = ["steps=2", "size=[32,32]", "frames=2", "settings={mask: {policy: naive}}"]

@@ -14,7 +14,7 @@ from freemask.data.clips import LeftOut
 from freemask.editors.editor import Editor
 from freemask.evaluation.evaluate import check
 from freemask.evaluation.request import EvaluationRequest
-from freemask.settings import config_folder
+from freemask.settings.presets import config_folder
 from freemask.types import InputError
 
 

@@ -11,7 +11,7 @@ from freemask.evaluation.methods import (
     BenchmarkSettings,
     benchmark_methods,
 )
-from freemask.settings import load_settings
+from freemask.settings.presets import load_settings
 from freemask.types import InputError
 
 FLOW_METHODS = ["sdedit", "inversion", "flowedit", "flowedit_mask"]

@@ -113,6 +113,10 @@ def test_opcheck_of_the_custom_ops(backend, queries):
     torch.library.opcheck(
         ops.blended_attention.default, (*branches, *rows, None, 0.2, backend, None)
     )
+    others = (case.k, case.v, case.k_source)
+    torch.library.opcheck(
+        ops.blended_attention.default, (*branches, *rows, None, 0.2, backend, None, *others)
+    )
     arguments = (case.q, case.k, case.v, torch.ones(2, 64), 0.2, backend)
     torch.library.opcheck(ops.word_attention.default, arguments)
 

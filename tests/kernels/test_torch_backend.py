@@ -1,6 +1,7 @@
 """Blended attention of the torch backend against the reference, and the properties of the blend."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -9,7 +10,14 @@ from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
 from freemask.kernels import blended_attention
-from freemask.kernels.dev.testing import MASKS, Shape, assert_within_budget, blend_case
+from freemask.kernels.calls import OUTSIDE
+from freemask.kernels.dev.testing import (
+    MASKS,
+    Shape,
+    assert_within_budget,
+    blend_case,
+    with_outside,
+)
 from freemask.kernels.dev.timing import peak_bytes
 from freemask.kernels.error_budget import BAND
 from freemask.kernels.mask_plan import MaskPlan
@@ -40,11 +48,46 @@ def test_any_shape_mask_and_table_stay_within_the_error_budget(data):
     )
     case = blend_case(shape, mask=data.draw(st.sampled_from(list(MASKS))), seed=data.draw(size))
     if data.draw(st.booleans()):
+        assert_within_budget(with_outside(case, data.draw(size)), "torch")
+    if data.draw(st.booleans()):
         case = replace(case, v_kept=case.v.flip(2))
     if data.draw(st.booleans()):
         frames = torch.randint(0, shape.batch, (shape.batch, data.draw(st.integers(1, 3))))
         case = replace(case, frame_table=frames)
     assert_within_budget(case, "torch")
+
+
+@pytest.mark.parametrize("dtype", BAND, ids=str)
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize(("queries", "outside"), [(7, 1), (130, 77), (600, 900)])
+def test_keys_outside_stay_within_the_error_budget(queries, outside, mask, dtype):
+    case = blend_case(Shape(queries=queries, keys=queries, source_keys=queries), dtype, mask=mask)
+    assert_within_budget(with_outside(case, outside), "torch")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("queries", [8, 600])
+def test_keys_outside_equal_joined_keys(backend, queries):
+    case = with_outside(blend_case(Shape(queries=queries), torch.float64), 50)
+    outside = {name: getattr(case, name) for name in OUTSIDE}
+    before = {"k": "k_outside", "v": "v_outside"}
+    before |= {"k_source": "k_source_outside", "v_source": "v_outside"}
+    joined = {
+        name: torch.cat([outside[other], getattr(case, name)], dim=2)
+        for name, other in before.items()
+    }
+    expected = replace(case, **joined, **dict.fromkeys(OUTSIDE)).run(backend)
+    torch.testing.assert_close(case.run(backend), expected)
+    same_keys = replace(case, k_source_outside=case.k_outside)
+    assert torch.equal(replace(case, k_source_outside=None).run(backend), same_keys.run(backend))
+
+
+def test_keys_outside_are_not_copied():
+    case = with_outside(blend_case(Shape(batch=1, heads=4, queries=64, keys=64, dim=64)), 20_000)
+    ones = MaskPlan.from_mask(torch.ones(1, 64))
+    arguments = {name: getattr(case, name) for name in ("q_source", "k_source", *OUTSIDE)}
+    call = partial(blended_attention, case.q, case.k, case.v, mask=ones, **arguments)
+    assert peak_bytes(call, "cpu") < case.k_outside.nbytes / 4
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -7,6 +7,8 @@ from freemask.kernels import blended_attention, word_attention
 from freemask.kernels.dev.testing import Shape, blend_case
 from freemask.kernels.mask_plan import MaskPlan
 
+KEYS = torch.zeros(2, 2, 9, 40)
+
 
 def blended(**changes):
     arguments = {**vars(blend_case(Shape(queries=70, keys=50, source_keys=50))), **changes}
@@ -39,6 +41,18 @@ def blended(**changes):
         ({"frame_table": [[0.5], [0.5]]}, "integers"),
         ({"frame_table": [[0], [2]]}, "from 0 to 1"),
         ({"frame_table": [[0], [-1]]}, "from 0 to 1"),
+        ({"k_outside": KEYS}, "given together"),
+        ({"k_source_outside": KEYS}, "given together"),
+        ({"k_outside": KEYS, "v_outside": KEYS[:, :, 1:]}, "v_outside must be"),
+        ({"k_outside": KEYS, "v_outside": KEYS.half()}, "share one dtype"),
+        (
+            {"k_outside": KEYS, "v_outside": KEYS, "frame_table": [[0], [1]]},
+            "k_outside and frame_table exclude",
+        ),
+        (
+            {"k_outside": KEYS, "v_outside": KEYS, "v_kept": torch.zeros(2, 2, 50, 40)},
+            "k_outside and v_kept exclude",
+        ),
         ({"part_bytes": 0}, "part_bytes must be positive, got 0"),
     ],
 )

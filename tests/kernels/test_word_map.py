@@ -1,7 +1,5 @@
 """Word attention of the torch backend against the reference, and the properties of a word map."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -86,46 +84,6 @@ def test_two_runs_agree_bit_by_bit():
     tensors, weights = draw(Shape(queries=1500, keys=77)), torch.rand(77)
     runs = [word_attention(*tensors, word_weights=weights) for _ in range(2)]
     assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
-
-
-OPERATOR = getattr(torch.ops.aten, word_map.FLASH)
-
-
-@pytest.fixture
-def check_again():
-    """Repeats the check of the private operator, before and after a test."""
-    word_map.cpu_flash_attention.cache_clear()
-    yield
-    word_map.cpu_flash_attention.cache_clear()
-
-
-def test_this_version_of_pytorch_has_the_operator_as_expected(check_again):
-    assert word_map.cpu_flash_attention() is not None
-
-
-def wrong_result(*arguments, **keywords):
-    out, normaliser = OPERATOR.default(*arguments, **keywords)
-    return out, normaliser.exp()
-
-
-def failure(*arguments, **keywords):
-    raise NotImplementedError("no kernel")
-
-
-@pytest.mark.parametrize("call", [wrong_result, failure])
-def test_an_operator_that_does_not_work_is_not_used(call, check_again, monkeypatch):
-    changed = SimpleNamespace(default=call)
-    call._schema = OPERATOR.default._schema
-    monkeypatch.setattr(torch.ops.aten, word_map.FLASH, changed)
-    assert word_map.cpu_flash_attention() is None
-
-
-@pytest.mark.parametrize(
-    "missing", [None, SimpleNamespace(default=torch.ops.aten.scaled_dot_product_attention.default)]
-)
-def test_an_operator_of_another_schema_is_not_used(missing, check_again, monkeypatch):
-    monkeypatch.setattr(torch.ops.aten, word_map.FLASH, missing)
-    assert word_map.cpu_flash_attention() is None
 
 
 @pytest.mark.parametrize("dtype", BAND, ids=str)

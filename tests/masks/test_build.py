@@ -16,7 +16,7 @@ from freemask.masks.guided_filter import refine
 from freemask.masks.heat import heat
 from freemask.masks.policies import Cell
 from freemask.masks.selection import Selection
-from freemask.settings import MaskSettings
+from freemask.settings.sections import MaskSettings
 from freemask.types import InputError, Masks, Site, Video, WordMaps
 
 SIZE = (12, 20)

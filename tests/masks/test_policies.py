@@ -11,7 +11,7 @@ from tiny_codebook import CODEBOOK, ENTRIES, SITES, chosen
 from freemask.masks import policies
 from freemask.masks.policies import MASK_POLICIES, Candidates, Choice, MaskPolicy, mask_policy
 from freemask.masks.selection import select
-from freemask.settings import MaskSettings
+from freemask.settings.sections import MaskSettings
 from freemask.types import InputError
 
 FIXED = Candidates(SITES, tuple(range(0, 1000, 20)))  # nothing ranks these sites

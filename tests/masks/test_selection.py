@@ -9,7 +9,7 @@ from tiny_codebook import CODEBOOK, ENTRIES, SITES, chosen
 
 from freemask.editors.unet_sites import released_sites
 from freemask.masks.selection import select
-from freemask.settings import MaskSettings
+from freemask.settings.sections import MaskSettings
 from freemask.types import InputError, Site
 
 

@@ -14,7 +14,7 @@ from predict_tool import PredictTool
 
 from freemask.cli.commands import main
 from freemask.modules.trainer import load_config
-from freemask.settings import config_folder
+from freemask.settings.presets import config_folder
 
 TORCHRUN = {  # what torchrun sets for the first of two processes
     "TORCHELASTIC_RUN_ID": "none",

@@ -31,7 +31,7 @@ from freemask.prompts.tokens import (
     word_tokens,
     word_weights,
 )
-from freemask.settings import FusionSettings
+from freemask.settings.sections import FusionSettings
 from freemask.types import EditRequest, InputError
 
 MAKERS = {"clip": make_tokenizer, "t5": make_piece_tokenizer}

@@ -6,7 +6,7 @@ import pytest
 from word_tokenizer import LENGTH, TOKENIZER
 
 from freemask.prompts.prompt_pair import prompt_pair
-from freemask.settings import FusionSettings
+from freemask.settings.sections import FusionSettings
 from freemask.types import EditRequest, InputError
 
 REQUEST = EditRequest("a bear on grass", "a panda on grass")

@@ -24,7 +24,7 @@ from freemask.prompts.tokens import (
     word_tokens,
     word_weights,
 )
-from freemask.settings import FusionSettings
+from freemask.settings.sections import FusionSettings
 from freemask.types import EditRequest, InputError
 
 

@@ -12,7 +12,7 @@ from freemask.editors.clip_tokenizer import clip_tokenizer
 from freemask.prompts.prompt_pair import prompt_pair
 from freemask.prompts.tokens import changed_words, edited_tokens, occurrences, word_spans
 from freemask.prompts.words import changes, find_words, normal_form
-from freemask.settings import FusionSettings
+from freemask.settings.sections import FusionSettings
 from freemask.types import EditRequest, InputError
 
 CLIP = clip_tokenizer(pad_token="<|endoftext|>")

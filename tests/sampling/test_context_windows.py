@@ -16,7 +16,8 @@ from freemask.editors.editor import Editor
 from freemask.editors.registry import load_editor
 from freemask.pipeline import edit
 from freemask.sampling.context_windows import Window, WindowBlender, ramp, split, with_final_frames
-from freemask.settings import WindowSettings, load_settings
+from freemask.settings.presets import load_settings
+from freemask.settings.sections import WindowSettings
 from freemask.types import EditRequest, InputError, Masks, Video
 
 settings = st.builds(

@@ -20,7 +20,7 @@ from freemask.sampling.context_windows import (
     split,
     with_final_frames,
 )
-from freemask.settings import WindowSettings
+from freemask.settings.sections import WindowSettings
 from freemask.types import EditRequest, InputError, Masks, Video
 
 WAN = LatentTime(4)

@@ -21,7 +21,7 @@ from freemask.editors.wan_attention import project_context, project_queries
 from tools.sprites.tokenizer import EXTRA_WORDS
 
 TEXT_WIDTH = 128
-LATENT_CHANNELS = 8
+LATENT_CHANNELS = 12
 VAE_CONFIG: dict[str, Any] = {
     "base_dim": 24,
     "z_dim": LATENT_CHANNELS,

@@ -42,6 +42,8 @@ SIZES = {
     "wan self 32760": Size(1, 12, 32760, 32760, 128),  # 81 frames of 832x480
     "wan cross 8192": Size(1, 12, 8192, 512, 128, text=True),
     "wan cross 32760": Size(1, 12, 32760, 512, 128, text=True),
+    "wan rows 8192": Size(1, 12, 1640, 1640, 128, outside=6552),  # a fifth of the rows
+    "wan rows 32760": Size(1, 12, 6552, 6552, 128, outside=26208),
     "wan 5B self 27280": Size(1, 24, 27280, 27280, 128),  # 121 frames of 1280x704
     "wan 14B self 32760": Size(1, 40, 32760, 32760, 128),
     "wan 14B cross 32760": Size(1, 40, 32760, 512, 128, text=True),
@@ -80,6 +82,8 @@ def inputs(size: Size, dtype: torch.dtype, device: str) -> dict[str, Tensor]:
 
     names = {"q": size.queries, "k": size.keys, "v": size.keys}
     names |= {"q_source": size.queries, "k_source": size.keys}
+    if size.outside:
+        names |= {"k_outside": size.outside, "v_outside": size.outside}
     return {name: draw(rows) for name, rows in names.items()}
 
 
@@ -88,21 +92,26 @@ def variants(
 ) -> Calls:
     """Returns the calls to compare for one size; the first, plain attention, is the unit."""
     x = inputs(size, dtype, device)
-    q, k, v, sources = x["q"], x["k"], x["v"], {n: x[n] for n in ("q_source", "k_source")}
+    q, sources = x["q"], {n: x[n] for n in ("q_source", "k_source")}
+    outside: dict[str, Tensor | None] = {n: x[n] for n in ("k_outside", "v_outside") if n in x}
+    k, v, k_source = (  # as all but our call take them
+        torch.cat([x[f"{n[0]}_outside"], x[n]], 2) if outside else x[n]
+        for n in ("k", "v", "k_source")
+    )
     mask = blob_mask(size, coverage, soft).to(device)
     plan, weight = MaskPlan.from_mask(mask), mask[:, None, :, None].to(dtype)
 
     def two_passes() -> Tensor:
-        return torch.lerp(sdpa(x["q_source"], x["k_source"], v), sdpa(q, k, v), weight)
+        return torch.lerp(sdpa(x["q_source"], k_source, v), sdpa(q, k, v), weight)
 
     def eager_maps() -> Tensor:
         edit = torch.softmax(q @ k.transpose(2, 3) * size.dim**-0.5, dim=3)
-        source = torch.softmax(x["q_source"] @ x["k_source"].transpose(2, 3) * size.dim**-0.5, 3)
+        source = torch.softmax(x["q_source"] @ k_source.transpose(2, 3) * size.dim**-0.5, 3)
         return (edit * weight + source * (1 - weight)) @ v
 
     def blended(**values: Tensor | None) -> Tensor:
-        values = {"v": v, **values}
-        return blended_attention(q, k, mask=plan, backend=backend, **sources, **values)  # type: ignore[arg-type]
+        given: dict[str, Tensor | None] = {"v": x["v"], **outside, **values}
+        return blended_attention(q, x["k"], mask=plan, backend=backend, **sources, **given)  # type: ignore[arg-type]
 
     calls: Calls = {"plain": lambda: sdpa(q, k, v), "blended": blended, "two passes": two_passes}
     if size.map_entries * dtype.itemsize <= MAP_LIMIT:

@@ -41,6 +41,7 @@ class Size:
     """The sizes of one attention: sequences, heads, queries, keys, head dimension.
 
     text: whether the keys are the tokens of a prompt.
+    outside: further keys that lie elsewhere; the queries are then some rows of a sequence.
     """
 
     batch: int
@@ -49,11 +50,12 @@ class Size:
     keys: int
     dim: int
     text: bool = False
+    outside: int = 0
 
     @property
     def map_entries(self) -> int:
         """Entries of the attention map of all heads, which the kernels never build."""
-        return self.batch * self.heads * self.queries * self.keys
+        return self.batch * self.heads * self.queries * (self.keys + self.outside)
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,6 @@ def blend(size: Size, dtype: torch.dtype, *, soft: float = 0.0) -> Cost:
         raise ValueError(f"soft is the fraction of soft rows, in [0, 1]; got {soft}")
     pairs = (1 + soft) * size.map_entries
     row = size.batch * size.heads * size.dim * dtype.itemsize
-    memory = row * (size.queries * (2 + soft) + 4 * size.keys)
+    memory = row * (size.queries * (2 + soft) + 4 * size.keys + 2 * size.outside)
     eager = 10 * size.map_entries * dtype.itemsize
     return Cost(4 * size.dim * pairs, pairs, memory, eager, dtype)

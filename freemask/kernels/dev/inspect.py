@@ -71,6 +71,7 @@ class Config:
     even: whether the keys fill their blocks.
     kept: whether `v_kept` is given.
     columns: width of the frame table, 0 for none.
+    outside: whether further keys lie elsewhere.
     aligned: whether strides, and lengths that allow it, are known multiples of 16. Triton compiles
         a launch for them, and all strides of heads of dimension 128 are (in units of 8 elements).
     """
@@ -83,6 +84,7 @@ class Config:
     even: bool = True
     kept: bool = False
     columns: int = 0
+    outside: bool = False
     aligned: bool = False
 
 
@@ -153,6 +155,7 @@ def dit_configurations(archs: Iterable[str], dtypes: Iterable[str]) -> Iterator[
             yield replace(layer, queries=8192)
             yield replace(layer, queries=32760, even=False)
             yield replace(layer, queries=32760, kept=True)
+            yield replace(layer, queries=6552, even=False, outside=True)  # a fifth of the rows
             yield replace(layer, queries=32760, kernel="word")
 
 
@@ -214,9 +217,11 @@ def _source(config: Config, constants: dict[str, Any]) -> Any:
     views = ["q", "k", "v", "out"]
     if config.kernel == "blended":
         constants |= {"KEPT": int(config.kept), "COLUMNS": config.columns}
+        constants |= {"OUTSIDE": int(config.outside)}
         kernel = blended_kernel
         pointers = {"weight": "*fp32", "order": "*i32", "table": "*i32"}
         views += ["q_source", "k_source", "v_source", "v_kept"]
+        views += ["k_outside", "v_outside", "k_source_outside"]
     else:
         kernel = word_kernel
         pointers = {"words": "*fp32", "partial": "*fp32"}
@@ -230,7 +235,8 @@ def _source(config: Config, constants: dict[str, Any]) -> Any:
     if config.aligned:
         attrs |= {(at(name), stride): aligned for name in views for stride in (1, 2, 3)}
         known = {"queries": config.queries % 16 == 0, "keys": config.even}
-        known["source_keys"] = config.even and config.kernel == "blended"
+        if config.kernel == "blended":
+            known |= {"source_keys": config.even, "outside_keys": config.even}
         attrs |= {(at(name),): aligned for name, multiple in known.items() if multiple}
     return triton.compiler.ASTSource(kernel, signature, constants, attrs)
 
@@ -293,7 +299,7 @@ def row(report: Report) -> str:
     """Returns a report as one line of the table."""
     c, t = report.config, report.tile
     tile = f"{t.block_m}/{t.block_n}/{t.warps}/{t.stages}"
-    name, keys = c.kernel + "+" * c.kept, "even" if c.even else "uneven"
+    name, keys = c.kernel + "+" * c.kept + "/" * c.outside, "even" if c.even else "uneven"
     return (
         f"{name:9}{c.arch:8}{c.dim:4} {c.dtype:6}{c.queries:6}{keys:>7}{tile:>13}"
         f"{report.registers:6}{report.spills:7}{report.shared:8}{report.matrix:7}{report.async_copies:6}"

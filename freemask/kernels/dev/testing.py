@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from freemask import kernels
+from freemask.kernels.calls import OUTSIDE, ROWS
 from freemask.kernels.error_budget import over_budget
 
 
@@ -40,6 +41,9 @@ class Sample:
     mask: Tensor
     v_kept: Tensor | None = None
     frame_table: Tensor | None = None
+    k_outside: Tensor | None = None
+    v_outside: Tensor | None = None
+    k_source_outside: Tensor | None = None
 
     def to(self, device: str) -> Sample:
         """Returns the sample on another device."""
@@ -47,8 +51,7 @@ class Sample:
 
     def cast(self, dtype: torch.dtype) -> Sample:
         """Returns the sample with its queries, keys and values in another dtype."""
-        names = ("q", "k", "v", "q_source", "k_source", "v_source", "v_kept")
-        cast = {name: x.to(dtype) for name in names if (x := getattr(self, name)) is not None}
+        cast = {name: x.to(dtype) for name in ROWS if (x := getattr(self, name)) is not None}
         return replace(self, **cast)
 
     def run(self, backend: str) -> Tensor:
@@ -73,6 +76,15 @@ def blend_case(
     k_source, v_source = draw(shape.source_keys), draw(shape.source_keys)
     weights = MASKS[mask](torch.rand(shape.batch, shape.queries, generator=generator))
     return Sample(q, k, v, q_source, k_source, v_source, weights)
+
+
+def with_outside(case: Sample, count: int, *, seed: int = 1) -> Sample:
+    """Returns a sample with `count` random keys and values outside, which its sequences share."""
+    generator = torch.Generator().manual_seed(seed)
+    _, heads, _, dim = case.q.shape
+    drawn = torch.randn((len(OUTSIDE), 1, heads, count, dim), generator=generator).to(case.q.dtype)
+    shared = drawn.expand(-1, len(case.q), -1, -1, -1)
+    return replace(case, **dict(zip(OUTSIDE, shared, strict=True)))
 
 
 def _one_row(uniform: Tensor) -> Tensor:

@@ -29,6 +29,17 @@ def place(view, sequence, head, UNIT: tl.constexpr):
 
 
 @triton.jit
+def pick(flag, a, b):
+    """Returns view `a` where the flag is set, else `b`."""
+    return (
+        tl.where(flag, a[0], b[0]),
+        tl.where(flag, a[1], b[1]),
+        tl.where(flag, a[2], b[2]),
+        tl.where(flag, a[3], b[3]),
+    )
+
+
+@triton.jit
 def load_rows(start, stride, rows, first: tl.constexpr, WIDTH: tl.constexpr, DIM: tl.constexpr):
     """Loads columns `first` to `first + WIDTH` of rows, `(rows, WIDTH)`, zero beyond DIM."""
     columns = first + tl.arange(0, WIDTH)
@@ -62,14 +73,15 @@ def load_keys(
 
 @triton.jit
 def attend(
-    q0, q1, k, v, words, table, batch, head, keys, scale_log2,
-    WORDS: tl.constexpr, COLUMNS: tl.constexpr, EVEN: tl.constexpr, UNIT: tl.constexpr,
-    DIM: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr,
+    q0, q1, k, v, k_outside, v_outside, words, table, batch, head, keys, outside_keys, scale_log2,
+    WORDS: tl.constexpr, COLUMNS: tl.constexpr, OUTSIDE: tl.constexpr,
+    EVEN: tl.constexpr, UNIT: tl.constexpr, DIM: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Attends with the query slices `q0 (BM, D0)` and `q1 (BM, D1)` to all keys of a sequence.
 
-    The keys are those of the COLUMNS frames in `table`, or of the sequence itself if COLUMNS is 0.
+    The keys are those of the COLUMNS frames in `table`, or of the sequence itself if COLUMNS is 0;
+    before its own it then sees those of `k_outside` if OUTSIDE is 1.
     Returns the unnormalised outputs of both slices, the sum of weights `l`, and `looked`, the sum
     of word weights (zeros unless WORDS).
     """
@@ -78,15 +90,21 @@ def attend(
     looked = tl.zeros((BM,), tl.float32)
     acc0 = tl.zeros((BM, D0), tl.float32)
     acc1 = tl.zeros((BM, D1 if D1 > 0 else 16), tl.float32)
-    for column in range(COLUMNS if COLUMNS > 0 else 1):
+    for column in range(COLUMNS if COLUMNS > 0 else 1 + OUTSIDE):
         frame = batch
         if COLUMNS > 0:
             frame = tl.load(table + batch * COLUMNS + column).to(tl.int64)
-        k_start, k_stride = place(k, frame, head, UNIT)
-        v_start, v_stride = place(v, frame, head, UNIT)
-        for start in range(0, keys, BN):
+        keys_here, values_here, count = k, v, keys
+        if OUTSIDE:
+            elsewhere = column == 0
+            keys_here = pick(elsewhere, k_outside, k)
+            values_here = pick(elsewhere, v_outside, v)
+            count = tl.where(elsewhere, outside_keys, keys)
+        k_start, k_stride = place(keys_here, frame, head, UNIT)
+        v_start, v_stride = place(values_here, frame, head, UNIT)
+        for start in range(0, count, BN):
             rows = start + tl.arange(0, BN)
-            known = rows < keys
+            known = rows < count
             keys0 = load_keys(k_start, k_stride, rows, known, 0, D0, DIM, EVEN, True)
             s = tl.dot(q0, keys0, input_precision=PRECISION)
             if D1 > 0:

@@ -20,28 +20,17 @@ from torch import Tensor
 
 from freemask.kernels.calls import BlendedCall
 from freemask.kernels.rows import empty_output
-from freemask.kernels.triton.attend import attend, load_rows, merge, place
+from freemask.kernels.triton.attend import attend, load_rows, merge, pick, place
 from freemask.kernels.triton.launch import grid, views
 from freemask.kernels.triton.tiles import architecture, choose_tile
 
 
 @triton.jit
-def pick(flag, a, b):
-    """Returns view `a` where the flag is set, else `b`."""
-    return (
-        tl.where(flag, a[0], b[0]),
-        tl.where(flag, a[1], b[1]),
-        tl.where(flag, a[2], b[2]),
-        tl.where(flag, a[3], b[3]),
-    )
-
-
-@triton.jit
 def blended_kernel(
-    q, k, v, q_source, k_source, v_source, v_kept, out,
-    weight, order, table, heads, queries, keys, source_keys, scale_log2,
-    KEPT: tl.constexpr, COLUMNS: tl.constexpr, EVEN: tl.constexpr, UNIT: tl.constexpr,
-    DIM: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr,
+    q, k, v, q_source, k_source, v_source, v_kept, k_outside, v_outside, k_source_outside, out,
+    weight, order, table, heads, queries, keys, source_keys, outside_keys, scale_log2,
+    KEPT: tl.constexpr, COLUMNS: tl.constexpr, OUTSIDE: tl.constexpr,
+    EVEN: tl.constexpr, UNIT: tl.constexpr, DIM: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     pid = tl.program_id(0)
@@ -66,9 +55,10 @@ def blended_kernel(
         if D1 > 0:
             q1 = load_rows(q_start, q_stride, rows, D0, D1, DIM)
         acc0, acc1, total, _ = attend(
-            q0, q1, pick(from_source, k_source, k), values, weight, table, batch, head,
-            tl.where(from_source, source_keys, keys), scale_log2,
-            False, COLUMNS, EVEN, UNIT, DIM, D0, D1, BM, BN, PRECISION,
+            q0, q1, pick(from_source, k_source, k), values,
+            pick(from_source, k_source_outside, k_outside), v_outside, weight, table, batch, head,
+            tl.where(from_source, source_keys, keys), outside_keys, scale_log2,
+            False, COLUMNS, OUTSIDE, EVEN, UNIT, DIM, D0, D1, BM, BN, PRECISION,
         )  # fmt: skip
         share = tl.where(branch == 0, inside, 1.0 - inside)
         scale, again = share / total, branch > first
@@ -85,16 +75,19 @@ def launch(call: BlendedCall) -> Tensor:
     out = empty_output(q)
     kept = call.v if call.v_kept is None else call.v_kept
     sources = (call.q_source, call.k_source, call.v_source)
-    strided, unit = views(q, call.k, call.v, *sources, kept, out)
+    outside = call.outside or (call.k, call.v, call.k)
+    outside_keys = outside[0].shape[2] if call.outside else 0
+    strided, unit = views(q, call.k, call.v, *sources, kept, *outside, out)
     columns = 0 if call.frame_table is None else call.frame_table.shape[1]
     table = call.order if call.frame_table is None else call.frame_table
     blocks = grid(batch * heads * math.ceil(queries / tile.block_m))
     with torch.cuda.device_of(q):  # does nothing for a CPU
         blended_kernel[blocks](
-            *strided, call.mask, call.order, table, heads, queries, keys, source_keys,
+            *strided, call.mask, call.order, table, heads, queries, keys, source_keys, outside_keys,
             call.scale * math.log2(math.e),
             KEPT=int(call.v_kept is not None), COLUMNS=columns, UNIT=unit,
-            EVEN=keys % tile.block_n == 0 and source_keys % tile.block_n == 0,
+            OUTSIDE=int(call.outside is not None),
+            EVEN=not any(count % tile.block_n for count in (keys, source_keys, outside_keys)),
             **tile.arguments(dim, q.dtype),
         )  # fmt: skip
     return out

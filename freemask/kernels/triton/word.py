@@ -44,8 +44,8 @@ def word_kernel(
     if D1 > 0:
         q1 = load_rows(q_start, q_stride, rows, D0, D1, DIM)
     acc0, acc1, total, looked = attend(
-        q0, q1, k, v, words, words, batch, head, keys, scale_log2,
-        True, 0, EVEN, UNIT, DIM, D0, D1, BM, BN, PRECISION,
+        q0, q1, k, v, k, v, words, words, batch, head, keys, 0, scale_log2,
+        True, 0, 0, EVEN, UNIT, DIM, D0, D1, BM, BN, PRECISION,
     )  # fmt: skip
     start, stride = place(out, batch, head, UNIT)
     merge(start, stride, rows, valid, acc0, 1.0 / total, valid, False, 0, D0, DIM)

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from freemask.kernels import blended_attention
 from freemask.kernels.calls import BlendedCall
-from freemask.kernels.dev.testing import MASKS, Sample, Shape, assert_within_budget, blend_case
+from freemask.kernels.dev.testing import (
+    MASKS,
+    Sample,
+    Shape,
+    assert_within_budget,
+    blend_case,
+    with_outside,
+)
 from freemask.kernels.mask_plan import MaskPlan
 from freemask.kernels.triton import blended
 
@@ -69,6 +76,20 @@ def test_any_shape_mask_table_and_kept_values(device, data):
         frames = torch.randint(0, shape.batch, (shape.batch, data.draw(st.integers(1, 3))))
         case = replace(case, frame_table=frames)
     check(case, device)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize(("keys", "outside"), [(64, 64), (37, 130), (5, 1)])
+def test_keys_outside_stay_within_the_error_budget(keys, outside, mask, dtype, device):
+    shape = Shape(batch=2, heads=2, queries=37, keys=keys, source_keys=keys, dim=40)
+    check(with_outside(blend_case(shape, dtype, mask=mask), outside), device)
+
+
+@pytest.mark.parametrize("dim", [8, 64, 128, 160])
+def test_keys_outside_at_every_slice_of_the_head_dimension(dim, device):
+    case = blend_case(Shape(batch=1, heads=2, queries=20, keys=20, source_keys=20, dim=dim))
+    check(with_outside(case, 41), device)
 
 
 def rows(case: Sample) -> torch.Tensor:

@@ -16,7 +16,8 @@ from freemask.config import merge, nearest, parse_overrides
 from freemask.evaluation import demo
 from freemask.evaluation.methods import BenchmarkSettings
 from freemask.modules.trainer import PredictConfig
-from freemask.settings import Settings, config_folder, load_settings, methods, tasks
+from freemask.settings.presets import config_folder, load_settings, methods, tasks
+from freemask.settings.sections import Settings
 from freemask.types import InputError
 
 ELSEWHERE = ("jobs", "flow", *methods())  # `test_jobs`, and tests of methods and families below
@@ -260,7 +261,7 @@ def test_a_value_outside_its_range_is_refused(key: str, value: Any) -> None:
 
 
 def test_every_folder_of_presets_is_installed() -> None:
-    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
     tools = project["tool"]["setuptools"]
     folders = {f"freemask.configs.{p.name}" for p in config_folder().iterdir() if p.is_dir()}
     assert folders == {n for n in tools["packages"] if n.startswith("freemask.configs.")}

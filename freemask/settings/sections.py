@@ -1,10 +1,4 @@
-"""Settings of an edit: typed, with presets by task and method, each checked as it is made.
-
-A task (`configs/task/NAME.yaml`) is a preset of `Settings` for FreeMask, which the family of a
-backbone changes (`configs/family/NAME.yaml`: `default`, and keys by task). Every other method has a
-preset of its own (`configs/method/NAME.yaml`, with the same keys). With `base: freemask` it changes
-FreeMask's presets; with `family: NAME` only editors of that family have it, and `families` holds
-what a family changes, by name.
+"""Defines the settings of an edit, section by section; each checks its values as it is made.
 
 A step range is `[start, end]` in fractions of the denoising run: step i of T lies in it when
 `start <= i / T < end`.
@@ -13,20 +7,12 @@ A step range is `[start, end]` in fractions of the denoising run: step i of T li
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from freemask.config import merge, nearest
 from freemask.types import InputError
 
-FREEMASK = "freemask"  # the method that has a preset for every task
-UNCALIBRATED = "uncalibrated"  # the same where a checkpoint has no codebook
-AUTO = "auto"  # the one of the two that the checkpoint allows
-FLOW = "flow"  # the family of the backbones that match a flow
+AUTO = "auto"  # leaves a choice to the checkpoint or the editor
 KINDS = ("cross", "self", "temporal", "latents")  # what a mask can gate
 
 
@@ -96,6 +82,12 @@ class FusionSettings:
     pixel_blend: whether pixels beyond the margin are the source's own instead of the VAE's.
     alignment: "auto", "replace" or "refine" (`prompts.alignment`).
     max_rows: sites with more rows (latent pixels) take nothing from the source; None sets no limit.
+    rows: which tokens of a transformer the edit computes: "all", or those "inside" M*, margin
+        included, where the latents outside are the source's in every step. "auto" is the cheaper.
+    outside: with rows inside, whose keys and values tokens outside M* show to those inside: the
+        "source"'s, or the edit's "own" of an earlier step.
+    source_every: with rows inside, number of steps, >= 1, for which the keys and values outside
+        serve before they are computed again.
     word_weight: factor on the attention to the target's edited word.
     reweight: factors on the attention to other words of the target, by word.
 
@@ -113,6 +105,9 @@ class FusionSettings:
     pixel_blend: bool = False
     alignment: str = "auto"
     max_rows: int | None = None
+    rows: str = AUTO
+    outside: str = "source"
+    source_every: int = 1
     word_weight: float = 1.0
     reweight: dict[str, float] = field(default_factory=dict)
 
@@ -133,6 +128,10 @@ class FusionSettings:
         if self.max_rows is not None and self.max_rows < 1:
             raise InputError(f"fusion.max_rows is {self.max_rows}; it must be 1 or more, or none")
         _check_fraction("fusion.margin", self.margin)
+        _check_choice("fusion.rows", self.rows, AUTO, "all", "inside")
+        _check_choice("fusion.outside", self.outside, "source", "own")
+        if self.source_every < 1:
+            raise InputError(f"fusion.source_every is {self.source_every}; it must be 1 or more")
 
     @property
     def cross_ranges(self) -> dict[str, list[float]]:
@@ -209,6 +208,8 @@ class Settings:
     strength: where the edit starts, in (0, 1], as in the image pipelines of diffusers: 1 is the
         inverted noise. Below 1 the first (1 - strength) * steps steps stay the source's and cost
         nothing; they settle the layout.
+    guidance_range: step range in which guidance runs the unconditional branch; the others take the
+        prompt's prediction alone.
     eta: noise of the sampler, in [0, 1]; 0 is DDIM. Flow models add none.
     backend: backend of `freemask.kernels`.
     codebook: file of a codebook; None takes the checkpoint's.
@@ -225,6 +226,7 @@ class Settings:
     store_folder: str | None = None
     negative_source: bool = False
     strength: float = 1.0
+    guidance_range: list[float] = field(default_factory=lambda: [0.0, 1.0])
     eta: float = 0.0
     backend: str = "auto"
     codebook: str | None = None
@@ -235,95 +237,13 @@ class Settings:
         _check_choice("backend", self.backend, "auto", "reference", "torch", "triton")
         if not 0 < self.strength <= 1:
             raise InputError(f"strength is {self.strength}; it must be above 0 and at most 1")
+        _check_step_range("guidance_range", self.guidance_range)
         if not 0 <= self.eta <= 1:
             raise InputError(f"eta is {self.eta}; it must lie in [0, 1]")
 
     def first_step(self, steps: int) -> int:
         """Returns the step of `steps` at which the edit leaves the source."""
         return steps - max(1, round(self.strength * steps))
-
-
-def config_folder() -> Path:
-    """Returns the folder of the shipped configs, in a checkout or in an installed package."""
-    inside = Path(__file__).parent / "configs"
-    return inside if inside.is_dir() else Path(__file__).parents[1] / "configs"
-
-
-def tasks() -> list[str]:
-    """Returns the names of the shipped tasks."""
-    return [path.stem for path in _presets_in("task")]
-
-
-def methods(family: str = "") -> list[str]:
-    """Returns the names of the methods: FreeMask and those that it is compared with.
-
-    family: lists the methods that editors of this family have; "" lists all.
-    """
-    own = (path.stem for path in _presets_in("method"))
-    return sorted([AUTO, FREEMASK, *(name for name in own if not family or _serves(name, family))])
-
-
-def load_settings(
-    task: str,
-    overrides: Mapping[str, Any] | None = None,
-    *,
-    method: str = FREEMASK,
-    family: str = "",
-) -> Settings:
-    """Returns the preset of a task under a method, with overrides by dotted key.
-
-    method: a name in `methods()`; "auto" gives FreeMask's preset.
-    family: the editor's family (`Editor.family`), which changes FreeMask's presets; "" if no editor
-        is known.
-
-    Raises `InputError` for an unknown task, method, key or choice (it names the closest one), for
-    a method that editors of the family do not have, and for values of the wrong type or outside
-    their range.
-    """
-    if task not in tasks():
-        raise InputError(f"unknown task {task!r}{nearest(task, tasks())}")
-    check_method(method, family)
-    return merge(Settings, OmegaConf.merge(*_presets(task, method, family)), overrides or {})
-
-
-def check_method(method: str, family: str = "") -> None:
-    """Raises `InputError` for a method that is unknown or that editors of a family do not have."""
-    if method not in methods():
-        raise InputError(f"unknown method {method!r}{nearest(method, methods())}")
-    if family and not _serves(method, family):
-        raise InputError(
-            f"method {method!r} does not serve {family} editors; "
-            f"their methods are {', '.join(methods(family))}"
-        )
-
-
-def _serves(method: str, family: str) -> bool:
-    """Returns whether editors of a family have a method."""
-    return method in (AUTO, FREEMASK) or _load("method", method).get("family", family) == family
-
-
-def _presets(task: str, method: str, family: str) -> list[Any]:
-    """Returns the layers of a preset, the lowest first."""
-    freemask = [_load("task", task)]
-    if family in (path.stem for path in _presets_in("family")):
-        freemask += _layers(_load("family", family), task)
-    if method in (AUTO, FREEMASK):
-        return freemask
-    own = _load("method", method)
-    below = freemask if own.get("base") == FREEMASK else []
-    return [*below, *_layers(own, task), *_layers(own.get("families", {}).get(family, {}), task)]
-
-
-def _layers(preset: Any, task: str) -> list[Any]:
-    return [preset[key] for key in ("default", task) if key in preset]
-
-
-def _presets_in(kind: str) -> list[Path]:
-    return sorted((config_folder() / kind).glob("*.yaml"))
-
-
-def _load(kind: str, name: str) -> Any:
-    return OmegaConf.load(config_folder() / kind / f"{name}.yaml")
 
 
 def _check_choice(key: str, value: str, *allowed: str) -> None:

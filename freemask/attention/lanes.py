@@ -1,0 +1,77 @@
+"""Defines lanes: branches that a backbone runs in lockstep, each over tokens of its own.
+
+Everything in a transformer's block but self-attention is row-wise, so a branch may carry any tokens
+of a clip, as long as its self-attention finds keys and values of the others. Lanes run block by
+block: all of them pass a block before the first one enters the next, so that what one lane leaves
+for another lives for one block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Lane:
+    """Some branches over the same tokens.
+
+    latents: `(B, C, F, h, w)`, of the whole clip.
+    text: text states, `(B, N, E)`.
+    tokens: `(n,)`, numbers of the tokens that the branches carry, in the order that attention sees
+        them. Token 0 is the first of the first latent frame; numbers run along rows, then frames.
+    total: number of tokens of the clip.
+    enter: called before each block that the lane passes.
+    """
+
+    latents: Tensor
+    text: Tensor
+    tokens: Tensor
+    total: int
+    enter: Callable[[], None] = lambda: None
+
+    @property
+    def calls(self) -> float:
+        """The work of the lane in passes of the backbone over one whole clip."""
+        return len(self.latents) * len(self.tokens) / self.total
+
+    def to(self, dtype: torch.dtype) -> Lane:
+        """Returns the lane with latents and text of another dtype."""
+        return replace(self, latents=self.latents.to(dtype), text=self.text.to(dtype))
+
+
+@dataclass(frozen=True, eq=False)
+class TokenSplit:
+    """The tokens of a clip, sorted by whether an edit changes them.
+
+    order: `(N,)`, the numbers of all tokens, those outside the mask first.
+    outside: how many lie outside.
+    """
+
+    order: Tensor
+    outside: int
+
+    @classmethod
+    def of(cls, rows: Tensor) -> TokenSplit:
+        """Splits tokens by their weights `(1, N)`; a token with a weight above 0 lies inside.
+
+        One token at least lies inside, for attention needs a query.
+        """
+        inside = rows[0] > 0
+        count = int(inside.sum())
+        if count == 0:
+            inside, count = inside.index_fill(0, inside.new_tensor([0]).long(), True), 1
+        return cls(inside.to(torch.uint8).argsort(stable=True), len(inside) - count)
+
+    @property
+    def inside(self) -> Tensor:
+        """The numbers of the tokens inside, `(n,)`."""
+        return self.order[self.outside :]
+
+    @property
+    def coverage(self) -> float:
+        """The share of the tokens inside, in (0, 1]."""
+        return 1 - self.outside / len(self.order)

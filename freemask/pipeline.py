@@ -15,6 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from freemask.editors.backbone_calls import BackboneCalls
 from freemask.editors.editor import Editor
 from freemask.io.frame_buffer import FrameBuffer
 from freemask.masks.build import make_masks, whole_frame
@@ -22,6 +23,7 @@ from freemask.masks.morphology import blend_pixels, faded
 from freemask.prepare import PreparedEdit, check_inversion, prepare
 from freemask.result import EditResult
 from freemask.sampling.context_windows import Window, WindowBlender, split, with_final_frames
+from freemask.sampling.cost import planned_for
 from freemask.sampling.denoising import StepCallback, denoise
 from freemask.sampling.inversion import invert_for
 from freemask.settings.sections import Settings
@@ -66,7 +68,7 @@ def edit(
         check_inversion(inversion, prepared, windows=len(windows))
     timer = StageTimer(progress, len(windows))
     edit_window = partial(_edit_window, editor, inversion, callback_on_step_end, timer)
-    with PeakMemory(editor.device) as memory:
+    with PeakMemory(editor.device) as memory, BackboneCalls(editor) as calls:
         blender = WindowBlender(prepared.settings.window, editor.latent_time)
         edited, masks, trajectory = _edit_windows(edit_window, video, prepared, windows, blender)
     return EditResult(
@@ -79,6 +81,8 @@ def edit(
         timings=timer.seconds,
         peak_memory=memory.peak,
         memory_above_entry=memory.above_entry,
+        calls=calls.count,
+        planned=planned_for(editor, prepared, masks, windows=len(windows)),
         editor=editor.describe(),
         notes=(*editor.notes, *prepared.notes),
     )

@@ -28,7 +28,7 @@ from freemask.io.panels import PREVIEW_SIDE, mask_video, preview, side_by_side
 from freemask.io.paths import user_path
 from freemask.io.sound import UnreadableSound, remark, sound_of
 from freemask.settings.sections import Settings
-from freemask.types import WHOLE_FRAME, EditRequest, Masks, Trajectory, Video
+from freemask.types import WHOLE_FRAME, EditRequest, Masks, PlannedCalls, Trajectory, Video
 
 PACKAGES = ("freemask", "torch", "diffusers", "transformers", "numpy", "imageio", "av")
 FILES = (
@@ -62,6 +62,9 @@ class EditResult:
     memory_above_entry: bytes allocated at the peak beyond those allocated before the edit
         (`telemetry.PeakMemory.above_entry`); not in result.json.
     editor: name, checkpoint, device and dtype.
+    calls: passes of the backbone over one whole clip, or one window of it, that the edit ran
+        (`editors.backbone_calls`), those of an inversion that was given left out.
+    planned: those that were expected; None if nobody counted.
     output: the edited clip at the size of the source's file, which edited.mp4 then shows.
     audio: whether edited.mp4 has the sound of the source's file.
     notes: remarks on the checkpoint and the edit for the user, one line each.
@@ -79,6 +82,8 @@ class EditResult:
     peak_memory: int
     memory_above_entry: int
     editor: Mapping[str, str]
+    calls: float = 0.0
+    planned: PlannedCalls | None = None
     output: Video | None = None
     audio: bool = True
     notes: tuple[str, ...] = ()
@@ -121,6 +126,7 @@ class EditResult:
             "timings": {stage: round(seconds, 3) for stage, seconds in self.timings.items()},
             "peak_memory": self.peak_memory,
             "edited_share": round(self.edited_share, 4),
+            "calls": self._describe_calls(),
             "notes": self.remarks,
             "metrics": {  # JSON has no infinity
                 name: value if math.isfinite(value) else str(value)
@@ -128,6 +134,16 @@ class EditResult:
             },
             **self.details,
         }
+
+    def _describe_calls(self) -> dict[str, float]:
+        """Returns passes of the backbone, measured and planned, for result.json."""
+        found = {"measured": round(self.calls, 3)}
+        if self.planned:
+            found |= {
+                "planned": round(self.planned.total, 3),
+                "plain_generation": self.planned.plain,
+            }
+        return found
 
     def summary(self, folder: Path) -> str:
         """Returns one line: where the result is, how much was edited, and how long it took."""

@@ -248,3 +248,22 @@ class EditRequest:
         at_least(0, seed=self.seed)
         if not math.isfinite(self.guidance):
             raise InputError(f"guidance is {self.guidance}; it must be finite")
+
+
+@dataclass(frozen=True)
+class PlannedCalls:
+    """Passes of the backbone over one whole clip, or over one window of a longer clip.
+
+    source: to find the source at every level, and its word maps.
+    denoise: of the edit's own steps.
+    plain: of plain guided generation in as many steps, for comparison.
+    """
+
+    source: float
+    denoise: float
+    plain: float
+
+    @property
+    def total(self) -> float:
+        """All passes of the edit."""
+        return self.source + self.denoise

@@ -45,6 +45,7 @@ SHARED_BY_EDITORS |= {
     "wan_rows",
     "wan_vae",
 }
+SHARED_BY_EDITORS |= {"backbone_calls"}
 SHARED_BY_EDITORS |= (BELOW_SAMPLING := {"latent_time", "flow_schedule"})
 DEVELOPMENT = "freemask.kernels.dev"  # imported by these rooms, and by itself
 MAY_DEVELOP = {"profiling", "cli"}

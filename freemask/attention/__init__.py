@@ -5,5 +5,6 @@ fused attention of an edit; every fusion is one call of `freemask.kernels`. Read
 each layer's queries, keys and values through one function), `token_grid` (masks to rows, rows to
 maps), `word_maps` (records maps while the backbone sees the source), `features` (stores queries and
 keys in host memory), then `fusion`, where `FUSION_RULES` says when and how source features enter
-the edit. `lanes` and `row_fusion` do the same for the tokens inside a mask alone.
+the edit, and `branches`, what the backbone runs in each step. `row_fusion` is the fusion of edits
+that compute the tokens inside a mask alone, as `lanes`.
 """

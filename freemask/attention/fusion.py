@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,19 +27,14 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from freemask import kernels
+from freemask.attention.branches import Branch, BranchPlan, StepRange, in_range
 from freemask.attention.features import Features, FeatureStore
 from freemask.attention.hooks import AttentionCall, plain
 from freemask.attention.token_grid import mask_rows
 from freemask.settings.sections import FusionSettings, Settings
 from freemask.types import Masks, Site, SiteKind
 
-Branch = Literal["source", "source_unconditional", "unconditional", "edit"]
-StepRanges = Sequence[Sequence[float]]
-
-
-def in_range(step_range: Sequence[float], step: int, steps: int) -> bool:
-    """Returns whether step `step` of `steps` lies in a range `[start, end)` of fractions."""
-    return step_range[0] <= step / steps < step_range[1]
+StepRanges = Sequence[StepRange]
 
 
 @dataclass(frozen=True)
@@ -99,6 +94,32 @@ def reads_source(site: Site, settings: FusionSettings, step: int, steps: int) ->
     return not too_large and rule.active(settings, step, steps)
 
 
+def kind_active(
+    kind: SiteKind,
+    settings: FusionSettings,
+    step: int,
+    steps: int,
+    tokens: kernels.TokenEdit | None = None,
+) -> bool:
+    """Returns whether a kind of attention reads source features in a step: its rule's answer.
+
+    Cross-attention also needs a token that takes the source's attention, and a new word, say, takes
+    none even in its step range.
+    """
+    if not FUSION_RULES[kind].active(settings, step, steps):
+        return False
+    if kind != "cross" or tokens is None:
+        return True
+    return bool((tokens.alpha(step / steps) > 0).any())
+
+
+def any_reads(
+    settings: FusionSettings, step: int, *, steps: int, tokens: kernels.TokenEdit | None = None
+) -> bool:
+    """Returns whether any kind of attention reads source features in a step."""
+    return any(kind_active(kind, settings, step, steps, tokens) for kind in FUSION_RULES)
+
+
 def steps_reading_source(site: Site, settings: Settings, steps: int) -> list[int]:
     """Returns the steps of an edit in which a site reads source features; those before the edit
     leaves the source (`strength`) are not run and so not among them."""
@@ -123,27 +144,19 @@ class Fusion:
     Call `at` with a step, then run the backbone on each of `passes`, entered with `enter`.
 
     settings: when and how each kind of attention fuses.
-    steps: number of steps T of the run.
+    plan: the branches of the steps.
     masks: where to edit, margin included.
     tokens: how the target's tokens take the source's cross-attention.
     store: the inversion's queries and keys; None replays the source with the edit.
-    guided: whether an unconditional branch runs too.
-    guidance_range: step range in which it does.
-    source_output: whether the backbone's output for the source is wanted in every step.
-    source_guided: whether an unconditional branch of the source runs with it.
     backend: backend of `freemask.kernels`.
     part_bytes: bytes of queries that attention handles together, None for the kernels' default.
     """
 
     settings: FusionSettings
-    steps: int
+    plan: BranchPlan
     masks: Masks
     tokens: kernels.TokenEdit
     store: FeatureStore | None = None
-    guided: bool = True
-    guidance_range: Sequence[float] = (0.0, 1.0)
-    source_output: bool = False
-    source_guided: bool = False
     backend: str = "auto"
     part_bytes: int | None = None
     _step: int = 0
@@ -160,43 +173,23 @@ class Fusion:
             self._features = self.store.open(self.steps - 1 - step)
 
     @property
+    def steps(self) -> int:
+        """Number of steps T of the run."""
+        return self.plan.steps
+
+    @property
     def progress(self) -> float:
         """The current step as a fraction of the run, in [0, 1)."""
         return self._step / self.steps
 
     @property
     def passes(self) -> tuple[tuple[Branch, ...], ...]:
-        """The branches of each batch that the backbone runs in the current step, in order.
+        """The branches of each batch that the backbone runs in the current step, in order."""
+        return self.plan.passes(self._step, fuses=self.reads(self._step))
 
-        No batch has more than two branches, as in plain guided generation. Replaying the source
-        costs compute, not memory.
-        """
-        if self.source_output or (self.store is None and any(map(self._active, FUSION_RULES))):
-            replayed: tuple[Branch, ...] = ("source", "edit")
-            return (replayed, self.extra) if self.extra else (replayed,)
-        return ((*self.extra, "edit"),)
-
-    @property
-    def calls(self) -> float:
-        """The work of the current step, in passes of the backbone over one whole clip."""
-        return sum(map(len, self.passes))
-
-    def planned_calls(self, first_step: int) -> float:
-        """Returns the work of an edit that begins at a step; plain guided generation needs 2 a
-        step. The fusion has run no step yet, and runs none after it."""
-        total = 0.0
-        for step in range(first_step, self.steps):
-            self.at(step)
-            total += self.calls
-        return total
-
-    @property
-    def extra(self) -> tuple[Branch, ...]:
-        """The unconditional branches of the current step."""
-        if not (self.guided and in_range(self.guidance_range, self._step, self.steps)):
-            return ()
-        source = self.source_output and self.source_guided
-        return ("source_unconditional", "unconditional") if source else ("unconditional",)
+    def reads(self, step: int) -> bool:
+        """Returns whether a kind of attention reads source features in a step."""
+        return any_reads(self.settings, step, steps=self.steps, tokens=self.tokens)
 
     def enter(self, batch: tuple[Branch, ...]) -> None:
         """Sets the branches that the backbone runs next; one of `passes`."""
@@ -205,14 +198,8 @@ class Fusion:
     def fuses(self, site: Site) -> bool:
         """Returns whether a site reads source features in the current step and batch."""
         reads = reads_source(site, self.settings, self._step, self.steps)
-        return reads and "edit" in self._batch and self._active(site.kind)
-
-    def _active(self, kind: SiteKind) -> bool:
-        """A rule's answer; cross-attention also needs a token that takes the source's attention,
-        and a new word, say, takes none even in its step range."""
-        if not FUSION_RULES[kind].active(self.settings, self._step, self.steps):
-            return False
-        return kind != "cross" or bool((self.tokens.alpha(self.progress) > 0).any())
+        kind_reads = kind_active(site.kind, self.settings, self._step, self.steps, self.tokens)
+        return reads and "edit" in self._batch and kind_reads
 
     def __call__(self, call: AttentionCall) -> Tensor:
         """Returns plain attention for every branch but the edit's, and fused attention for it."""

@@ -20,30 +20,14 @@ import torch
 from torch import Tensor
 
 from freemask import kernels
-from freemask.attention.fusion import FUSION_RULES, Branch, Fusion
+from freemask.attention.branches import LanePlan
+from freemask.attention.fusion import FUSION_RULES, Fusion
 from freemask.attention.hooks import AttentionCall, plain
 from freemask.attention.lanes import TokenSplit
 from freemask.attention.token_grid import mask_rows
 from freemask.types import Site
 
 KeysValues = tuple[Tensor, Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class LanePlan:
-    """A lane of the current step.
-
-    branches: in the order of the batch.
-    dense: whether it carries all tokens.
-    """
-
-    branches: tuple[Branch, ...]
-    dense: bool
-
-    @property
-    def edits(self) -> bool:
-        """Whether the edit is among the branches."""
-        return "edit" in self.branches
 
 
 @dataclass(eq=False)
@@ -77,27 +61,26 @@ class RowFusion(Fusion):
             self._outside.clear()
 
     @property
+    def coverage(self) -> float:
+        """The share of the tokens that lie inside, in the mean over masks, in (0, 1]."""
+        assert self.site is not None
+        return coverage_of(self.masks.values, self.site)
+
+    @property
     def total(self) -> int:
         """Number of tokens of the clip."""
         assert self.split is not None
         return len(self.split.order)
 
     @property
-    def calls(self) -> float:
-        """See `Fusion.calls`."""
-        return sum(
-            len(lane.branches) * len(self.tokens_of(lane)) / self.total for lane in self.lanes
-        )
-
-    @property
     def lanes(self) -> tuple[LanePlan, ...]:
         """The lanes of the current step, the source's first."""
-        refresh, own = self._age == 0, self.settings.outside == "own"
-        needed = self.source_output or any(map(self._active, FUSION_RULES))
-        edit = LanePlan((*self.extra, "edit"), dense=refresh and own)
-        if not needed and (own or not refresh):
-            return (edit,)
-        return LanePlan(("source",), dense=refresh), edit
+        return self.plan.lanes(
+            self._step,
+            fuses=self.reads(self._step),
+            refresh=self._age == 0,
+            outside=self.settings.outside,
+        )
 
     def tokens_of(self, lane: LanePlan) -> Tensor:
         """Returns the numbers of the tokens that a lane carries."""
@@ -187,3 +170,12 @@ class RowFusion(Fusion):
             backend=self.backend,
             part_bytes=self.part_bytes,
         )
+
+
+def coverage_of(masks: Tensor, site: Site) -> float:
+    """Returns the share of a site's tokens that lie inside masks, their mean, in (0, 1].
+
+    masks: `(S, F, H, W)`, F counting latent frames; margin included.
+    """
+    splits = [TokenSplit.of(mask_rows(mask, site)) for mask in masks]
+    return sum(split.coverage for split in splits) / len(splits)

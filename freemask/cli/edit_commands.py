@@ -54,6 +54,9 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
     add_request(parser, Job, skip=("id", "clip", "request", "problem"))
     add_request(parser, EditorRequest)
     add_out(parser, "out/edit")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print size and cost of the edit, and stop"
+    )
     add_force(parser)
     add_quiet(parser)
 
@@ -74,6 +77,10 @@ def run_edit(options: argparse.Namespace) -> None:
             check_memory(wanted, request, frames=inputs.video.num_frames, size=inputs.video.size)
         padded = wanted.latent_time().padded(inputs.video.num_frames)
         echo_error(describe_scaling(inputs.video, padded))
+        if options.dry_run:
+            _echo_notes(notes)
+            _echo_cost(wanted, request, inputs)
+            return
         shown = _echo_notes(inputs.video.origin.notes if inputs.video.origin else (), notes)
         editor = wanted.load_editor()
         shown |= _echo_notes(editor.notes)
@@ -91,25 +98,34 @@ def _echo_notes(*groups: Iterable[str]) -> set[str]:
     return set(chain(*groups))
 
 
+def _echo_cost(wanted: EditorRequest, request: EditRequest, inputs: JobInputs) -> None:
+    """Prints what an edit would cost."""
+    import torch
+
+    from freemask.profiling.edit_cost import cost_lines, edit_costs
+
+    frames, size = inputs.video.num_frames, inputs.video.size
+    mask = None if inputs.mask is None else torch.from_numpy(inputs.mask)
+    costs = edit_costs(wanted, request, frames=frames, size=size, mask=mask)
+    for line in cost_lines(wanted, costs, frames=frames, size=size):
+        echo(line)
+
+
 def _stage_costs(editor: Editor, request: EditRequest) -> dict[str, float]:
     """Returns the passes of one branch through the backbone in each stage, for the time left.
 
-    Denoising replays the source in every step: steps that do not need it make the estimate too
-    long.
+    The mask is not known yet: half of the picture is assumed.
     """
     from freemask.prepare import for_editor
+    from freemask.sampling.cost import planned_calls
     from freemask.settings.presets import load_settings
 
     family, method = editor.family, request.method
     settings = load_settings(request.task, request.overrides, method=method, family=family)
     settings = for_editor(settings, editor)
-    coupled, flow = settings.flow.state == "coupled", settings.flow
-    branches = 1 + (request.guidance != 1) + (coupled or settings.features == "replay")
-    branches += coupled and flow.source_guidance != 1
-    steps = request.steps - settings.first_step(request.steps)
-    noised = settings.source == "noised"
-    before = {"read": 1} if noised else {"inversion": request.steps}
-    return {**before, "denoise": branches * steps}
+    calls = planned_calls(settings, request, entries=1, coverage=0.5)
+    before = "read" if settings.source == "noised" else "inversion"
+    return {before: calls.source, "denoise": calls.denoise}
 
 
 def _run_edit(editor: Editor, job: Job, inputs: JobInputs, progress: Progress) -> EditResult:

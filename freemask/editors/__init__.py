@@ -16,7 +16,7 @@ original layout with `clip_tokenizer`; `lora` adds LoRA files. `latents` is the 
 noise schedule of a UNet and `flow_schedule` the levels of flow matching, and `native_size` the
 frames that a checkpoint was trained on. `known_messages` hides what the libraries print about
 things that are handled here. `registry` names the editors and loads them, and `request` is one that
-was asked for.
+was asked for. `backbone_calls` counts what a backbone computes.
 """
 
 from __future__ import annotations

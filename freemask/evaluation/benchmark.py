@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from freemask.calibration.mmc import ClipCost
+from freemask.editors.backbone_calls import BackboneCalls
 from freemask.editors.editor import Editor
-from freemask.evaluation.backbone_calls import BackboneCalls
 from freemask.evaluation.clip import load_embedder
 from freemask.evaluation.edited_sample import EditedSample
 from freemask.evaluation.lpips import load_lpips

@@ -108,7 +108,7 @@ def resident_bytes(editor: Editor) -> int:
     return sum(map(weight_bytes, editor.resident))
 
 
-def _inputs(editor: Editor, branches: int, frames: int, size: tuple[int, int]) -> tuple[Any, ...]:
+def inputs_of(editor: Editor, branches: int, frames: int, size: tuple[int, int]) -> tuple[Any, ...]:
     """Returns arguments of `Editor.predict` for a number of branches."""
     _, *shape = editor.latent_shape(frames, size)
     latents = torch.empty(branches, *shape, device=editor.device)
@@ -123,7 +123,7 @@ def denoise_peak(editor: Editor, branches: int, frames: int, size: tuple[int, in
 
     branches: branches in the pass. frames, size: as in `footprint`.
     """
-    inputs = _inputs(editor, branches, frames, size)
+    inputs = inputs_of(editor, branches, frames, size)
     with FusedAttention(), LiveBytes() as live:
         editor.predict(*inputs)
     return live.peak
@@ -154,7 +154,7 @@ def _attention_sizes(
         return call.q.new_empty(call.q.shape)
 
     with editor.hooked(editor.sites(editor.latent_size(size)), attend):
-        editor.predict(*_inputs(editor, 1, frames, size))
+        editor.predict(*inputs_of(editor, 1, frames, size))
     return features, maps
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from freemask.attention.fusion import in_range
+from freemask.attention.branches import in_range
 from freemask.editors.editor import Editor
 from freemask.prepare import PreparedEdit
 from freemask.sampling.context_windows import WindowBlender

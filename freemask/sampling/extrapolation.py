@@ -21,6 +21,7 @@ from freemask.sampling.sampler import InversionStep, Watch, check_finite
 from freemask.types import Trajectory
 
 STARTING_STEPS = 2  # steps without two earlier predictions; a first guess replaces them
+FIRST_GUESSES = 3  # predictions for them: one to guess from, and one for each of these steps
 PredictAt = Callable[[Tensor, int], Tensor]  # latents, entry -> noise or velocity, float32
 Advance = Callable[[Tensor, int, Tensor], Tensor]  # prediction, entry, latents -> noisier latents
 

@@ -14,14 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from freemask.attention.fusion import Branch, Fusion
+from freemask.attention.branches import Branch, BranchPlan, dense_calls, lane_calls
+from freemask.attention.fusion import Fusion
 from freemask.attention.lanes import Lane
 from freemask.attention.row_fusion import RowFusion
 from freemask.editors.editor import Editor
 from freemask.masks.morphology import widened
 from freemask.prepare import PreparedEdit
 from freemask.sampling.edit_state import EDIT_STATES
-from freemask.types import Inversion, Masks
+from freemask.settings.sections import Settings
+from freemask.types import EditRequest, Inversion, Masks
 
 SOURCE = ("source", "source_unconditional")  # branches that see the source's latents
 TEXT = {"source_unconditional": "unconditional"}  # branches whose text has another name
@@ -36,26 +38,35 @@ def make_fusion(
     edited = widened(masks.to(editor.device), settings.fusion.margin)
     arguments: dict[str, Any] = {
         "settings": settings.fusion,
-        "steps": prepared.request.steps,
+        "plan": branch_plan(settings, prepared.request),
         "masks": replace(edited, values=editor.latent_time.union(edited.values)),
         "tokens": prepared.token_edit,
-        "guided": prepared.request.guidance != 1,
-        "guidance_range": settings.guidance_range,
-        "source_output": EDIT_STATES[settings.flow.state].needs_source,
-        "source_guided": settings.flow.source_guidance != 1,
         "backend": settings.backend,
         "part_bytes": editor.attention_part_bytes,
     }
-    store = inversion.features if settings.features == "store" else None
-    dense = partial(Fusion, **arguments, store=store)
-    site = next((site for site in prepared.sites if site.span == "clip"), None)
-    sparse = partial(RowFusion, **arguments, site=site)
-    if settings.fusion.rows == "auto":
-        fewer = sparse().planned_calls(prepared.first_step) < dense().planned_calls(
-            prepared.first_step
-        )
-        return sparse() if fewer else dense()
-    return sparse() if settings.fusion.rows == "inside" else dense()
+    dense = Fusion(**arguments, store=inversion.features if settings.features == "store" else None)
+    if settings.fusion.rows == "all":
+        return dense
+    sparse = RowFusion(
+        **arguments, site=next(site for site in prepared.sites if site.span == "clip")
+    )
+    if settings.fusion.rows == "inside":
+        return sparse
+    run = (dense.plan, prepared.first_step, dense.reads)
+    fewer = lane_calls(*run, settings.fusion, sparse.coverage) < dense_calls(*run)
+    return sparse if fewer else dense
+
+
+def branch_plan(settings: Settings, request: EditRequest) -> BranchPlan:
+    """Returns the branches of an edit's steps; `auto` is resolved in its settings."""
+    return BranchPlan(
+        request.steps,
+        guided=request.guidance != 1,
+        guidance_range=settings.guidance_range,
+        source_output=EDIT_STATES[settings.flow.state].needs_source,
+        source_guided=settings.flow.source_guidance != 1,
+        replays=settings.features == "replay",
+    )
 
 
 def predict_guided(

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from freemask.attention.branches import BranchPlan
 from freemask.attention.features import FeatureStore
 from freemask.attention.fusion import (
     FUSION_RULES,
@@ -75,11 +76,10 @@ def make_fusion(
     mask = soft_mask() if mask is None else mask
     return Fusion(
         settings,
-        STEPS,
+        BranchPlan(STEPS, guided=guided, replays=store is None),
         Masks(mask if mask.ndim == 4 else mask[None], "the test's"),
         tokens or same_tokens(),
         store=store,
-        guided=guided,
     )
 
 

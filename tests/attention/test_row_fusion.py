@@ -12,6 +12,7 @@ Wan computes norms in float32 whatever the dtype, so equality holds to its round
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import torch
 from tiny_wan import write_wan
 from torch import Tensor
 
+from freemask.attention.branches import lane_calls
 from freemask.attention.fusion import Fusion
 from freemask.attention.row_fusion import RowFusion
 from freemask.editors import load_editor
@@ -181,13 +183,15 @@ def test_a_step_costs_what_its_lanes_carry(
     step = Step(wan, BOX, **PLAIN, **keys, **{"fusion.rows": "inside"})
     fusion = step.fusion
     assert isinstance(fusion, RowFusion)
-    found = []
+    found, coverage = [], fusion.coverage
     for number in range(3):
         fusion.at(number)
-        found.append(fusion.calls)
-    assert fusion.split is not None
-    assert found == pytest.approx(CALLS[state, outside, every](fusion.split.coverage))
-    assert fusion.split.coverage == pytest.approx(1 / 4, abs=0.1)
+        found.append(sum(lane.calls(coverage) for lane in fusion.lanes))
+    expected = CALLS[state, outside, every](coverage)
+    assert found == pytest.approx(expected)
+    assert coverage == pytest.approx(1 / 4, abs=0.1)
+    run = (replace(fusion.plan, steps=3), 0, fusion.reads)
+    assert lane_calls(*run, fusion.settings, coverage) == pytest.approx(sum(expected))
 
 
 def test_what_a_lane_leaves_lives_for_one_block(wan: Editor) -> None:
@@ -242,6 +246,6 @@ def test_guidance_outside_its_range_takes_the_prompts_prediction(state: str, wan
         always = Step(wan, BOX, **keys)
         close(guided.edit(0), always.edit(0))
         close(guided.edit(3), alone.edit(3))
-        guided.fusion.at(3)
-        alone.fusion.at(3)
-        assert guided.fusion.calls == alone.fusion.calls
+        plans = [guided.fusion.plan, alone.fusion.plan]
+        assert plans[0].extra(3) == plans[1].extra(3) == ()
+        assert plans[0].extra(2) != ()

@@ -12,9 +12,9 @@ import torch
 from evaluation_requests import make_request
 
 from freemask.calibration.mmc import ClipCost
+from freemask.editors.backbone_calls import BackboneCalls
 from freemask.editors.editor import Editor
 from freemask.evaluation import benchmark
-from freemask.evaluation.backbone_calls import BackboneCalls
 from freemask.evaluation.methods import DEFAULT_METHODS, BenchmarkSettings
 from freemask.evaluation.request import EvaluationRequest
 from freemask.evaluation.samples import SampleSource, sprites_samples

@@ -30,6 +30,7 @@ from tools.sprites.wan import channels_last
 TOKENS = 16  # of a caption, with at least one of padding
 POOLS = ((9, (64, 64), 6000), (13, (64, 64), 2400))  # frames, size and number of clips
 LENGTHS = {1: 0.3, 2: 0.1, 3: 0.4, 4: 0.2}  # latent frames of a batch -> its share
+EARLY = (0.4, 0.9)  # share of the training in which fewer and fewer are of single frames, from here
 BATCH_TOKENS = 3072  # tokens in a batch of one process
 HELD_OUT_SEED = 2_500_000  # of the first held-out scene
 
@@ -122,9 +123,18 @@ class ClipBatches(Dataset):
     def __len__(self) -> int:
         return self.count
 
+    def _shares(self, index: int) -> np.ndarray:
+        """Returns the share of each length. Single frames come first: a batch holds more of them,
+        and they are enough to learn what the captions name."""
+        until, first = EARLY
+        shares = np.array(list(LENGTHS.values()))
+        early = max(0.0, 1 - index / (until * self.count))
+        single = shares[0] + early * (first - shares[0])
+        return np.array([single, *shares[1:] * (1 - single) / (1 - shares[0])])
+
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         shared = np.random.default_rng(index // self.processes)  # the same for all processes
-        length = int(shared.choice(list(LENGTHS), p=list(LENGTHS.values())))
+        length = int(shared.choice(list(LENGTHS), p=self._shares(index)))
         fitting = [n for n, pool in enumerate(self.pools) if pool["latents"].shape[2] >= length]
         clips_of = np.array([len(self.pools[n]["latents"]) for n in fitting])
         chosen = int(shared.choice(fitting, p=clips_of / clips_of.sum()))

@@ -16,7 +16,7 @@ from freemask import result
 PATH = Path(__file__).parents[1] / "tools" / "predict.py"
 CONFIG = Path(__file__).parents[1] / "configs" / "predict.yaml"
 FILES = sorted(result.FILES)  # result.json is the last
-MEASURED = ("timings", "peak_memory")  # keys of result.json that differ between runs
+MEASURED = ("timings", "peak_memory", "calls")  # keys of result.json that differ between runs
 
 
 class PredictTool:

@@ -30,6 +30,7 @@ from freemask import kernels
 from freemask.attention.branches import Branch, BranchPlan, StepRange, in_range
 from freemask.attention.features import Features, FeatureStore
 from freemask.attention.hooks import AttentionCall, plain
+from freemask.attention.ranks import ALONE, Ranks
 from freemask.attention.token_grid import mask_rows
 from freemask.settings.sections import FusionSettings, Settings
 from freemask.types import Masks, Site, SiteKind
@@ -150,6 +151,7 @@ class Fusion:
     store: the inversion's queries and keys; None replays the source with the edit.
     backend: backend of `freemask.kernels`.
     part_bytes: bytes of queries that attention handles together, None for the kernels' default.
+    ranks: the processes that share the clip's tokens.
     """
 
     settings: FusionSettings
@@ -159,6 +161,7 @@ class Fusion:
     store: FeatureStore | None = None
     backend: str = "auto"
     part_bytes: int | None = None
+    ranks: Ranks = ALONE
     _step: int = 0
     _batch: tuple[Branch, ...] = ("edit",)
     _features: Features = field(default_factory=dict)
@@ -241,6 +244,11 @@ class Fusion:
         return self._plans[key]
 
     def rows(self, site: Site) -> Tensor:
+        """Returns the weights of the rows that this process has."""
+        weights = self.weights(site)
+        return self.ranks.own(weights, (weights.shape[1],), 1) if site.span == "clip" else weights
+
+    def weights(self, site: Site) -> Tensor:
         """Returns the row weights `(B, N)` of a site; its kind may be one that no mask gates."""
         rows = mask_rows(self.masks.at(self._step), site)
         if site.kind not in self.settings.masked:

@@ -24,6 +24,7 @@ class Lane:
     tokens: `(n,)`, numbers of the tokens that the branches carry, in the order that attention sees
         them. Token 0 is the first of the first latent frame; numbers run along rows, then frames.
     total: number of tokens of the clip.
+    outside: how many of the tokens, the first, lie outside the mask.
     enter: called before each block that the lane passes.
     """
 
@@ -31,7 +32,14 @@ class Lane:
     text: Tensor
     tokens: Tensor
     total: int
+    outside: int = 0
     enter: Callable[[], None] = lambda: None
+
+    @property
+    def sections(self) -> tuple[int, ...]:
+        """The sections in which processes share the tokens (`ranks`)."""
+        inside = len(self.tokens) - self.outside
+        return (self.outside, inside) if self.outside else (inside,)
 
     @property
     def calls(self) -> float:
@@ -55,15 +63,16 @@ class TokenSplit:
     outside: int
 
     @classmethod
-    def of(cls, rows: Tensor) -> TokenSplit:
+    def of(cls, rows: Tensor, least: int = 1) -> TokenSplit:
         """Splits tokens by their weights `(1, N)`; a token with a weight above 0 lies inside.
 
-        One token at least lies inside, for attention needs a query.
+        least: how many tokens lie inside at least, for every process needs a query; the first of
+            the clip fill up what is missing.
         """
         inside = rows[0] > 0
+        if int(inside.sum()) < least:
+            inside[:least] = True
         count = int(inside.sum())
-        if count == 0:
-            inside, count = inside.index_fill(0, inside.new_tensor([0]).long(), True), 1
         return cls(inside.to(torch.uint8).argsort(stable=True), len(inside) - count)
 
     @property

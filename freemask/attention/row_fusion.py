@@ -56,7 +56,8 @@ class RowFusion(Fusion):
         self._plans.clear()  # a lane may carry other tokens than in the step before
         if former is None or not torch.equal(former, self.masks.at(step)):
             assert self.site is not None
-            self.split = TokenSplit.of(mask_rows(self.masks.at(step), self.site))
+            rows = mask_rows(self.masks.at(step), self.site)
+            self.split = TokenSplit.of(rows, least=self.ranks.count)
             self._age = 0
             self._outside.clear()
 
@@ -86,6 +87,11 @@ class RowFusion(Fusion):
         """Returns the numbers of the tokens that a lane carries."""
         assert self.split is not None
         return self.split.order if lane.dense else self.split.inside
+
+    def outside_of(self, lane: LanePlan) -> int:
+        """Returns how many of a lane's tokens lie outside the mask."""
+        assert self.split is not None
+        return self.split.outside if lane.dense else 0
 
     def enter_lane(self, lane: LanePlan) -> None:
         """Sets the lane that passes a block next."""
@@ -124,7 +130,10 @@ class RowFusion(Fusion):
 
     def rows(self, site: Site) -> Tensor:
         """See `Fusion.rows`: those of the tokens that the lane carries."""
-        return super().rows(site)[:, self.tokens_of(self._lane)]
+        assert self.split is not None
+        tokens = self.tokens_of(self._lane)
+        sections = (self.outside_of(self._lane), len(self.split.inside))
+        return self.weights(site)[:, self.ranks.own(tokens, sections)]
 
     def _seen_outside(self, call: AttentionCall) -> KeysValues | None:
         """Returns the keys and values outside that a lane's self-attention reads beside its own,
@@ -148,8 +157,9 @@ class RowFusion(Fusion):
         q, k = self._sources[site.name]
         if self._lane.dense or self._age:
             return q, k
-        inside = slice(self.split.outside, None)
-        return q[:, :, inside], k[:, :, inside] if site.kind == "self" else k
+        outside = self.split.outside
+        k = k[:, :, outside:] if site.kind == "self" else k
+        return q[:, :, self.ranks.size(outside) :], k
 
     def _attend(self, call: AttentionCall, outside: KeysValues | None) -> Tensor:
         """Returns plain attention, also to keys and values outside."""

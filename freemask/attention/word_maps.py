@@ -17,6 +17,7 @@ from torch.profiler import record_function
 from freemask import kernels
 from freemask.attention.features import FeatureStore
 from freemask.attention.hooks import AttentionCall, plain
+from freemask.attention.ranks import ALONE, Ranks
 from freemask.attention.token_grid import row_maps
 from freemask.types import Site, WordMaps
 
@@ -43,6 +44,7 @@ class WordMapRecorder:
     spread: turns a map of each latent frame into one of each frame of the clip.
     store: where queries and keys go with `features=store`; None keeps none.
     backend: backend of `freemask.kernels`.
+    ranks: the processes that share the clip's tokens.
 
     It records nothing until `at` sets an entry.
     """
@@ -54,8 +56,10 @@ class WordMapRecorder:
         spread: Spread = lambda maps: maps,
         store: FeatureStore | None = None,
         backend: str = "auto",
+        ranks: Ranks = ALONE,
     ) -> None:
         self.queries, self.spread, self.store, self.backend = queries, spread, store, backend
+        self.ranks = ranks
         self.entries: list[int] = []
         self._maps: dict[str, dict[Site, list[Tensor]]] = {role: {} for role in queries}
         self._recording = False
@@ -90,6 +94,8 @@ class WordMapRecorder:
             result, word_map = kernels.word_attention(
                 call.q, k, v, word_weights=query.weights.to(call.q.device), backend=self.backend
             )
+        if call.site.span == "clip":
+            word_map = self.ranks.gather_all(word_map, 1)
         return result, self.spread(row_maps(word_map, call.site).float().cpu())
 
     def _keys(self, call: AttentionCall, text: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from freemask.attention.hooks import Attend, Processor, hooked
 from freemask.attention.lanes import Lane
+from freemask.attention.ranks import ALONE, Ranks
 from freemask.editors.checkpoint_format import CheckpointFormat
 from freemask.editors.latent_time import LatentTime
 from freemask.editors.latents import check_size
@@ -39,11 +40,13 @@ class Editor(CheckpointFormat):
     UNets of diffusers.
 
     runs_lanes: whether the backbone runs lanes (`predict_lanes`).
+    ranks: the processes that share a clip's tokens; of an editor that runs lanes, `share` sets it.
     frames_per_pass: frames that the VAE encodes or decodes at once.
     attention_part_bytes: `part_bytes` of fused attention; None for the kernels' default.
     """
 
     runs_lanes: ClassVar[bool] = False
+    ranks: Ranks = ALONE
     frames_per_pass: int = ENCODE_BATCH
     attention_part_bytes: int | None = None
 
@@ -171,6 +174,20 @@ class Editor(CheckpointFormat):
         Raises `InputError` if the backbone does not run lanes (`runs_lanes`).
         """
         raise InputError(f"the backbone of editor {self.name} computes whole clips, not tokens")
+
+    def share(self, ranks: Ranks) -> None:
+        """Lets processes share the tokens of every clip: each computes some of them.
+
+        All of them must then make the same calls in the same order.
+
+        Raises `InputError` if the backbone does not run lanes.
+        """
+        if not self.runs_lanes:
+            raise InputError(
+                f"the backbone of editor {self.name} computes whole clips, not tokens, which "
+                "processes could share; give each clip to one of them"
+            )
+        self.ranks = ranks
 
     @abstractmethod
     def sites(self, latent_size: tuple[int, int]) -> tuple[Site, ...]:

@@ -7,7 +7,9 @@ one four. Text is UMT5's, 512 tokens, zero after the prompt.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
 
-from freemask.attention.hooks import Attend, Processor
+from freemask.attention.hooks import Attend, Processor, plain
 from freemask.attention.lanes import Lane
+from freemask.attention.ranks import Exchange, Ranks
 from freemask.editors.checkpoints import Checkpoint, Layout
 from freemask.editors.editor import Editor
 from freemask.editors.flow_schedule import (
@@ -78,7 +81,7 @@ class Wan(Editor):
     def __init__(self, **parts: Any) -> None:
         """See `Editor`."""
         super().__init__(**parts)
-        self.video_vae = WanVae(self.vae)
+        self.video_vae, self.exchange = WanVae(self.vae), Exchange()
         self._device = self._text_device = torch.device("cpu")
         self._text_states: dict[str, Tensor] = {}
         if self.dtype == torch.float16:
@@ -296,11 +299,24 @@ class Wan(Editor):
 
     def predict(self, latents: Tensor, timestep: float, text: Tensor) -> Tensor:
         """See `Editor.predict`."""
-        return self.backbone.predict(latents.to(self.dtype), timestep, text.to(self.dtype))
+        if self.ranks.count == 1:
+            return self.backbone.predict(latents.to(self.dtype), timestep, text.to(self.dtype))
+        sites = self.sites((latents.shape[3], latents.shape[4]))
+        tokens = latents.shape[2] * math.prod(sites[0].resolution)
+        lane = Lane(latents, text, torch.arange(tokens, device=latents.device), tokens)
+        shared = isinstance(self.layers(sites[0])[0].processor, WanProcessor)
+        with nullcontext() if shared else self.hooked(sites, plain):
+            return self.predict_lanes([lane], timestep)[0]
 
     def predict_lanes(self, lanes: Sequence[Lane], timestep: float) -> list[Tensor]:
         """See `Editor.predict_lanes`."""
-        return predict_lanes(self.backbone, [lane.to(self.dtype) for lane in lanes], timestep)
+        lanes = [lane.to(self.dtype) for lane in lanes]
+        return predict_lanes(self.backbone, lanes, timestep, self.exchange)
+
+    def share(self, ranks: Ranks) -> None:
+        """See `Editor.share`."""
+        super().share(ranks)
+        self.exchange = Exchange(ranks)
 
     def sites(self, latent_size: tuple[int, int]) -> tuple[Site, ...]:
         """See `Editor.sites`."""
@@ -318,7 +334,8 @@ class Wan(Editor):
     def processor(self, site: Site, layer: nn.Module, attend: Attend) -> Processor:
         """See `Editor.processor`."""
         embedder = self._embedders.get(layer, nn.Identity())
-        return WanProcessor(site, layer, attend, text_projection(layer, embedder))
+        exchange = self.exchange if self.ranks.count > 1 else None
+        return WanProcessor(site, layer, attend, text_projection(layer, embedder), exchange)
 
     def project(self, layer: nn.Module, hidden: Tensor, text: Tensor) -> tuple[Tensor, ...]:
         """See `Editor.project`."""

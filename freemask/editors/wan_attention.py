@@ -17,6 +17,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from freemask.attention.hooks import Attend, AttentionCall, ProjectText
+from freemask.attention.ranks import Exchange
 from freemask.types import InputError, Site, SiteKind
 
 KINDS: dict[str, SiteKind] = {"attn1": "self", "attn2": "cross"}
@@ -61,17 +62,26 @@ class WanProcessor:
     site, layer: the site and its attention module.
     attend: the attention itself.
     project_text: returns the layer's keys and values of text states.
+    exchange: gathers the keys and values of other processes; None if this one has all tokens.
 
     Raises `InputError` for a layer that also attends to an image.
     """
 
-    def __init__(self, site: Site, layer: Any, attend: Attend, project_text: ProjectText) -> None:
+    def __init__(
+        self,
+        site: Site,
+        layer: Any,
+        attend: Attend,
+        project_text: ProjectText,
+        exchange: Exchange | None = None,
+    ) -> None:
         if layer.add_k_proj is not None:
             raise InputError(
                 f"attention layer {site.name} attends to an image too, as image-to-video models "
                 "do; freemask edits text-to-video models of Wan"
             )
         self.site, self.attend, self.project_text = site, attend, project_text
+        self.exchange = exchange if site.kind == "self" else None
 
     @torch.compiler.disable  # a compiled block would be compiled again for each site and step
     def __call__(
@@ -85,6 +95,8 @@ class WanProcessor:
         q = project_queries(attn, hidden_states, rotary_emb)
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         k, v = project_context(attn, context, rotary_emb)
+        if self.exchange is not None:
+            k, v = self.exchange(k), self.exchange(v)
         out = self.attend(AttentionCall(self.site, self.project_text, q, k, v))
         merged = rearrange(out, "b heads n d -> b n (heads d)").type_as(q)
         projected: Tensor = attn.to_out[1](attn.to_out[0](merged))

@@ -15,6 +15,7 @@ from einops import rearrange
 from torch import Tensor
 
 from freemask.attention.lanes import Lane
+from freemask.attention.ranks import Exchange, Ranks
 from freemask.editors.wan_checkpoints import WanBackbone
 
 
@@ -22,7 +23,7 @@ from freemask.editors.wan_checkpoints import WanBackbone
 class _Stream:
     """A lane on its way.
 
-    hidden: `(B, n, C)`.
+    hidden: `(B, n, C)`, of the tokens of this process.
     text, modulation, embedded, rotation: what every block, or the end, takes beside it.
     """
 
@@ -34,22 +35,29 @@ class _Stream:
     rotation: tuple[Tensor, Tensor]
 
 
-def predict_lanes(backbone: WanBackbone, lanes: Sequence[Lane], timestep: float) -> list[Tensor]:
+def predict_lanes(
+    backbone: WanBackbone, lanes: Sequence[Lane], timestep: float, exchange: Exchange
+) -> list[Tensor]:
     """Returns the velocity of each lane, `(B, C, F, h, w)`, zero at tokens that it does not carry.
 
     lanes: in the dtype of the transformer.
+    exchange: of the processes that share the tokens; it is told which lane passes a block.
     """
     transformer, per_token = backbone.at(timestep), backbone.timestep_per_token
-    streams = [_begin(transformer, lane, timestep, per_token=per_token) for lane in lanes]
+    ranks = exchange.ranks
+    streams = [_begin(transformer, lane, timestep, ranks, per_token=per_token) for lane in lanes]
     for block in transformer.blocks:
         for stream in streams:
+            exchange.sections = stream.lane.sections
             stream.lane.enter()
             stream.hidden = block(stream.hidden, stream.text, stream.modulation, stream.rotation)
-    return [_end(transformer, stream) for stream in streams]
+    return [_end(transformer, stream, ranks) for stream in streams]
 
 
-def _begin(transformer: Any, lane: Lane, timestep: float, *, per_token: bool) -> _Stream:
-    latents, tokens = lane.latents, lane.tokens
+def _begin(
+    transformer: Any, lane: Lane, timestep: float, ranks: Ranks, *, per_token: bool
+) -> _Stream:
+    latents, tokens = lane.latents, ranks.own(lane.tokens, lane.sections)
     cosines, sines = transformer.rope(latents)
     embedded = transformer.patch_embedding(latents).flatten(2).transpose(1, 2)
     count = len(tokens) if per_token else None
@@ -67,14 +75,14 @@ def _begin(transformer: Any, lane: Lane, timestep: float, *, per_token: bool) ->
     )
 
 
-def _end(transformer: Any, stream: _Stream) -> Tensor:
+def _end(transformer: Any, stream: _Stream, ranks: Ranks) -> Tensor:
     lane, hidden = stream.lane, stream.hidden
     table, temb = transformer.scale_shift_table.to(hidden.device), stream.embedded
     shift, scale = (table + temb[..., None, :]).chunk(2, dim=-2)
     if temb.ndim == 3:  # of every token
         shift, scale = shift.squeeze(2), scale.squeeze(2)
     hidden = (transformer.norm_out(hidden.float()) * (1 + scale) + shift).type_as(hidden)
-    values = transformer.proj_out(hidden)
+    values = ranks.gather(transformer.proj_out(hidden), lane.sections, 1)
     _, _, frames, height, width = lane.latents.shape
     p_t, p_h, p_w = transformer.config.patch_size
     grid = (frames // p_t, height // p_h, width // p_w)

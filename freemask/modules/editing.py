@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
 
+from freemask.attention.ranks import Ranks
 from freemask.attention.word_maps import WordQuery
 from freemask.batch.failure import failure_reason
 from freemask.batch.inversion_cache import LIMIT, InversionCache, WordQueries, queries_of
@@ -73,13 +75,17 @@ class Prediction:
     traceback: str = ""
 
 
-def shard(jobs: Sequence[Job], ranks: int) -> list[JobGroup | None]:
+def shard(jobs: Sequence[Job], ranks: int, team: int = 1) -> list[JobGroup | None]:
     """Orders jobs so that Lightning's sampler gives every rank a contiguous shard.
 
     Jobs with the same clip and source prompt become neighbours. The sampler gives rank r the
     entries r, r + ranks, r + 2 ranks, ... of the list; together they are rank r's shard. None pads
     the list if there are fewer jobs than ranks.
+
+    team: neighbouring ranks that run each job together; it divides `ranks`.
     """
+    if team > 1:
+        return [group for group in shard(jobs, ranks // team) for _ in range(team)]
     by_inversion: dict[tuple[object, ...], list[Job]] = {}
     for job in jobs:
         shared = (job.clip, job.request.source, job.request.steps)
@@ -113,16 +119,19 @@ def _identity(batch: Any) -> Any:
 
 
 class EditDataModule(L.LightningDataModule):
-    """Jobs as batches of one."""
+    """Jobs as batches of one.
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
+    team: neighbouring ranks that run each job together.
+    """
+
+    def __init__(self, jobs: Sequence[Job], team: int = 1) -> None:
         super().__init__()
-        self.jobs = jobs
+        self.jobs, self.team = jobs, team
 
     def predict_dataloader(self) -> DataLoader[JobGroup | None]:
         """Returns the jobs in the order of `shard`."""
         ranks = self.trainer.world_size if self.trainer else 1
-        groups = JobGroups(shard(self.jobs, ranks))
+        groups = JobGroups(shard(self.jobs, ranks, self.team))
         return DataLoader(groups, batch_size=None, collate_fn=_identity)
 
     def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
@@ -138,6 +147,8 @@ class FreeMaskModule(L.LightningModule):
     retry_failed: whether jobs that failed in an earlier run are tried again.
     cache: folder of the inversion cache; None keeps it in the run folder.
     cache_limit: size of the inversion cache in bytes.
+    team: neighbouring ranks that run each job together, on one clip; they use no inversion cache,
+        and the first of them saves the results.
 
     `progress` is called with the stages of every job; `StageBar` sets it.
     """
@@ -150,8 +161,10 @@ class FreeMaskModule(L.LightningModule):
         retry_failed: bool = False,
         cache: Path | None = None,
         cache_limit: int = LIMIT,
+        team: int = 1,
     ) -> None:
         super().__init__()
+        self.team = team
         self.wanted, self.run, self.retry_failed = wanted, run, retry_failed
         self.cache = InversionCache(cache or run.private / "inversions", limit=cache_limit)
         self.fallback = OutOfMemoryFallback()
@@ -162,11 +175,25 @@ class FreeMaskModule(L.LightningModule):
     def setup(self, stage: str) -> None:
         """Loads the editor onto this rank's device."""
         self.editor = self.wanted.load_editor(str(self.trainer.strategy.root_device))
+        if self.team > 1:
+            self.editor.share(self._ranks())
+
+    def _ranks(self) -> Ranks:
+        """Returns the ranks of this one's team. All ranks make the groups of all teams."""
+        starts = range(0, self.trainer.world_size, self.team)
+        groups = [dist.new_group(list(range(start, start + self.team))) for start in starts]
+        rank = self.trainer.global_rank
+        return Ranks(rank % self.team, self.team, groups[rank // self.team])
 
     def predict_step(self, batch: JobGroup | None, batch_idx: int) -> Prediction | None:
-        """Runs one job. An error becomes its outcome, so that one clip never ends a run."""
-        if batch is None:
-            return None
+        """Runs one job. An error becomes its outcome, so that one clip never ends a run.
+
+        Returns None on ranks that have no job, and on those of a team but the first.
+        """
+        prediction = None if batch is None else self._predict(batch)
+        return None if self.trainer.global_rank % self.team else prediction
+
+    def _predict(self, batch: JobGroup) -> Prediction:
         assert self.editor is not None
         job, fingerprint = batch.job, ""
         try:
@@ -209,6 +236,8 @@ class FreeMaskModule(L.LightningModule):
         assert self.editor is not None
         editor = self.editor
         inputs = job.read(lambda: self.native_frame)
+        if self.team > 1:
+            return run_job(editor, job, inputs, progress=self.progress)
         queries = self._queries_of(group.members, inputs.video)
 
         def invert(window: Video, prepared: PreparedEdit) -> Inversion:

@@ -53,6 +53,18 @@ class TrainerConfig:
 
 
 @dataclass
+class ParallelConfig:
+    """How processes share one clip.
+
+    ulysses: number of neighbouring processes that share the tokens of each clip (context
+        parallelism); it divides trainer.devices x trainer.num_nodes. Other processes take other
+        clips. Only editors of transformers have it.
+    """
+
+    ulysses: int = 1
+
+
+@dataclass
 class PredictConfig:
     """A batch run.
 
@@ -62,6 +74,7 @@ class PredictConfig:
     cache: folder of the inversion cache; None keeps it in the run folder.
     cache_gib: size limit of the inversion cache in GiB.
     trainer: arguments of the trainer.
+    parallel: how processes share one clip.
     """
 
     editor: str = "zeroscope"
@@ -76,6 +89,7 @@ class PredictConfig:
     cache: str | None = None
     cache_gib: float = 20.0
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
 
 
 def load_config(path: Path, overrides: list[str]) -> PredictConfig:
@@ -110,7 +124,7 @@ def run(config: PredictConfig, *, retry_failed: bool, quiet: bool = False) -> li
     if not config.jobs:
         raise InputError("no job list is given; add jobs=FILE (.jsonl, .csv, .yaml or .json)")
     jobs = load_jobs(config.jobs)
-    editors.editor_class(config.editor)
+    _check_team(config)
     folder = RunFolder(Path(config.out))
     wanted = EditorRequest(
         editor=config.editor,
@@ -122,6 +136,11 @@ def run(config: PredictConfig, *, retry_failed: bool, quiet: bool = False) -> li
         lora=tuple(config.lora),
     )
     trainer = _make_trainer(config.trainer, folder, len(jobs), quiet=quiet)
+    if trainer.world_size % config.parallel.ulysses:
+        raise InputError(
+            f"parallel.ulysses is {config.parallel.ulysses}, which does not divide the "
+            f"{trainer.world_size} processes of trainer.devices x trainer.num_nodes"
+        )
     with folder.held() if is_first_process() else nullcontext():
         module = FreeMaskModule(
             wanted=wanted,
@@ -129,14 +148,28 @@ def run(config: PredictConfig, *, retry_failed: bool, quiet: bool = False) -> li
             retry_failed=retry_failed,
             cache=Path(config.cache) if config.cache else None,
             cache_limit=round(config.cache_gib * 2**30),
+            team=config.parallel.ulysses,
         )
+        data = EditDataModule(jobs, config.parallel.ulysses)
         with keyboard_interrupts():
-            trainer.predict(module, datamodule=EditDataModule(jobs), return_predictions=False)
+            trainer.predict(module, datamodule=data, return_predictions=False)
         if not trainer.is_global_zero:
             return []
         outcomes = folder.outcomes()
         (folder.out / "report.html").write_text(report.page(folder.out, outcomes))
         return outcomes
+
+
+def _check_team(config: PredictConfig) -> None:
+    """Raises `InputError` for an unknown editor, and for one whose clips no processes share."""
+    kind, team = editors.editor_class(config.editor), config.parallel.ulysses
+    if team < 1:
+        raise InputError(f"parallel.ulysses is {team}; it must be 1 or more")
+    if team > 1 and not kind.runs_lanes:
+        raise InputError(
+            f"parallel.ulysses={team} shares the tokens of a clip, and the backbone of editor "
+            f"{config.editor} computes whole clips; leave it 1, and each process takes a clip"
+        )
 
 
 def _make_trainer(config: TrainerConfig, folder: RunFolder, jobs: int, *, quiet: bool) -> L.Trainer:

@@ -5,6 +5,7 @@ trace for Perfetto. Read `live_memory` (counts tensors on the meta device), `foo
 of one edit from configs alone), `edit_cost` (its passes and FLOP), `memory_check` (refuses an edit
 that does not fit, and finds what does), `checkpoint_report` (which editors load a checkpoint, with
 what sites and memory), `time_shares` (time by stage and kind of work), `site_costs` (every fused
-site under every backend), `request` (the edit to profile) and `profile` (measures the memory of a
-whole edit, with the tables of the two before). `doctor` examines the machine instead.
+site under every backend), `row_costs` (edits of the tokens inside a mask), `request` (the edit to
+profile) and `profile` (measures the memory of a whole edit, with the tables of those before).
+`doctor` examines the machine instead.
 """

@@ -2,12 +2,13 @@
 
     freemask profile --edit --editor zeroscope --size 64x64 --frames 8
 
-The edit is that of a sprites clip. Three tables come out:
+The edit is that of a sprites clip. Out come tables of
 
 - memory above the loaded model, in units of plain guided generation, and the maps that the
   reference implementations would store;
 - the share of each stage and kind of work in the time;
-- the cost of every fused attention site under each backend that runs here.
+- the cost of every fused attention site under each backend that runs here;
+- of a transformer, the cost of edits that compute the tokens inside their mask alone.
 
 `trace.json` opens in Perfetto. Its named ranges are `freemask.inversion`, `freemask.mask`,
 `freemask.denoise`, `freemask.decode`, `freemask.vae.*`, `freemask.word_maps` and
@@ -20,12 +21,14 @@ import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from freemask.editors.editor import Editor
 from freemask.kernels.dev.timing import peak_bytes
 from freemask.pipeline import edit
 from freemask.profiling.footprint import footprint
 from freemask.profiling.request import ProfileRequest
+from freemask.profiling.row_costs import row_tables
 from freemask.profiling.site_costs import probe_sites, site_cost_table
 from freemask.profiling.time_shares import time_shares, time_table
 from freemask.sampling.generation import generate
@@ -84,12 +87,15 @@ def profile(request: ProfileRequest, out: Path) -> str:
     seconds, files = time_shares(editor, clip, edit_request, out / "trace.json")
     probe = probe_sites(editor, clip, edit_request)
     sites = {f"{site.kind} {site.name}": row for site, row in probe.costs.items()}
-    outcome = {"memory": memory, "seconds": seconds, "files": files, "sites": sites}
+    outcome: dict[str, Any] = {"memory": memory, "seconds": seconds, "files": files, "sites": sites}
+    tables = [memory_table(memory), time_table(seconds, files), site_cost_table(probe)]
+    if editor.runs_lanes:
+        text, outcome["rows"] = row_tables(request, editor)
+        tables.append(text)
     (out / "edit.json").write_text(json.dumps(outcome, indent=1) + "\n")
     h, w = request.size
     title = (
         f"{request.editor}: {request.frames} frames of {h}x{w}, {request.steps} steps, "
         f"{editor.dtype} on {editor.device}"
     )
-    tables = [memory_table(memory), time_table(seconds, files), site_cost_table(probe)]
     return "\n\n".join([title, *tables])

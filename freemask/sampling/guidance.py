@@ -43,6 +43,7 @@ def make_fusion(
         "tokens": prepared.token_edit,
         "backend": settings.backend,
         "part_bytes": editor.attention_part_bytes,
+        "ranks": editor.ranks,
     }
     dense = Fusion(**arguments, store=inversion.features if settings.features == "store" else None)
     if settings.fusion.rows == "all":
@@ -96,6 +97,7 @@ def predict_guided(
                 *inputs_of(lane.branches),
                 tokens=fusion.tokens_of(lane),
                 total=fusion.total,
+                outside=fusion.outside_of(lane),
                 enter=partial(fusion.enter_lane, lane),
             )
             for lane in fusion.lanes

@@ -52,7 +52,7 @@ def invert(
         if word
     }
     sites = editor.sites(editor.latent_size(video.size))
-    recorder = WordMapRecorder(queries, spread=spread_of(editor, video))
+    recorder = WordMapRecorder(queries, spread=spread_of(editor, video), ranks=editor.ranks)
     sampler = make_sampler(scheduler, for_editor(Settings(), editor))
     entries = range(len(sampler.timesteps))
     return _invert(editor, video, prompt, sites, sampler, recorder, entries, progress=progress)
@@ -90,6 +90,7 @@ def invert_for(
         spread=spread_of(editor, video),
         store=_feature_store(editor, prepared) if settings.features == "store" else None,
         backend=settings.backend,
+        ranks=editor.ranks,
     )
     return _invert(
         editor,

@@ -32,6 +32,14 @@ def test_shards_are_contiguous_and_hold_every_job_once() -> None:
     assert [job.id for job in first.members] == ["0", "2", "5"]
 
 
+def test_the_ranks_of_a_team_have_the_same_jobs() -> None:
+    jobs = [Job(f"{n}", ClipRequest(f"{n}.mp4"), EditRequest("x", "y")) for n in range(5)]
+    alone = shard(jobs, 2)
+    teams = shard(jobs, 6, team=3)
+    for rank in range(6):
+        assert teams[rank::6] == alone[rank // 3 :: 2]
+
+
 def test_a_run_resumes_and_reports_failed_jobs(
     tool: PredictTool, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -70,3 +70,46 @@ def test_tuning_is_refused_with_the_reason(
     assert code != 0
     assert f"{wan_checkpoint} has no unet" in said
     assert not (folder / "tuned").exists()
+
+
+def test_two_processes_share_each_clip(wan_tool: PredictTool) -> None:
+    own_mask = {"mask.policy": "naive", "fusion.rows": "inside"}
+    wan_tool.list([{"id": "a", **EDIT}, {"id": "b", **EDIT, "seed": 1, "overrides": own_mask}])
+    given = ("editor=wan", "trainer.devices=2", "trainer.strategy=ddp", "parallel.ulysses=2")
+    code, printed = wan_tool.run(*given)
+    assert code == 0, printed
+    assert wan_tool.done() == ["a", "b"]
+    alone = PredictTool(wan_tool.folder, wan_tool.checkpoint, "alone")
+    code, printed = alone.run("editor=wan")
+    assert code == 0, printed
+    for name in wan_tool.done():
+        shared, expected = (
+            np.load(tool.out / name / "masks.npz")["mask"].astype(float)
+            for tool in (wan_tool, alone)
+        )
+        assert np.abs(shared - expected).mean() < 0.01
+        clips = [read_video(tool.out / name / "edited.mp4").frames for tool in (wan_tool, alone)]
+        assert np.abs(clips[0].astype(int) - clips[1].astype(int)).mean() < 1
+    code, printed = wan_tool.run(*given)
+    assert code == 0, printed
+    assert "skipped" in printed
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (("editor=wan", "parallel.ulysses=2"), "does not divide the 1 processes"),
+        (("editor=wan", "parallel.ulysses=0"), "must be 1 or more"),
+        (("editor=zeroscope", "parallel.ulysses=2"), "computes whole clips"),
+    ],
+)
+def test_teams_that_cannot_be_are_refused(
+    given: tuple[str, ...],
+    says: str,
+    wan_tool: PredictTool,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    wan_tool.list([{"id": "a", **EDIT}])
+    code = main(["predict", *wan_tool.command(*given)[1:]])
+    assert code == 2
+    assert says in "".join(capsys.readouterr())

@@ -30,8 +30,14 @@ def find_wan_sites(transformer: nn.Module, resolution: tuple[int, int]) -> tuple
 
     resolution: tokens `(h_l, w_l)` of a latent frame.
 
-    Raises `InputError` for an attention layer of unknown kind, and for a block that lacks one.
+    Raises `InputError` for an attention layer of unknown kind, for a block that lacks one, and for
+    a transformer with a cache of diffusers.
     """
+    if getattr(transformer, "is_cache_enabled", False):
+        raise InputError(
+            "a cache of diffusers skips blocks of the transformer, and with them the attention that "
+            "an edit reads and fuses; call disable_cache() on it"
+        )
     sites = []
     for name, module in transformer.named_modules():
         if not isinstance(module, WanAttention):

@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline, WanVideoToVideoPipeline
+from diffusers import (
+    FirstBlockCacheConfig,
+    FlowMatchEulerDiscreteScheduler,
+    WanPipeline,
+    WanVideoToVideoPipeline,
+)
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 from tiny_wan import BLOCKS, write_wan
 from torch import Tensor, nn
@@ -20,6 +25,7 @@ import freemask
 from freemask.attention.hooks import plain
 from freemask.editors.editor import Editor
 from freemask.editors.registry import load_editor
+from freemask.editors.wan_attention import find_wan_sites
 from freemask.sampling import generation
 from freemask.settings.sections import FlowSettings, Settings
 from freemask.types import InputError, Video
@@ -233,3 +239,12 @@ def test_generation_by_euler_is_that_of_the_pipeline(
         editor, PROMPTS[0], frames=9, size=(32, 48), steps=4, guidance=5.0, seed=3
     )
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_cache_of_diffusers_is_refused_until_it_is_off(wan: Editor) -> None:
+    transformer = deepcopy(wan.backbone.experts[0])
+    transformer.enable_cache(FirstBlockCacheConfig(threshold=0.2))
+    with pytest.raises(InputError, match=r"a cache of diffusers skips blocks .* disable_cache"):
+        find_wan_sites(transformer, (4, 6))
+    transformer.disable_cache()
+    assert find_wan_sites(transformer, (4, 6)) == wan.sites((8, 12))

@@ -35,8 +35,8 @@ def find_wan_sites(transformer: nn.Module, resolution: tuple[int, int]) -> tuple
     """
     if getattr(transformer, "is_cache_enabled", False):
         raise InputError(
-            "a cache of diffusers skips blocks of the transformer, and with them the attention that "
-            "an edit reads and fuses; call disable_cache() on it"
+            "a cache of diffusers skips blocks of the transformer, and with them the attention "
+            "that an edit reads and fuses; call disable_cache() on it"
         )
     sites = []
     for name, module in transformer.named_modules():

@@ -16,8 +16,6 @@ import torch.nn.functional as F
 from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
-from freemask.modules.muon import MuonWithAdamW
-
 Batch = dict[str, Tensor]
 HELD_OUT_EVERY = 100  # steps between two measurements on held-out clips
 
@@ -49,7 +47,8 @@ class TrainingModule(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """Returns the optimiser and its learning-rate schedule."""
         rate, total, warmup, decay = self.schedule
-        optimizer = self.optimizer(rate, decay)
+        trained = [p for p in self.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=decay, fused=True)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate_factor(step, warmup, total)
         )
@@ -57,11 +56,6 @@ class TrainingModule(L.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
-
-    def optimizer(self, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
-        """Returns the optimiser of all parameters that are trained."""
-        trained = [p for p in self.parameters() if p.requires_grad]
-        return torch.optim.AdamW(trained, lr=learning_rate, weight_decay=weight_decay, fused=True)
 
 
 def learning_rate_factor(step: int, warmup: int, total: int) -> float:
@@ -223,13 +217,6 @@ class FlowTraining(TrainingModule):
         self.compiled = compiled
         self.transformer, self.text_encoder, self.text_bias = transformer, text_encoder, text_bias
         self.held_out, self.uniform, self.centre = held_out, uniform, centre
-
-    def optimizer(self, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
-        """Returns Muon for the matrices of all blocks, and AdamW for the other parameters."""
-        by_use: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-        for name, weight in self.named_parameters():
-            by_use[weight.ndim == 2 and ".block" in name].append(weight)
-        return MuonWithAdamW(by_use[True], by_use[False], learning_rate)
 
     def on_fit_start(self) -> None:
         """Gives every process noise of its own, and compiles the transformer if asked to."""

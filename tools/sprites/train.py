@@ -225,7 +225,8 @@ def train_wan(work: Path, devices: int, warm_start: bool) -> None:
         compiled=True,
         **schedule("wan"),
     )
-    batches = ClipBatches(pools, tokenizer, STAGES["wan"].steps * devices, devices)
+    count = STAGES["wan"].steps * devices
+    batches = ClipBatches(pools, tokenizer, count, devices, early=not warm_start)
     fit(work, "wan", module, batches, devices)
 
 

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from einops import rearrange
 from torch import Tensor, nn
@@ -122,10 +121,24 @@ class ShortTextAttention:
         context = encoder_hidden_states if encoder_hidden_states is not None else hidden_states
         q = project_queries(attn, hidden_states, rotary_emb)
         k, v = project_context(attn, context, rotary_emb)
-        bias = self.bias.to(q.dtype) if cross and self.bias is not None else None
-        out = F.scaled_dot_product_attention(q, k.type_as(v), v, attn_mask=bias)
+        out = short_attention(q, k.type_as(v), v, self.bias if cross else None)
         projected: Tensor = attn.to_out[0](rearrange(out, "b heads n d -> b n (heads d)"))
         return projected
+
+
+def short_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    """Returns the attention `(B, H, N, D)` of short sequences from their maps.
+
+    bias: `(B, 1, 1, Nk)`, added to the scores, or None.
+
+    Compiled on a CPU in bfloat16, it takes half the time of PyTorch's fused attention, or less. The
+    softmax is written out, because the compiler would replace one by that.
+    """
+    scores = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5
+    scores = scores if bias is None else scores + bias
+    weights = torch.exp(scores - scores.amax(-1, keepdim=True).detach())
+    mixed = (weights.to(v.dtype) @ v).float()
+    return (mixed / weights.sum(-1, keepdim=True)).to(v.dtype)
 
 
 def make_vae(log_variance: float) -> AutoencoderKLWan:

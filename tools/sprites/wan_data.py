@@ -28,9 +28,9 @@ from tools.sprites.stages import ASSETS
 from tools.sprites.wan import channels_last
 
 TOKENS = 16  # of a caption, with at least one of padding
-POOLS = ((9, (64, 64), 6000), (13, (64, 64), 2400))  # frames, size and number of clips
+POOLS = ((9, (64, 64), 5000), (13, (64, 64), 1800))  # frames, size and number of clips
 LENGTHS = {1: 0.3, 2: 0.1, 3: 0.4, 4: 0.2}  # latent frames of a batch -> its share
-EARLY = (0.4, 0.9)  # share of the training in which fewer and fewer are of single frames, from here
+EARLY = (0.4, 0.9)  # share of the training in which single frames recede, and theirs at the start
 BATCH_TOKENS = 3072  # tokens in a batch of one process
 HELD_OUT_SEED = 2_500_000  # of the first held-out scene
 
@@ -112,23 +112,30 @@ class ClipBatches(Dataset):
     tokenizer: of the captions, some of which are dropped.
     count: number of batches.
     processes: number of processes; neighbouring batches that they train on have one length.
+    early: whether the training starts from nothing. Single frames come first then: a batch holds
+        more of them, and they are enough to learn what the captions name.
     """
 
     def __init__(
-        self, pools: Sequence[dict[str, Any]], tokenizer: Any, count: int, processes: int
+        self,
+        pools: Sequence[dict[str, Any]],
+        tokenizer: Any,
+        count: int,
+        processes: int,
+        *,
+        early: bool = False,
     ) -> None:
-        self.pools, self.count, self.processes = pools, count, processes
+        self.pools, self.count, self.processes, self.early = pools, count, processes, early
         self.text = [caption_tokens(tokenizer, [*pool["captions"], ""]) for pool in pools]
 
     def __len__(self) -> int:
         return self.count
 
     def _shares(self, index: int) -> np.ndarray:
-        """Returns the share of each length. Single frames come first: a batch holds more of them,
-        and they are enough to learn what the captions name."""
+        """Returns the share of each length in a batch."""
         until, first = EARLY
         shares = np.array(list(LENGTHS.values()))
-        early = max(0.0, 1 - index / (until * self.count))
+        early = max(0.0, 1 - index / (until * self.count)) if self.early else 0.0
         single = shares[0] + early * (first - shares[0])
         return np.array([single, *shares[1:] * (1 - single) / (1 - shares[0])])
 

@@ -77,13 +77,16 @@ class BranchPlan:
         source = self.source_output and self.source_guided
         return ("source_unconditional", "unconditional") if source else ("unconditional",)
 
-    def passes(self, step: int, *, fuses: bool) -> tuple[tuple[Branch, ...], ...]:
+    def passes(
+        self, step: int, *, fuses: bool, kept: bool = False
+    ) -> tuple[tuple[Branch, ...], ...]:
         """Returns the branches of each batch over all tokens, in order.
 
         fuses: whether a site reads source features in this step.
+        kept: whether those of an earlier step serve.
         """
         extra = self.extra(step)
-        if self.source_output or (self.replays and fuses):
+        if self.source_output or (self.replays and fuses and not kept):
             replayed: tuple[Branch, ...] = ("source", "edit")
             return (replayed, extra) if extra else (replayed,)
         return ((*extra, "edit"),)
@@ -102,16 +105,20 @@ class BranchPlan:
         return (edit,)
 
 
-def dense_calls(plan: BranchPlan, first_step: int, fuses: Callable[[int], bool]) -> float:
+def dense_calls(
+    plan: BranchPlan, first_step: int, fuses: Callable[[int], bool], settings: FusionSettings
+) -> float:
     """Returns the work of an edit over all tokens from its first step on.
 
     fuses: whether a site reads source features in a step.
     """
-    return sum(
-        len(batch)
-        for step in range(first_step, plan.steps)
-        for batch in plan.passes(step, fuses=fuses(step))
-    )
+    total, kept = 0, False
+    for step in range(first_step, plan.steps):
+        kept = kept and (step - first_step) % settings.source_every != 0
+        batches = plan.passes(step, fuses=fuses(step), kept=kept)
+        kept = kept or "source" in batches[0]
+        total += sum(map(len, batches))
+    return total
 
 
 def lane_calls(

@@ -163,6 +163,8 @@ class Fusion:
     part_bytes: int | None = None
     ranks: Ranks = ALONE
     _step: int = 0
+    _age: int = -1
+    _kept: Features = field(default_factory=dict)
     _batch: tuple[Branch, ...] = ("edit",)
     _features: Features = field(default_factory=dict)
     _plans: dict[tuple[object, ...], kernels.MaskPlan] = field(default_factory=dict)
@@ -171,7 +173,9 @@ class Fusion:
         """Sets the step of the edit."""
         if len(self.masks.values) > 1:
             self._plans.clear()
-        self._step = step
+        self._step, self._age = step, (self._age + 1) % self.settings.source_every
+        if self._age == 0:
+            self._kept.clear()
         if self.store is not None:
             self._features = self.store.open(self.steps - 1 - step)
 
@@ -188,7 +192,7 @@ class Fusion:
     @property
     def passes(self) -> tuple[tuple[Branch, ...], ...]:
         """The branches of each batch that the backbone runs in the current step, in order."""
-        return self.plan.passes(self._step, fuses=self.reads(self._step))
+        return self.plan.passes(self._step, fuses=self.reads(self._step), kept=bool(self._kept))
 
     def reads(self, step: int) -> bool:
         """Returns whether a kind of attention reads source features in a step."""
@@ -208,9 +212,12 @@ class Fusion:
         """Returns plain attention for every branch but the edit's, and fused attention for it."""
         if "edit" not in self._batch:
             return plain(call)
+        size = len(call.q) // len(self._batch)
+        if "source" in self._batch and self._reads_later(call.site):
+            self._kept[f"{call.site.name}.q"] = call.q[:size].clone()
+            self._kept[f"{call.site.name}.k"] = call.k[:size].clone()
         if not self.fuses(call.site):
             return plain(self.weighted(call))
-        size = len(call.q) // len(self._batch)
         q_source, k_source = self._source(call, size)
         with record_function(f"freemask.fusion.{call.site.kind}"):
             fuse = FUSION_RULES[call.site.kind].fuse
@@ -264,6 +271,17 @@ class Fusion:
         return replace(call, v=v)
 
     def _source(self, call: AttentionCall, size: int) -> tuple[Tensor, Tensor]:
-        if self.store is None:
+        if "source" in self._batch:
             return call.q[:size], call.k[:size]
-        return self._features[f"{call.site.name}.q"], self._features[f"{call.site.name}.k"]
+        features = self._kept if self.store is None else self._features
+        return features[f"{call.site.name}.q"], features[f"{call.site.name}.k"]
+
+    def _reads_later(self, site: Site) -> bool:
+        """Returns whether a site reads features of the current step in a later one."""
+        age = max(self._age, 0)
+        end = min(self._step + self.settings.source_every - age, self.steps)
+        return any(
+            reads_source(site, self.settings, step, self.steps)
+            and kind_active(site.kind, self.settings, step, self.steps, self.tokens)
+            for step in range(self._step + 1, end)
+        )

@@ -43,7 +43,6 @@ class RowFusion(Fusion):
     site: Site | None = None
     split: TokenSplit | None = None
     _lane: LanePlan = field(default_factory=lambda: LanePlan(("edit",), dense=True))
-    _age: int = 0
     _outside: dict[tuple[str, bool], KeysValues] = field(default_factory=dict)
     _sources: dict[str, KeysValues] = field(default_factory=dict)
     _of_edit: KeysValues | None = None
@@ -52,7 +51,6 @@ class RowFusion(Fusion):
         """Sets the step of the edit, and sorts the tokens by its mask."""
         former = None if self.split is None else self.masks.at(self._step)
         super().at(step)
-        self._age = (self._age + 1) % self.settings.source_every
         self._plans.clear()  # a lane may carry other tokens than in the step before
         if former is None or not torch.equal(former, self.masks.at(step)):
             assert self.site is not None

@@ -37,7 +37,7 @@ def planned_calls(
     steps, first_step = request.steps, settings.first_step(request.steps)
     reads = fuses or partial(any_reads, settings.fusion, steps=steps)
     run = (branch_plan(settings, request), first_step, reads)
-    denoise, rows = dense_calls(*run), settings.fusion.rows
+    denoise, rows = dense_calls(*run, settings.fusion), settings.fusion.rows
     if rows != "all":
         fewer = lane_calls(*run, settings.fusion, coverage)
         denoise = fewer if rows == "inside" else min(fewer, denoise)

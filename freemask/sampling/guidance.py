@@ -54,8 +54,8 @@ def make_fusion(
     if settings.fusion.rows == "inside":
         return sparse
     run = (dense.plan, prepared.first_step, dense.reads)
-    fewer = lane_calls(*run, settings.fusion, sparse.coverage) < dense_calls(*run)
-    return sparse if fewer else dense
+    fewer = lane_calls(*run, settings.fusion, sparse.coverage)
+    return sparse if fewer < dense_calls(*run, settings.fusion) else dense
 
 
 def branch_plan(settings: Settings, request: EditRequest) -> BranchPlan:

@@ -86,8 +86,8 @@ class FusionSettings:
         included, where the latents outside are the source's in every step. "auto" is the cheaper.
     outside: with rows inside, whose keys and values tokens outside M* show to those inside: the
         "source"'s, or the edit's "own" of an earlier step.
-    source_every: with rows inside, number of steps, >= 1, for which the keys and values outside
-        serve before they are computed again.
+    source_every: number of steps, >= 1, for which the source's features serve before it runs again;
+        with rows inside, its keys and values outside M*, or with outside "own" the edit's.
     word_weight: factor on the attention to the target's edited word.
     reweight: factors on the attention to other words of the target, by word.
 

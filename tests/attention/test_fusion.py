@@ -220,6 +220,35 @@ def test_the_batches_hold_the_branches_that_a_step_needs_and_never_three() -> No
     assert make_fusion(store=FeatureStore(lambda *_: True)).passes == without
 
 
+@pytest.mark.parametrize("kind", ["self", "cross", "temporal"])
+def test_source_features_serve_for_several_steps(kind: SiteKind) -> None:
+    mask, tokens = soft_mask(), same_tokens()
+    fusion = make_fusion(mask, tokens, source_every=2)
+    first, second = make_call(kind, 3), make_call(kind, 2, seed=50)
+    fusion.at(0)
+    run(fusion, first)
+    fusion.at(1)
+    assert fusion.passes == (("unconditional", "edit"),)
+    found = edited(fusion, second)
+    size = len(first.q) // 3
+    source = {x: getattr(first, x)[:size] for x in ("q", "k", "v")}
+    both = {x: torch.cat([source[x], getattr(second, x)]) for x in source}
+    expected = explicit(replace(second, **both), mask, tokens)
+    torch.testing.assert_close(found, expected)
+    fusion.at(2)
+    assert fusion.passes == (("source", "edit"), ("unconditional",))
+
+
+def test_features_of_a_window_that_opens_later_are_kept_for_it() -> None:
+    fusion = make_fusion(source_every=4, cross_replace=[0, 0.25], self_replace=[0.5, 1])
+    call = make_call("self", 3)
+    fusion.at(0)
+    run(fusion, call)
+    fusion.at(2)
+    assert fusion.passes == (("unconditional", "edit"),)
+    edited(fusion, make_call("self", 2, seed=50))
+
+
 def test_step_ranges_are_half_open_and_meet_without_a_gap() -> None:
     assert [in_range([0.25, 0.5], step, 4) for step in range(4)] == [False, True, False, False]
     for steps in (1, 7, 50):

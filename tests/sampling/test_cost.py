@@ -31,6 +31,7 @@ def run(editor: Editor, *, frames: int = 9, guidance: float = 5.0, **overrides: 
 
 WAN: dict[str, dict[str, Any]] = {
     "all": {"fusion.rows": "all"},
+    "all, kept": {"fusion.rows": "all", "fusion.source_every": 2, "flow.state": "pinned"},
     "auto": {},
     "inside": {"fusion.rows": "inside"},
     "pinned": {"flow.state": "pinned"},
@@ -56,7 +57,14 @@ def test_a_transformer_runs_the_passes_that_were_planned(name: str, wan: Editor)
 
 @pytest.mark.parametrize(
     "overrides",
-    [{}, {"features": "store"}, {"guidance": 1.0}, {"guidance_range": [0.5, 1.0]}],
+    [
+        {},
+        {"features": "store"},
+        {"guidance": 1.0},
+        {"guidance_range": [0.5, 1.0]},
+        {"fusion.source_every": 2, "strength": 1.0},
+        {"fusion.source_every": 3, "fusion.self_replace": [0.25, 1], "strength": 1.0},
+    ],
     ids=str,
 )
 def test_a_unet_runs_the_passes_that_were_planned(

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from freemask import kernels
 from freemask.attention.branches import LanePlan
@@ -108,7 +109,8 @@ class RowFusion(Fusion):
         else:
             self._of_edit = outside and (outside[0][-1:], outside[1][-1:])
             source = self._source_of(site)
-            out = FUSION_RULES[site.kind].fuse(self, call.rows(-1, None), *source)
+            with record_function(f"freemask.fusion.{site.kind}"):
+                out = FUSION_RULES[site.kind].fuse(self, call.rows(-1, None), *source)
             if len(call.q) > 1:
                 others = outside and (outside[0][:-1], outside[1][:-1])
                 out = torch.cat([self._attend(call.rows(0, -1), others), out])

@@ -16,6 +16,7 @@ import torch
 from kornia.filters import otsu_threshold
 from torch import Tensor
 
+from freemask.masks.consensus import consensus_of, grid_of, upscaled
 from freemask.masks.guided_filter import refine
 from freemask.masks.heat import agreement, heat, mean_heat, normalise
 from freemask.masks.morphology import in_pixels
@@ -63,15 +64,20 @@ def _mean_of(
     settings: MaskSettings,
     size: tuple[int, int],
 ) -> Tensor:
-    def heats() -> Iterator[Tensor]:  # one at a time, because naive takes all sites and steps
-        for maps in words:
+    def heats(size: tuple[int, int] = size) -> Iterator[Tensor]:
+        for maps in words:  # one at a time, because naive takes all sites and steps
             for site, entry in cells:
                 yield heat(
                     maps.at(site, selection.timesteps[entry]), size, max_pool=selection.max_pool
                 )
 
+    if selection.combine == "consensus":
+        agreed = consensus_of(torch.stack(list(heats(grid_of(size)))))
+        weights = iter(agreed.weights.tolist())
+        mean = mean_heat(heats(), "geometric", weigh=lambda one: next(weights))
+        return normalise(mean * upscaled(agreed.posterior, size))
     mean, threshold = mean_heat(heats(), settings.average), selection.threshold
-    if not selection.by_agreement:
+    if selection.combine == "mean":
         return mean
     consensus = mean >= threshold
     return mean_heat(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from typing import Literal
 
 import numpy as np
 
@@ -20,6 +21,11 @@ from freemask.types import InputError, Site
 Cell = tuple[Site, int]  # a cross site and an inversion entry
 CellsByStep = tuple[tuple[Cell, ...], ...]
 
+# "mean", by `mask.average`; "agreement": each map weighted by how far it agrees with the mean of
+# all; "consensus": what the maps agree on (`masks.consensus`)
+Combine = Literal["mean", "agreement", "consensus"]
+
+VOTING = (0.1, 0.35, 0.6)  # of the way to the noisiest entry: levels whose maps vote
 ENTRIES = 12  # about as many entries of a run, evenly spaced, compete under "adaptive"
 
 
@@ -50,6 +56,12 @@ class Candidates:
             return int(np.argmin([abs(timestep - best) for timestep in self.timesteps]))
         return int(np.argmin([self.codebook.cost(site, t) for t in self.timesteps]))
 
+    @property
+    def spread(self) -> tuple[int, ...]:
+        """Entries of VOTING fractions of the run."""
+        last = len(self.timesteps) - 1
+        return tuple(sorted({round(fraction * last) for fraction in VOTING}))
+
     def at(self, entry: int) -> tuple[Cell, ...]:
         """Returns the cells of all sites at one entry."""
         return tuple((site, entry) for site in self.sites)
@@ -66,12 +78,14 @@ class Choice:
     cells: one tuple of cells for a mask that serves the whole run, or one for each of the T steps
         of the edit.
     origin: the cells in words, for `result.json`.
-    by_agreement: whether each map is weighted by how far it agrees with the mean of all of them.
+    combine: how the maps become one.
+    max_pool: whether maps are max-pooled, unless `mask.max_pool` says; None takes the codebook's.
     """
 
     cells: CellsByStep
     origin: str
-    by_agreement: bool = False
+    combine: Combine = "mean"
+    max_pool: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -115,7 +129,16 @@ def adaptive(candidates: Candidates) -> Choice:
     limit = min(costs.values()) + candidates.tolerance
     cells = tuple(cell for cell, cost in costs.items() if cost <= limit)
     origin = f"{len(cells)} cells of {candidates.names()}, by their agreement"
-    return Choice((cells,), origin, by_agreement=True)
+    return Choice((cells,), origin, combine="agreement")
+
+
+def consensus(candidates: Candidates) -> Choice:
+    """Takes what the maps of all sites at a few levels agree on; it needs no codebook."""
+    entries = candidates.spread
+    cells = tuple((site, entry) for site in candidates.sites for entry in entries)
+    named = ", ".join(f"{candidates.timesteps[entry]:g}" for entry in entries)
+    origin = f"all sites at t = {named}"
+    return Choice((cells,), origin, combine="consensus", max_pool=False)
 
 
 def naive(candidates: Candidates) -> Choice:
@@ -136,6 +159,7 @@ MASK_POLICIES: dict[str, MaskPolicy] = {
     "best": MaskPolicy(best, needs_costs=True),
     "adaptive": MaskPolicy(adaptive, needs_costs=True),
     "naive": MaskPolicy(naive, needs_codebook=False),
+    "consensus": MaskPolicy(consensus, needs_codebook=False),
 }
 PLUGINS = "freemask.mask_policies"  # the entry-point group
 

@@ -17,6 +17,7 @@ from freemask.masks.policies import (
     MASK_POLICIES,
     Candidates,
     CellsByStep,
+    Combine,
     MaskPolicy,
     mask_policy,
 )
@@ -40,7 +41,7 @@ class Selection:
     max_pool: whether maps are max-pooled by 3x3 before they become heat.
     timesteps: the T timesteps of the run, ascending; the entry of a cell is an index into them.
     origin: the policy and its cells in words, for `result.json`.
-    by_agreement: whether each map is weighted by how far it agrees with the mean of all of them.
+    combine: how the maps become one, as in `policies.Choice`.
     """
 
     cells: CellsByStep
@@ -48,7 +49,7 @@ class Selection:
     max_pool: bool
     timesteps: tuple[float, ...]
     origin: str
-    by_agreement: bool = False
+    combine: Combine = "mean"
 
     @property
     def entries(self) -> tuple[int, ...]:
@@ -120,13 +121,15 @@ def select(
     threshold, max_pool = UNMEASURED
     if codebook and settings.sites != "released":
         threshold, max_pool = codebook.threshold, codebook.max_pool
+    if choice.max_pool is not None:
+        max_pool = choice.max_pool
     return Selection(
         cells=choice.cells,
         threshold=settings.threshold or threshold,
         max_pool=max_pool if settings.max_pool is None else settings.max_pool,
         timesteps=tuple(timesteps),
         origin=f"{settings.policy}: {choice.origin}",
-        by_agreement=choice.by_agreement,
+        combine=choice.combine,
     )
 
 

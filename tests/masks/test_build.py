@@ -169,7 +169,7 @@ def test_adaptive_masks_weigh_each_map_by_its_agreement_with_all(average: str) -
     weights = [float((m & consensus).sum() / (m | consensus).sum()) ** 4 for m in own]
     assert max(weights) > 2 * min(weights)
     weighed = normed(sum(w * h for w, h in zip(weights, heats, strict=True)) / sum(weights))
-    chosen = replace(selection(*cells, threshold=threshold), by_agreement=True)
+    chosen = replace(selection(*cells, threshold=threshold), combine="agreement")
     found = masks_of({"source": maps}, chosen, average=average).values[0]
     assert (found != (weighed >= threshold).float()).float().mean() < 0.002  # sums differ in order
     assert (found != consensus.float()).float().mean() > 0.01

@@ -37,9 +37,9 @@ def test_adaptive_takes_the_cells_within_the_tolerance_of_the_best() -> None:
     assert set(wider) == {*narrow, ("b", 0), ("c", 1), ("c", 2)}
     assert chosen(policy="adaptive", sites="best", tolerance=0.0) == [[("b", 1), ("b", 2)]]
     selection = select(CODEBOOK, MaskSettings(policy="adaptive"), SITES, ENTRIES)
-    assert selection.by_agreement
+    assert selection.combine == "agreement"
     assert selection.origin == "adaptive: 3 cells of b, by their agreement"
-    assert not select(CODEBOOK, MaskSettings(), SITES, ENTRIES).by_agreement
+    assert select(CODEBOOK, MaskSettings(), SITES, ENTRIES).combine == "mean"
 
 
 def test_naive_takes_every_site_at_every_step_and_needs_no_codebook() -> None:
@@ -50,7 +50,7 @@ def test_naive_takes_every_site_at_every_step_and_needs_no_codebook() -> None:
 def test_sites_without_costs_are_read_at_a_fifth_of_the_run() -> None:
     choice = MASK_POLICIES["time_agnostic"].choose(FIXED)
     assert choice.cells == (tuple((site, 10) for site in SITES),)
-    assert not choice.by_agreement
+    assert choice.combine == "mean"
 
 
 @pytest.mark.parametrize("name", ["best", "adaptive"])
@@ -62,14 +62,28 @@ def test_a_policy_that_compares_costs_refuses_sites_that_have_none(name: str) ->
             select(codebook, settings, SITES, ENTRIES)
 
 
-def test_only_naive_needs_no_codebook() -> None:
-    assert [name for name, p in MASK_POLICIES.items() if not p.needs_codebook] == ["naive"]
+def test_consensus_takes_every_site_at_three_levels_without_pooling() -> None:
+    timesteps = [20.0 * n + 1 for n in range(50)]
+    for codebook in (CODEBOOK, None):
+        selection = select(codebook, MaskSettings(policy="consensus"), SITES, timesteps)
+        assert selection.entries == (5, 17, 29)
+        assert len(selection.cells[0]) == 3 * len(SITES)
+        assert (selection.combine, selection.max_pool) == ("consensus", False)
+        assert selection.origin == "consensus: all sites at t = 101, 341, 581"
+    pooled = MaskSettings(policy="consensus", max_pool=True)
+    assert select(None, pooled, SITES, timesteps).max_pool
+    assert select(None, MaskSettings(policy="consensus"), SITES, timesteps[:1]).entries == (0,)
+
+
+def test_two_policies_need_no_codebook() -> None:
+    free = [name for name, policy in MASK_POLICIES.items() if not policy.needs_codebook]
+    assert free == ["naive", "consensus"]
 
 
 def test_an_unknown_policy_is_an_error_that_names_the_closest() -> None:
     with pytest.raises(InputError, match=r"mask\.policy is 'adaptve'; did you mean 'adaptive'\?"):
         mask_policy("adaptve")
-    with pytest.raises(InputError, match=r"there are: adaptive, best, naive, time_agnostic"):
+    with pytest.raises(InputError, match=r"there are: adaptive, best, consensus, naive"):
         mask_policy("zzz")
 
 

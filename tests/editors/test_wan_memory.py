@@ -29,7 +29,7 @@ def blueprint(folder: Path, **options: Any) -> Editor:
 def test_the_meta_device_counts_what_a_real_pass_allocates(
     wan: Editor, wan_checkpoint: Path
 ) -> None:
-    inputs = footprint._inputs(wan, 2, 21, CLIP.size)
+    inputs = footprint.inputs_of(wan, 2, 21, CLIP.size)
     with torch.inference_mode():
         wan.predict(*inputs)  # what libraries allocate on their first use
         measured = peak_bytes(lambda: wan.predict(*inputs), "cpu")

@@ -15,7 +15,7 @@ def test_the_meta_device_counts_what_a_real_run_allocates() -> None:
     """Compares a forward pass of a UNet with the profiler's records of the CPU allocator."""
     real = load_editor("zeroscope", device="cpu")
     blueprint = editor_class("zeroscope").blueprint(ASSETS / "sprites-t2v", torch.float32)
-    inputs = footprint._inputs(real, 3, 8, (64, 96))
+    inputs = footprint.inputs_of(real, 3, 8, (64, 96))
     with torch.inference_mode():
         measured = peak_bytes(lambda: real.predict(*inputs), "cpu")
     counted = footprint.denoise_peak(blueprint, 3, 8, (64, 96))

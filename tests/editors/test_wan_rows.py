@@ -67,7 +67,7 @@ def test_lanes_pass_each_block_in_turn(experts: Editor) -> None:
     latents, text = inputs(experts)
     entered: list[str] = []
     lanes = [
-        Lane(latents, text, torch.arange(9), TOKENS, partial(entered.append, name))
+        Lane(latents, text, torch.arange(9), TOKENS, enter=partial(entered.append, name))
         for name in ("source", "edit")
     ]
     experts.predict_lanes(lanes, 500.0)

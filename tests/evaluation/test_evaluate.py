@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from evaluation_requests import SETTINGS, TASKS, make_request, write_davis
 
-from freemask import settings
 from freemask.data.clips import LeftOut
 from freemask.editors.editor import Editor
 from freemask.evaluation.evaluate import check
 from freemask.evaluation.request import EvaluationRequest
+from freemask.settings import presets
 from freemask.settings.presets import config_folder
 from freemask.types import InputError
 
@@ -60,7 +60,7 @@ def test_the_fingerprint_follows_settings_presets_and_captions(
     shutil.copytree(config_folder(), tmp_path / "configs")
     preset = tmp_path / "configs" / "task" / "shape.yaml"
     preset.write_text(preset.read_text().replace("margin:", "margin: 0.7 #"))
-    monkeypatch.setattr(settings, "config_folder", lambda: tmp_path / "configs")
+    monkeypatch.setattr(presets, "config_folder", lambda: tmp_path / "configs")
     assert request.fingerprint(editor) != before
 
 

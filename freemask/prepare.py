@@ -258,6 +258,8 @@ def without_effect(
     reasons: dict[str, tuple[str, ...]] = {}
     if all(site.kind != "temporal" for site in sites):
         reasons["has no temporal attention"] = TEMPORAL
+    if not editor.runs_lanes:
+        reasons["computes whole clips, not tokens"] = ("fusion.outside",)
     if editor.family == FLOW:
         reasons["samples without further noise"] = ("eta",)
     else:

@@ -70,6 +70,11 @@ def test_settings_that_an_editor_ignores_are_remarked_on(
     assert prepare(editor, small, with_overrides(flow)).notes == (
         "zeroscope does not match a flow: flow.solver has no effect",
     )
+    outside = NAIVE | {"fusion.outside": "own"}
+    assert prepare(editor, small, with_overrides(outside)).notes == (
+        "zeroscope computes whole clips, not tokens: fusion.outside has no effect",
+    )
+    assert prepare(wan, tiny, with_overrides(outside)).notes == ()
     [note] = prepare(wan, tiny, with_overrides(flow)).notes
     assert note == "wan samples without further noise: eta has no effect"
     assert prepare(wan, tiny, with_overrides(NAIVE)).notes == ()

@@ -107,7 +107,7 @@ def _echo_cost(wanted: EditorRequest, request: EditRequest, inputs: JobInputs) -
     frames, size = inputs.video.num_frames, inputs.video.size
     mask = None if inputs.mask is None else torch.from_numpy(inputs.mask)
     costs = edit_costs(wanted, request, frames=frames, size=size, mask=mask)
-    for line in cost_lines(wanted, costs, frames=frames, size=size):
+    for line in cost_lines(costs):
         echo(line)
 
 

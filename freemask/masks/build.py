@@ -13,12 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
-from kornia.filters import otsu_threshold
 from torch import Tensor
 
 from freemask.masks.consensus import consensus_of, grid_of, upscaled
 from freemask.masks.guided_filter import refine
-from freemask.masks.heat import agreement, heat, mean_heat, normalise
+from freemask.masks.heat import agreement, heat, mean_heat, normalise, otsu_mask
 from freemask.masks.morphology import in_pixels
 from freemask.masks.policies import Cell
 from freemask.masks.selection import Selection
@@ -27,7 +26,6 @@ from freemask.types import WHOLE_FRAME, InputError, Masks, Video, WordMaps
 
 ROLES = {"source": ("source",), "union": ("source", "target"), "both": ("source", "target")}
 AGREEMENT_POWER = 4  # power of the agreement that weights each map of adaptive masks
-OTSU_BINS = 256
 
 
 def make_masks(
@@ -96,18 +94,6 @@ def _binarise(mean: Tensor, selection: Selection, settings: MaskSettings) -> Ten
     if settings.binarise == "otsu":
         return torch.stack([otsu_mask(step) for step in mean])
     return (mean >= selection.threshold).float()
-
-
-def otsu_mask(heat: Tensor) -> Tensor:
-    """Returns the upper of the two classes into which the values of a clip's heat separate best.
-
-    heat: `(F, H, W)`; values outside [0, 1] count as 0 and 1. Constant heat gives an empty mask.
-
-    Source: Otsu, "A Threshold Selection Method from Gray-Level Histograms" (1979), as in kornia.
-    """
-    all_frames = heat.float().clamp(0, 1).flatten(0, 1)
-    mask, _ = otsu_threshold(all_frames, nbins=OTSU_BINS, return_mask=True)
-    return mask.float().view_as(heat)
 
 
 def user_masks(mask: Tensor, frames: int, size: tuple[int, int]) -> Masks:

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from kornia.filters import otsu_threshold
 from torch import Tensor
+
+from freemask.masks.heat import otsu_mask
 
 GRID = 32  # tokens along the shorter side of the coarse grid
 INDEPENDENT = 8.0  # votes that all maps of a clip are worth together
@@ -29,7 +30,6 @@ ITERATIONS = 20
 START = 0.8  # sensitivity and specificity of every map at first
 SURE = 0.02  # distance of all probabilities from 0 and 1
 SHARPNESS = 20.0  # of the weights by agreement
-OTSU_BINS = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +57,8 @@ def grid_of(size: tuple[int, int]) -> tuple[int, int]:
 
 def consensus_of(heats: Tensor) -> Consensus:
     """Returns the consensus of heats `(C, F, h, w)` in [0, 1] (`heat.heat`)."""
-    votes = torch.stack([_votes(one) for one in heats])
-    posterior = staple(votes.flatten(1).float()).view(votes.shape[1:])
+    votes = torch.stack([otsu_mask(one) for one in heats])
+    posterior = staple(votes.flatten(1)).view(votes.shape[1:])
     return Consensus(posterior, _mean_iou(votes, posterior > 0.5))
 
 
@@ -87,13 +87,6 @@ def _log_likelihood(votes: Tensor, right: Tensor) -> Tensor:
     """Returns the log-likelihood `(N,)` of votes that are 1 with the probability `right (C,)`."""
     logs = votes * right.log()[:, None] + (1 - votes) * (1 - right).log()[:, None]
     return INDEPENDENT * logs.mean(0)
-
-
-def _votes(heat: Tensor) -> Tensor:
-    """Returns where a heat `(F, h, w)` lies above the threshold that separates its values best."""
-    frames = heat.float().clamp(0, 1).flatten(0, 1)
-    above, _ = otsu_threshold(frames, nbins=OTSU_BINS, return_mask=True)
-    return above.view_as(heat)
 
 
 def _mean_iou(votes: Tensor, mask: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
     heat = resize(max_pool(map)) / maximum per frame          (F, H, W) in [0, 1]
 
-Means of heats and the agreement of masks are here too.
+Means of heats, the classes into which they separate, and the agreement of masks are here too.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
+from kornia.filters import otsu_threshold
 from torch import Tensor
 
+OTSU_BINS = 256
 LEAST_HEAT = 1e-3  # lower limit of heat in a geometric mean, so that no map vetoes a pixel
 
 
@@ -59,3 +61,15 @@ def agreement(mask: Tensor, consensus: Tensor) -> float:
     """Returns the intersection over union of two binary masks over all frames, in [1e-6, 1]."""
     both, either = (mask & consensus).sum(), (mask | consensus).sum()
     return max(float(both) / max(float(either), 1.0), 1e-6)
+
+
+def otsu_mask(heat: Tensor) -> Tensor:
+    """Returns the upper of the two classes into which the values of a clip's heat separate best.
+
+    heat: `(F, H, W)`; values outside [0, 1] count as 0 and 1. Constant heat gives an empty mask.
+
+    Source: Otsu, "A Threshold Selection Method from Gray-Level Histograms" (1979), as in kornia.
+    """
+    all_frames = heat.float().clamp(0, 1).flatten(0, 1)
+    mask, _ = otsu_threshold(all_frames, nbins=OTSU_BINS, return_mask=True)
+    return mask.float().view_as(heat)

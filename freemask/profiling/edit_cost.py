@@ -41,12 +41,14 @@ class EditCost:
     calls: passes of the backbone over one window.
     windows: number of context windows.
     flop: of one pass.
+    memory: bytes at the peak, weights included (`footprint`).
     """
 
     coverage: float | None
     calls: PlannedCalls
     windows: int
     flop: int
+    memory: int
 
     @property
     def total_flop(self) -> float:
@@ -115,10 +117,11 @@ def costs_of(
     windows = split(frames, settings.window, editor.latent_time)
     seen = max(window.anchors + window.end - window.start for window in windows)
     flop = pass_flop(editor, seen, size)
+    memory = footprint(editor, frames=seen, size=size, steps=request.steps, task=request.task).peak
 
     def cost(coverage: float | None) -> EditCost:
         calls = planned_calls(settings, request, entries=entries, coverage=coverage or 0.0)
-        return EditCost(coverage, calls, len(windows), flop)
+        return EditCost(coverage, calls, len(windows), flop, memory)
 
     if settings.fusion.rows == "all":
         return (cost(None),)
@@ -151,9 +154,7 @@ def pass_flop(editor: Editor, frames: int, size: tuple[int, int]) -> int:
     return counter.get_total_flops()
 
 
-def cost_lines(
-    wanted: EditorRequest, costs: Sequence[EditCost], *, frames: int, size: tuple[int, int]
-) -> list[str]:
+def cost_lines(costs: Sequence[EditCost]) -> list[str]:
     """Returns the lines of `freemask edit --dry-run`."""
     lines = []
     for cost in costs:
@@ -169,6 +170,5 @@ def cost_lines(
             f"work    {cost.total_flop / 1e12:.3g} TFLOP; {seconds:.3g} s on an {GPU} at "
             f"{UTILISATION:.0%} of its peak in half precision"
         )
-    sizes = footprint(wanted.blueprint(), frames=frames, size=size)
-    lines.append(f"memory  {sizes.peak / 2**30:.2f} GiB at the peak, weights included")
+    lines.append(f"memory  {costs[0].memory / 2**30:.2f} GiB at the peak, weights included")
     return lines

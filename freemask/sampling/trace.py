@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from freemask import kernels
+from freemask.attention.lanes import Lane
 from freemask.attention.token_grid import row_maps
 from freemask.editors.editor import Editor
 from freemask.masks.heat import heat, mean_heat
@@ -66,6 +67,9 @@ class TracedMaps:
 def trace(editor: Editor, prompt: str, words: str | Sequence[str]) -> Iterator[TracedMaps]:
     """Records the word maps of everything that the editor's backbone runs inside the context.
 
+    Where an edit computes only the tokens inside its mask, each lane (`attention.lanes`) is a run
+    of its own, and its maps are zero at the tokens that it does not carry.
+
     prompt: the prompt that holds the words; it need not be the one that runs.
     words: one word or several.
 
@@ -76,25 +80,59 @@ def trace(editor: Editor, prompt: str, words: str | Sequence[str]) -> Iterator[T
     weights = {word: word_weights(editor.tokenizer, prompt, word, role="traced") for word in names}
     traced = TracedMaps(editor.size_multiple, maps={word: {} for word in names})
     text = editor.encode_text([prompt])
-    predict = editor.predict
+    predict, predict_lanes = editor.predict, editor.predict_lanes
 
-    def traced_predict(latents: Tensor, timestep: float, states: Tensor) -> Tensor:
+    @contextmanager
+    def recording(latents: Tensor, running: list[_Batch]) -> Iterator[None]:
         h, w = latents.shape[-2:]
-        sites = [site for site in editor.sites((h, w)) if site.kind == "cross"]
-        traced.timesteps.append(timestep)
         with ExitStack() as hooks:
-            for site in sites:
-                record = _recorder(editor, traced, site, text, weights, branches=len(latents))
+            for site in (site for site in editor.sites((h, w)) if site.kind == "cross"):
+                record = _recorder(editor, traced, site, text, weights, running)
                 for layer in editor.layers(site):
                     handle = layer.register_forward_pre_hook(record, with_kwargs=True)
                     hooks.callback(handle.remove)
+            yield
+
+    def traced_predict(latents: Tensor, timestep: float, states: Tensor) -> Tensor:
+        traced.timesteps.append(timestep)
+        with recording(latents, [_Batch(len(latents))]):
             return predict(latents, timestep, states)
 
-    editor.predict = traced_predict  # type: ignore[method-assign,assignment]
+    def traced_lanes(lanes: Sequence[Lane], timestep: float) -> list[Tensor]:
+        traced.timesteps += [timestep] * len(lanes)
+        running: list[_Batch] = []
+
+        def entering(lane: Lane) -> Lane:
+            def enter() -> None:
+                running[:] = [_Batch(len(lane.latents), lane)]
+                lane.enter()
+
+            return replace(lane, enter=enter)
+
+        with recording(lanes[0].latents, running):
+            return predict_lanes([entering(lane) for lane in lanes], timestep)
+
+    vars(editor).update(predict=traced_predict, predict_lanes=traced_lanes)
     try:
         yield traced
     finally:
-        del editor.predict
+        del editor.predict, editor.predict_lanes
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """What passes a layer: a number of branches, over all tokens or over those of a lane."""
+
+    branches: int
+    lane: Lane | None = None
+
+    def whole(self, word_map: Tensor) -> Tensor:
+        """Returns a map of all tokens, `(B, N)`, zero at those that a lane does not carry."""
+        if self.lane is None:
+            return word_map
+        every = word_map.new_zeros(len(word_map), self.lane.total)
+        every[:, self.lane.tokens] = word_map
+        return every
 
 
 def _recorder(
@@ -103,23 +141,22 @@ def _recorder(
     site: Site,
     text: Tensor,
     weights: Mapping[str, Tensor],
-    *,
-    branches: int,
+    running: list[_Batch],
 ) -> Any:
     """Returns a forward pre-hook that records the maps of one layer.
 
-    branches: branches in a batch, of which the last is recorded.
+    running: holds the batch that passes now; its last branch is recorded.
     """
 
     @torch.no_grad()
     def record(layer: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         hidden = arguments[0] if arguments else keywords["hidden_states"]
-        sequences = len(hidden) // branches
+        sequences = len(hidden) // running[0].branches
         q, k, v = editor.project(layer, hidden[-sequences:], text.to(hidden))
         k, v = (x.expand(sequences, -1, -1, -1) for x in (k, v))
         for word, weight in weights.items():
             _, word_map = kernels.word_attention(q, k, v, word_weights=weight.to(q.device))
-            image = row_maps(word_map, site).float().cpu()
+            image = row_maps(running[0].whole(word_map), site).float().cpu()
             time = editor.latent_time
             frames = time.spread(image, time.frames(len(image)))
             traced.maps[word].setdefault(site, []).append(frames)

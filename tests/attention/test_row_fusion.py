@@ -156,13 +156,18 @@ def test_own_keys_of_the_same_step_give_the_edit_over_all_tokens(
 
 @pytest.mark.parametrize("fusion", [PLAIN, FUSED], ids=["plain", "fused"])
 @pytest.mark.parametrize("outside", ["source", "own"])
-def test_kept_keys_of_the_same_latents_give_the_same_step(
+def test_kept_keys_serve_until_they_are_computed_again(
     outside: str, fusion: dict[str, Any], wan: Editor
 ) -> None:
+    """Latents outside that change between two refreshes are not seen before the second."""
     kept = {"fusion.outside": outside, "fusion.source_every": 2, "fusion.rows": "inside"}
     step = Step(wan, BOX, **fusion, **kept)
-    first, second = step.edit(0), step.edit(1)
-    close(second, first)
+    first = step.edit(0)
+    moved = step.source + torch.where(step.inside, 0.0, 1.0)
+    step.current = torch.where(step.inside, step.current, moved)
+    step.source = moved
+    close(step.edit(1), first)
+    assert not torch.allclose(step.edit(2), first, atol=1e-4)
 
 
 CALLS = {  # of steps 0, 1, 2; c is the share of the tokens inside

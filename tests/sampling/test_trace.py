@@ -7,6 +7,7 @@ import torch
 from tiny_edits import SOURCE, TARGET
 
 from freemask import trace
+from freemask.attention.lanes import Lane
 from freemask.editors.editor import Editor
 from freemask.sampling.generation import generate
 from freemask.sampling.inversion import invert
@@ -56,3 +57,28 @@ def test_words_that_are_not_there_are_named(editor: Editor) -> None:
         maps.heat()
     with pytest.raises(InputError, match="'panda' is not traced; traced are: bear"):
         maps.of("panda")
+
+
+def test_lanes_are_runs_whose_maps_are_zero_outside_their_tokens(wan: Editor) -> None:
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(2, wan.latent_channels, 3, 8, 12, generator=generator)
+    text = wan.encode_text([SOURCE, TARGET])
+    order = torch.randperm(72, generator=generator)
+    lanes = [
+        Lane(latents[:1], text[:1], order, 72),
+        Lane(latents, text, order[:20], 72),
+    ]
+    with torch.no_grad():
+        with trace(wan, SOURCE, "bear") as whole:
+            wan.predict(latents[:1], 300.0, text[:1])
+        plain = wan.predict_lanes(lanes, 300.0)
+        with trace(wan, SOURCE, "bear") as maps:
+            traced = wan.predict_lanes(lanes, 300.0)
+    assert all(torch.equal(a, b) for a, b in zip(plain, traced, strict=True))
+    assert maps.timesteps == [300.0, 300.0]
+    for site, (all_tokens, some) in maps.of("bear").maps.items():
+        expected = whole.of("bear").maps[site][0]
+        torch.testing.assert_close(all_tokens, expected, rtol=1e-3, atol=1e-5)
+        latent_frames = some[[0, 1, 5]].flatten()  # of frames 0, 1 to 4 and 5 to 8
+        assert latent_frames.nonzero()[:, 0].tolist() == sorted(order[:20].tolist())
+    assert "predict_lanes" not in vars(wan)

@@ -9,7 +9,7 @@ from tiny_wan import TRANSFORMER, WIDTH
 
 from freemask.modules.sprites import FlowTraining, padding_bias
 from tools.sprites.wan import ShortTextAttention, build_wan_tokenizer, make_text_encoder, make_vae
-from tools.sprites.wan_data import TOKENS, ClipBatches, caption_tokens
+from tools.sprites.wan_data import LENGTHS, TOKENS, ClipBatches, caption_tokens
 
 CAPTIONS = ["a bear moving left on the grass", "a red panda moving up on the sand"]
 
@@ -87,3 +87,18 @@ def test_batches_of_neighbouring_processes_have_one_length() -> None:
     assert set(lengths) == {1, 2, 3, 4}
     one = batches[0]
     assert one["tokens"].shape == one["mask"].shape == (len(one["latents"]), TOKENS)
+
+
+def test_single_frames_recede_to_their_share_in_the_first_part_of_a_training() -> None:
+    tokenizer = build_wan_tokenizer(CAPTIONS)
+    pools = [{"latents": torch.randn(2, 8, 4, 16, 16).half(), "captions": CAPTIONS}]
+
+    def singles(early: bool) -> list[float]:
+        batches = ClipBatches(pools, tokenizer, count=2000, processes=2, early=early)
+        seen = [batches[n]["latents"].shape[2] == 1 for n in range(0, 2000, 2)]
+        return [sum(part) / len(part) for part in (seen[:100], seen[500:])]
+
+    first, later = singles(early=True)
+    assert first > 0.7
+    assert abs(later - LENGTHS[1]) < 0.1
+    assert abs(singles(early=False)[0] - LENGTHS[1]) < 0.15

@@ -205,12 +205,9 @@ def resolve(
     if not lacks or _names_source(request.overrides):
         return replace(request, method=FREEMASK), chosen, ()
     fallback = preset(method=UNCALIBRATED)
-    maps = (
-        "a layer that others use, unmeasured" if fallback.mask.sites == "released" else "all layers"
-    )
     remark = (
-        f"this checkpoint has no codebook: the mask is made of the maps of {maps}; "
-        f"`freemask calibrate {name} --data DIR` finds the layers that make better masks"
+        "this checkpoint has no codebook: the mask is what the maps of all layers agree on; "
+        f"`freemask calibrate {name} --unlabelled --data DIR` measures which layers to read"
     )
     return replace(request, method=UNCALIBRATED), fallback, (remark,)
 

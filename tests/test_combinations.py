@@ -9,7 +9,7 @@ import pytest
 
 from freemask.calibration.calibrate import calibrate
 from freemask.data import sprites
-from freemask.data.clips import ClipSource, LabelledClip
+from freemask.data.clips import CaptionedClip, ClipSource
 from freemask.editors.editor import Editor
 from freemask.editors.registry import EDITORS, load_editor
 from freemask.pipeline import edit
@@ -41,7 +41,7 @@ def calibrated(
     own = {"zeroscope": checkpoint, "wan": wan_checkpoint}
     found = own.get(request.param, sd_checkpoint)
     editor = load_editor(request.param, checkpoint=found, device="cpu", options=options)
-    labelled = LabelledClip("bear", clip.video, clip.caption, "bear", clip.mask)
+    labelled = CaptionedClip("bear", clip.video, clip.caption, "bear", clip.mask)
     book = calibrate(editor, [ClipSource("bear", lambda: labelled)], data="one clip", steps=2)
     path = tmp_path_factory.mktemp("codebook") / "codebook.json"
     book.save(path)

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from freemask.calibration import mmc
 from freemask.calibration.calibrate import calibrate
-from freemask.data.clips import ClipSource, LabelledClip
+from freemask.data.clips import CaptionedClip, ClipSource
 from freemask.editors.editor import Editor
 from freemask.pipeline import edit
 from freemask.prepare import for_editor, prepare
@@ -141,7 +141,7 @@ def test_a_codebook_measured_here_serves_an_edit_with_other_steps(
     editor: Editor, small: Video, tmp_path: Path
 ) -> None:
     truth = half_mask(small)
-    clip = LabelledClip("small", small, SOURCE, "bear", truth.numpy())
+    clip = CaptionedClip("small", small, SOURCE, "bear", truth.numpy())
     source = ClipSource("small", lambda: clip)
     codebook = calibrate(editor, [source], data="one clip", steps=3)
     maps = invert(editor, small, SOURCE, words="bear", steps=3).word_maps["source"]

@@ -89,15 +89,14 @@ def test_the_released_site_of_wan_is_that_of_public_editors(wan: Editor, tiny: V
     assert selection.threshold == 0.3
 
 
-def test_without_a_codebook_a_flow_model_reads_one_layer_at_one_level(
+def test_without_a_codebook_a_flow_model_reads_all_layers_at_three_levels(
     wan: Editor, tiny: Video
 ) -> None:
     request = EditRequest("a bear on the grass", "a panda on the grass", steps=10)
     prepared = prepare(wan, tiny, request)
     assert prepared.request.method == "uncalibrated"
     assert prepared.selection
-    assert len(prepared.selection.entries) == 1
-    assert {site.name for cells in prepared.selection.cells for site, _ in cells} == {
-        "blocks.2.attn2"
-    }
-    assert "a layer that others use, unmeasured" in prepared.notes[0]
+    assert len(prepared.selection.entries) == 3
+    names = {site.name for cells in prepared.selection.cells for site, _ in cells}
+    assert names == {site.name for site in prepared.sites if site.kind == "cross"}
+    assert "what the maps of all layers agree on" in prepared.notes[0]

@@ -53,17 +53,19 @@ def test_without_a_codebook_the_edit_runs_and_says_how_to_do_better(
 ) -> None:
     prepared = prepare(editor, small, REQUEST)
     assert prepared.request.method == "uncalibrated"
-    assert prepared.settings.mask.policy == "naive"
+    assert prepared.settings.mask.policy == "consensus"
     [note] = prepared.notes
-    assert note.startswith("this checkpoint has no codebook: the mask is made of the maps of all")
-    command = f"`freemask calibrate --editor zeroscope --checkpoint {editor.checkpoint} --data DIR`"
-    assert command in note
+    assert note.startswith(
+        "this checkpoint has no codebook: the mask is what the maps of all layers"
+    )
+    named = f"--editor zeroscope --checkpoint {editor.checkpoint}"
+    assert f"`freemask calibrate {named} --unlabelled --data DIR`" in note
     assert "\n" not in note
     result = edit(editor, small, REQUEST)
     described = result.describe()
     assert described["request"]["method"] == "uncalibrated"
-    assert described["settings"]["mask"]["policy"] == "naive"
-    assert described["mask"] == "naive: mean of all sites and steps"
+    assert described["settings"]["mask"]["policy"] == "consensus"
+    assert described["mask"].startswith("consensus: all sites at t = ")
     again = edit(editor, small, result.request)
     assert (again.video.frames == result.video.frames).all()
 

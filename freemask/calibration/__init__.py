@@ -1,7 +1,9 @@
 """Measures how good every word map is, once per checkpoint, and shows what was measured.
 
-An editor and labelled clips come in; a `Codebook` goes out, with its figure. Read `mmc` first: the
+An editor and clips come in; a `Codebook` goes out, with its figure. Read `mmc` first: the
 Mask Matching Cost and its sums over clips. `calibrate` inverts clips one after another and measures
-them. `request` names the clips and the files of a calibration. `figures` draws codebooks and word
-maps. `inspect` writes the word maps and the mask of one clip, for `freemask masks`.
+them, against true masks or, for clips without one, against what the maps agree on
+(`consensus_label`). `request` names the clips and the files of a calibration. `figures` draws
+codebooks and word maps. `inspect` writes the word maps and the mask of one clip, for
+`freemask masks`.
 """

@@ -1,7 +1,8 @@
-"""Calibrates an editor: inverts labelled clips one at a time and measures their word maps.
+"""Calibrates an editor: inverts clips one at a time and measures their word maps.
 
     clips -> measure_clip -> ClipCost, summed over clips -> Codebook
 
+A clip without a true mask is measured against what its own maps agree on (`consensus_label`).
 The costs of finished clips can be kept in a folder, so that an interrupted calibration continues.
 """
 
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 
+from freemask.calibration.consensus_label import consensus_label
 from freemask.calibration.mmc import Calibration, ClipCost
 from freemask.data.clips import ClipSource, load_clips
 from freemask.editors.editor import Editor
@@ -27,15 +29,17 @@ def calibrate(
     *,
     data: str,
     steps: int = 50,
+    unlabelled: bool = False,
     folder: ResumableFolder | None = None,
     echo: Callable[[str], None] = lambda line: None,
     progress: Progress | None = None,
 ) -> Codebook:
-    """Measures the Mask Matching Cost on labelled clips; holds the word maps of one clip at a time.
+    """Measures the Mask Matching Cost on clips; holds the word maps of one clip at a time.
 
     clips: clips with a word and its true mask, on the same frame size and number of frames.
     data: description of the clips, for the codebook.
     steps: number of steps T of each inversion.
+    unlabelled: whether the consensus of a clip's maps takes the place of its true mask.
     folder: keeps the costs of finished clips; a calibration that continues from it gives the same
         codebook.
     echo: called with a line for every clip that is left out.
@@ -46,7 +50,13 @@ def calibrate(
     calibration = Calibration()
     for source in clips:
         cost = measure_clip(
-            editor, source, steps=steps, folder=folder, echo=echo, progress=progress
+            editor,
+            source,
+            steps=steps,
+            unlabelled=unlabelled,
+            folder=folder,
+            echo=echo,
+            progress=progress,
         )
         if cost is not None:
             calibration.add(cost)
@@ -58,6 +68,7 @@ def measure_clip(
     source: ClipSource,
     *,
     steps: int,
+    unlabelled: bool = False,
     folder: ResumableFolder | None = None,
     echo: Callable[[str], None] = lambda line: None,
     progress: Progress | None = None,
@@ -73,10 +84,18 @@ def measure_clip(
         inversion = invert(
             editor, clip.video, clip.prompt, words=clip.word, steps=steps, progress=progress
         )
-        cost = ClipCost.measure(inversion.word_maps["source"], torch.from_numpy(clip.mask))
+        maps = inversion.word_maps["source"]
+        if unlabelled or clip.mask is None:
+            label = consensus_label(maps, clip.video)
+        else:
+            label = torch.from_numpy(clip.mask)
+        if not label.any():
+            echo(f"{source.name}: left out, its mask is empty")
+            return None
+        cost = ClipCost.measure(maps, label)
         if folder:
             folder.write(file, cost.to_bytes())
-        del inversion
+        del inversion, maps
         release_unused()
         return cost
     return None

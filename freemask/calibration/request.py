@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from freemask.data.captioned import captioned_clips
 from freemask.data.clips import FRAMES, SIZE, SPRITES, ClipSource, sprites_clips
 from freemask.data.davis import davis_clips
 from freemask.io.fingerprint import fingerprint
@@ -27,14 +28,15 @@ class CalibrationRequest:
     """A calibration.
 
     out: file of the codebook; it ends in .json.
-    data: "sprites", or a folder in DAVIS layout.
+    data: "sprites", or a folder in DAVIS layout; with `unlabelled`, a folder of videos will do.
+    unlabelled: whether to take what the word maps of a clip agree on in place of its true mask.
     clips: number of sprites clips, >= 1.
     words: words of the clips that are measured, separated by commas; all if empty.
     captions: the captions file of a folder; None takes its captions.yaml.
     frames: number of frames of a clip, >= 1; "auto" is 8, or the next count that fills the editor's
         latent frames (9 for Wan).
-    size: height and width of the frames in pixels; None is 64x64 for sprites and the pictures'
-        own size for a folder.
+    size: height and width of the frames in pixels; None is 64x64 for sprites, the pictures' own
+        size for a folder of labelled clips, and the checkpoint's native size for other clips.
     steps: number of steps T of the inversions, >= 1.
 
     Raises `InputError` for numbers out of range.
@@ -42,6 +44,7 @@ class CalibrationRequest:
 
     out: Path
     data: str = SPRITES
+    unlabelled: bool = False
     clips: int = 64
     words: tuple[str, ...] = ()
     captions: Path | None = None
@@ -55,14 +58,17 @@ class CalibrationRequest:
             at_least(1, frames=self.frames)
 
     def resolve(self, wanted: EditorRequest) -> CalibrationRequest:
-        """Returns the request with the number of frames that suits an editor.
+        """Returns the request with the number and the size of frames that suit an editor.
 
         Raises `InputError` as `sources` does, and for a checkpoint that cannot be found or read.
         """
         self.sources()  # an error there is cheaper than a checkpoint
-        if self.frames != "auto":
-            return self
-        return replace(self, frames=wanted.latent_time().padded(FRAMES))
+        size, frames = self.size, self.frames
+        if size is None and self.unlabelled and self.data != SPRITES:
+            size = wanted.native_frame().size
+        if frames == "auto":
+            frames = wanted.latent_time().padded(FRAMES)
+        return replace(self, size=size, frames=frames)
 
     @property
     def frame_count(self) -> int:
@@ -77,15 +83,16 @@ class CalibrationRequest:
     def sources(self) -> list[ClipSource]:
         """Returns the clips.
 
-        Raises `InputError` if there are none, if the folder is not in DAVIS layout, and if `out`
-        does not end in .json.
+        Raises `InputError` if there are none, if the folder is not in the layout that its clips
+        need, and if `out` does not end in .json.
         """
         if self.out.suffix != ".json":
             raise InputError(f"--out is {str(self.out)!r}; a codebook's name must end in .json")
         frames, words = self.frame_count, self.words
         if self.data == SPRITES:
             return sprites_clips(self.clips, size=self.size or SIZE, frames=frames, words=words)
-        found = davis_clips(
+        read = captioned_clips if self.unlabelled else davis_clips
+        found = read(
             user_path(self.data), captions=self.captions, size=self.size, frames=frames, words=words
         )
         if not found:
@@ -97,6 +104,7 @@ class CalibrationRequest:
         words = f" with {', '.join(self.words)}" if self.words else ""
         shape = f", {self.frame_count} frames"
         shape += f" of {self.size[0]}x{self.size[1]}" if self.size else ""
+        shape += ", without labels" if self.unlabelled else ""
         if self.data == SPRITES:
             return f"sprites, held-out clips from seed 0{words}{shape}"
         return f"{user_path(self.data).resolve().name}{words}{shape}"

@@ -81,6 +81,7 @@ def run_calibrate(options: argparse.Namespace) -> None:
             track(sources, "calibrate", show_progress(quiet=options.quiet)),
             data=request.describe(),
             steps=request.steps,
+            unlabelled=request.unlabelled,
             folder=folder,
             echo=echo_error,
         )

@@ -1,7 +1,8 @@
-"""Provides clips with true masks, for calibration, evaluation and the demo.
+"""Provides clips, most with true masks, for calibration, evaluation and the demo.
 
-A number of clips or a folder goes in; `ClipSource`s come out, which load a `LabelledClip` each:
+A number of clips or a folder goes in; `ClipSource`s come out, which load a `CaptionedClip` each:
 video, prompt, word, and the mask of the word's object. Read `clips` (the types, and the drawn clips
-as a data set), `davis` (folders in DAVIS layout), `sprites` (scenes of the demo domain, with exact
+as a data set), `captions` (what the clips of a folder show), `davis` (folders in DAVIS layout),
+`captioned` (folders of clips without masks), `sprites` (scenes of the demo domain, with exact
 masks and counterfactuals) and `sprites_drawing` (how objects, grounds and styles are drawn).
 """

@@ -1,4 +1,4 @@
-"""Defines labelled clips, each with a word and its true mask, and the drawn ones."""
+"""Defines captioned clips, each with a word and, if labelled, its true mask; and drawn ones."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ FRAMES = 8  # of a clip, unless an editor's latent frames hold more
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledClip:
-    """A clip with a true mask.
+class CaptionedClip:
+    """A clip with a prompt and, if it has labels, a true mask.
 
     name: name of the clip within its data set.
     video: the clip.
     prompt: a description of the clip.
-    word: the word of the prompt that names the masked object.
-    mask: `(F, H, W)` in {0, 1}, 1 on the object.
+    word: the word of the prompt that names the object of interest.
+    mask: `(F, H, W)` in {0, 1}, 1 on the object; None without labels.
     """
 
     name: str
     video: Video
     prompt: str
     word: str
-    mask: np.ndarray
+    mask: np.ndarray | None = None
 
 
 @dataclass
@@ -61,7 +61,7 @@ class ClipSource:
     """
 
     name: str
-    load: Callable[[], LabelledClip]
+    load: Callable[[], CaptionedClip]
     edits: tuple[WantedEdit, ...] = ()
 
 
@@ -71,7 +71,7 @@ class LeftOut(Exception):
 
 def load_clips(
     sources: Iterable[ClipSource], report: Callable[[str], None] = lambda line: None
-) -> Iterator[LabelledClip]:
+) -> Iterator[CaptionedClip]:
     """Loads clips one after another.
 
     report: called with a line for each clip that is left out.
@@ -109,6 +109,6 @@ def sprites_clips(
     ]
 
 
-def _draw(seed: int, scene: sprites.Scene) -> LabelledClip:
+def _draw(seed: int, scene: sprites.Scene) -> CaptionedClip:
     clip = scene.render()
-    return LabelledClip(f"{seed:06d}", clip.video, clip.caption, scene.object, clip.mask)
+    return CaptionedClip(f"{seed:06d}", clip.video, clip.caption, scene.object, clip.mask)

@@ -47,6 +47,8 @@ METHODS = {
         sites="released", policy="time_aware", words="union", **PLAIN, threshold=0.3
     ),
     "freemask": BenchmarkMethod(),
+    # what all maps agree on, without a codebook
+    "consensus": _freemask(policy="consensus"),
     # ablations: the choice of maps without refinement, refinement without the choice of maps
     "unrefined": _freemask(refine=0.0, words="both", top_k=2, binarise="threshold", threshold=0.35),
     "naive_refined": _freemask(policy="naive", words="both", average="arithmetic"),

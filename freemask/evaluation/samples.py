@@ -219,6 +219,7 @@ def folder_samples(
 
 def _real_sample(source: ClipSource, edit: WantedEdit) -> Sample:
     clip = source.load()
+    assert clip.mask is not None  # clips in DAVIS layout have labels
     words = (clip.word, edit.word) if edit.word else ()
     return Sample(
         video=clip.video,

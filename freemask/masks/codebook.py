@@ -114,5 +114,5 @@ class Codebook:
             raise InputError(
                 f"the codebook was measured on {self.editor} ({self.checkpoint}) with "
                 f"{len(self.sites)} cross sites; this backbone has {len(names)}, and they differ; "
-                "calibrate it, or choose mask.policy=naive"
+                "calibrate it, or choose mask.policy=consensus"
             )

@@ -91,7 +91,7 @@ def check_source(settings: MaskSettings, *, has_codebook: bool) -> None:
     if policy.needs_codebook and settings.sites != "released" and not has_codebook:
         raise InputError(
             "this checkpoint has no codebook; write one with `freemask calibrate`, or choose "
-            "method=uncalibrated or mask.policy=naive, which need none"
+            "method=uncalibrated or mask.policy=consensus, which need none"
         )
 
 

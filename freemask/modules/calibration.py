@@ -81,6 +81,7 @@ class CalibrationModule(L.LightningModule):
             self.editor,
             source,
             steps=self.request.steps,
+            unlabelled=self.request.unlabelled,
             folder=self.folder,
             echo=self.echo,
         )
@@ -105,6 +106,7 @@ class CalibrationModule(L.LightningModule):
                 self.sources,
                 data=self.request.describe(),
                 steps=self.request.steps,
+                unlabelled=self.request.unlabelled,
                 folder=self.folder,
             )
             self.summary = self.request.finish(codebook, self.folder)

@@ -13,8 +13,10 @@ from PIL import Image
 from freemask.calibration.calibrate import calibrate
 from freemask.calibration.request import CalibrationRequest
 from freemask.cli import commands as cli
-from freemask.data.clips import ClipSource, LabelledClip
+from freemask.data import sprites
+from freemask.data.clips import CaptionedClip, ClipSource
 from freemask.editors.editor import Editor
+from freemask.io.video import write_video
 from freemask.masks.codebook import Codebook
 
 TOOL = Path(__file__).parents[2] / "tools" / "calibrate.py"
@@ -56,7 +58,7 @@ def test_an_interrupted_calibration_continues_and_gives_the_same_codebook(
     sources, measured = request.sources(), []
 
     def watched(source: ClipSource, stop: bool) -> ClipSource:
-        def load() -> LabelledClip:
+        def load() -> CaptionedClip:
             measured.append(source.name)
             if stop:
                 raise KeyboardInterrupt
@@ -109,3 +111,15 @@ def test_a_davis_folder_can_be_measured(
     assert cli.main(["calibrate", *arguments(checkpoint, out, *more)]) == 0
     assert Codebook.load(out / "codebook.json").clips == 1
     assert "cats: left out, it has objects 1, 2" in capsys.readouterr().err
+
+
+def test_videos_without_masks_can_be_measured(checkpoint: Path, tmp_path: Path) -> None:
+    """The frames get the checkpoint's native size."""
+    clip = sprites.Scene("bear", "grass", "left", frames=2, size=(48, 64)).render()
+    write_video(clip.video, tmp_path / "walk.mp4")
+    (tmp_path / "captions.yaml").write_text(f"walk: {{prompt: {clip.caption}, word: bear}}")
+    more = ["--unlabelled", f"--data={tmp_path}", "--size=32x32"]
+    assert cli.main(["calibrate", *arguments(checkpoint, tmp_path / "out", *more)]) == 0
+    codebook = Codebook.load(tmp_path / "out" / "codebook.json")
+    assert codebook.clips == 1
+    assert codebook.data == f"{tmp_path.name}, 2 frames of 32x32, without labels"

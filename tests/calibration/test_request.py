@@ -8,11 +8,15 @@ import pytest
 
 from freemask.calibration.request import CalibrationRequest
 from freemask.cli import commands as cli
+from freemask.data import sprites
 from freemask.editors.editor import Editor
+from freemask.editors.request import EditorRequest
+from freemask.io.video import write_video
 from freemask.types import InputError
 
 BAD = {
     "no such folder": (["--data=nowhere"], "not in DAVIS layout"),
+    "no such folder of videos": (["--data=nowhere", "--unlabelled"], "is not a folder"),
     "no such sprite": (["--words=bear,beer"], "did you mean 'bear'"),
     "no JSON name": (["--out=codebook"], "must end in .json"),
 }
@@ -44,7 +48,21 @@ def test_finished_clips_of_other_arguments_are_not_mixed_in(editor: Editor, tmp_
             "sprites, held-out clips from seed 0 with bear, cat, 8 frames of 32x48",
         ),
         (CalibrationRequest(Path("a.json"), data="some/davis", frames=2), "davis, 2 frames"),
+        (
+            CalibrationRequest(Path("a.json"), unlabelled=True),
+            "sprites, held-out clips from seed 0, 8 frames, without labels",
+        ),
     ],
 )
 def test_a_codebook_names_its_data(request_: CalibrationRequest, described: str) -> None:
     assert request_.describe() == described
+
+
+def test_videos_without_masks_get_the_native_size(tmp_path: Path) -> None:
+    clip = sprites.Scene("bear", "grass", "left", frames=8, size=(48, 80)).render()
+    write_video(clip.video, tmp_path / "walk.mp4")
+    (tmp_path / "captions.yaml").write_text("walk: {prompt: a bear, word: bear}")
+    request = CalibrationRequest(tmp_path / "book.json", data=str(tmp_path), unlabelled=True)
+    resolved = request.resolve(EditorRequest())
+    assert (resolved.size, resolved.frames) == ((64, 64), 8)
+    assert resolved.sources()[0].load().video.size == (64, 64)

@@ -64,7 +64,7 @@ def test_a_family_changes_the_presets_of_freemask_alone(task: str) -> None:
     assert flow.fusion.self_replace == other.fusion.self_replace
     assert (flow.mask, flow.fusion.margin) == (other.mask, other.fusion.margin)
     guess = load_settings(task, method="uncalibrated", family="flow")
-    assert (guess.mask.policy, guess.strength) == ("time_agnostic", flow.strength)
+    assert (guess.mask.policy, guess.strength) == ("consensus", flow.strength)
     for method in ("released", "sdedit"):
         assert load_settings(task, method=method, family="flow") == load_settings(
             task, method=method
@@ -106,10 +106,9 @@ def test_the_flow_methods_are_those_of_their_papers() -> None:
 @pytest.mark.parametrize("task", tasks())
 def test_the_uncalibrated_method_is_freemask_with_other_masks(task: str) -> None:
     other, own = load_settings(task, method="uncalibrated"), load_settings(task)
-    benchmarked = BenchmarkSettings(methods=("naive_refined",)).resolve(task, "naive_refined")
+    benchmarked = BenchmarkSettings(methods=("consensus",)).resolve(task, "consensus")
     assert other == benchmarked
-    mask = own.mask
-    same = replace(other.mask, policy=mask.policy, words=mask.words, average=mask.average)
+    same = replace(other.mask, policy=own.mask.policy)
     assert replace(other, mask=same) == own == load_settings(task, method="auto")
 
 

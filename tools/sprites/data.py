@@ -14,7 +14,7 @@ from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from freemask.data import sprites
-from tools.sprites.stages import ASSETS, FRAMES, SIZE, STAGES
+from tools.sprites.stages import ASSETS, FRAMES, SIZE, STAGES, fast_bfloat16
 from tools.sprites.tokenizer import encode_captions
 
 DROPPED_CAPTIONS = 0.1  # fraction of examples with the empty caption, for guidance
@@ -120,7 +120,7 @@ def latent_data(work: Path, stage: str) -> LatentData:
         frames = np.load(pool, mmap_mode="r")
         batches = np.array_split(np.arange(len(frames)), max(1, frames.size // (64 * 64 * 3 * 64)))
         vae.to(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast_bfloat16()):
             latents = [
                 vae.encode(to_pixels(frames[b]).flatten(0, 1)).latent_dist.mean.half()
                 for b in tqdm(batches, desc=f"encoding {pool.name}", mininterval=5)

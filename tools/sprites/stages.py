@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 ASSETS = Path(__file__).parents[2] / "freemask" / "assets"
 SIZE = (64, 64)  # of a frame, in pixels
 
@@ -44,6 +46,11 @@ STAGES = {
 }
 FRAMES = {"vae": 1, "clip": 1, "sd": 1, "t2v": 8, "motion": 8}  # in a clip of each stage
 FRAMES |= {"wan_image": 9, "wan_vae": 9}
+
+
+def fast_bfloat16() -> bool:
+    """Returns whether this CPU multiplies bfloat16 fast; float32 is, without AVX-512."""
+    return torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 def schedule(stage: str) -> dict[str, Any]:

@@ -42,7 +42,7 @@ from tools.sprites.networks import (
     sd_config,
     shipped,
 )
-from tools.sprites.stages import ASSETS, SIZE, STAGES, schedule
+from tools.sprites.stages import ASSETS, SIZE, STAGES, fast_bfloat16, schedule
 from tools.sprites.tokenizer import build_tokenizer, encode_captions
 from tools.sprites.wan import (
     ShortTextAttention,
@@ -103,7 +103,7 @@ def fit(
         strategy="ddp_fork" if devices > 1 else "auto",
         max_steps=size.steps,
         max_epochs=-1,
-        precision="bf16-mixed",
+        precision="bf16-mixed" if fast_bfloat16() else "32-true",
         logger=CSVLogger(folder, name="logs", flush_logs_every_n_steps=100),
         log_every_n_steps=20,
         callbacks=[
@@ -194,11 +194,13 @@ def train_wan_image(work: Path, devices: int, warm_start: bool) -> None:
 
 
 def train_wan_vae(work: Path, devices: int, warm_start: bool) -> None:
-    """Trains the causal VAE of `sprites-wan` on clips."""
+    """Trains the causal VAE of `sprites-wan` on clips; a warm start keeps the encoder."""
     pool, _ = draw_pool(work, "wan_vae")
     vae = make_vae(LOG_VARIANCE)
     if warm_start:
         vae.load_state_dict(shipped("sprites-wan", "vae"))
+        for part in (vae.encoder, vae.quant_conv):
+            part.requires_grad_(False)  # the transformer depends on it
     else:
         vae.load_state_dict(stage_weights(work, "wan_image", "vae.", averaged=False))
     module = training.AutoencoderTraining(vae, **schedule("wan_vae"))

@@ -24,7 +24,8 @@ from tqdm import tqdm
 from freemask.data import sprites
 from freemask.editors.wan_vae import WanVae
 from tools.sprites.data import DROPPED_CAPTIONS
-from tools.sprites.stages import ASSETS
+from tools.sprites.networks import shipped
+from tools.sprites.stages import ASSETS, fast_bfloat16
 from tools.sprites.wan import channels_last
 
 TOKENS = 16  # of a caption, with at least one of padding
@@ -42,7 +43,7 @@ def encoded(
     latents, captions = [], []
     for seed in tqdm(seeds, desc=f"encoding {frames} frames of {size}", mininterval=10):
         clip = sprites.sample_scene(seed, split, frames=frames, size=size).render()
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=fast_bfloat16()):
             latents.append(vae.encode(clip.video.frames, frames).half())
         captions.append(clip.caption)
     return torch.cat(latents), captions
@@ -56,15 +57,23 @@ def exported_vae() -> WanVae:
     return WanVae(channels_last(vae.eval()))
 
 
+def encoder_hash(vae: dict[str, Tensor]) -> str:
+    """Returns a hash of the weights of a VAE that decide its latents."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(vae.items()):
+        if name.startswith(("encoder.", "quant_conv.")):
+            digest.update(name.encode() + weight.half().numpy().tobytes())
+    return digest.hexdigest()[:8]
+
+
 def latent_pools(work: Path, processes: int = 1) -> list[dict[str, Any]]:
     """Returns the latents and captions of all training clips, from the cache if they are there.
 
-    The name of a cache tells the weights of the VAE, so that another VAE makes new latents.
+    The name of a cache tells the weights of the encoder, so that another one makes new latents.
 
     processes: number of processes that encode clips.
     """
-    weights = ASSETS / "sprites-wan" / "vae" / "diffusion_pytorch_model.safetensors"
-    vae = hashlib.sha256(weights.read_bytes()).hexdigest()[:8]
+    vae = encoder_hash(shipped("sprites-wan", "vae"))
     pools = []
     for frames, size, count in POOLS:
         cache = work / f"wan-latents-{vae}-{count}x{frames}-{size[0]}x{size[1]}.pt"

@@ -9,6 +9,7 @@ from diffusers import AutoencoderKLWan, UniPCMultistepScheduler
 from torch import Tensor
 
 from freemask.editors.wan_vae import WanVae
+from tools.sprites.networks import shipped
 from tools.sprites.stages import ASSETS, SIZE
 from tools.sprites.wan import (
     MODEL_INDEX,
@@ -18,7 +19,7 @@ from tools.sprites.wan import (
     make_text_encoder,
     make_transformer,
 )
-from tools.sprites.wan_data import encoded, latent_pools
+from tools.sprites.wan_data import encoded, encoder_hash, latent_pools
 from tools.sprites.weights import default_to_float32, stage_weights
 
 FOLDER = ASSETS / "sprites-wan"
@@ -26,13 +27,28 @@ MEASURED_CLIPS = 200  # on which mean and deviation of the latents are measured
 
 
 def export_wan_vae(work: Path) -> None:
-    """Exports the VAE with the mean and the standard deviation of its latents in the config."""
+    """Exports the VAE with the mean and the standard deviation of its latents in the config.
+
+    An encoder that was exported before keeps them, so that latents mean the same.
+    """
+    weights = stage_weights(work, "wan_vae", "vae.")
     vae = AutoencoderKLWan(**VAE_CONFIG)
-    vae.load_state_dict(stage_weights(work, "wan_vae", "vae."))
-    latents, _ = encoded(WanVae(vae.eval()), range(MEASURED_CLIPS), "train", 9, SIZE)
-    flat = latents.float().transpose(0, 1).flatten(1)
-    vae.register_to_config(latents_mean=_rounded(flat.mean(1)), latents_std=_rounded(flat.std(1)))
+    vae.load_state_dict(weights)
+    exported = (FOLDER / "vae" / "config.json").exists()
+    if exported and encoder_hash(shipped("sprites-wan", "vae")) == encoder_hash(weights):
+        config = json.loads((FOLDER / "vae" / "config.json").read_text())
+        measured = {key: config[key] for key in ("latents_mean", "latents_std")}
+    else:
+        measured = _latent_statistics(WanVae(vae.eval()))
+    vae.register_to_config(**measured)
     vae.half().save_pretrained(FOLDER / "vae")
+
+
+def _latent_statistics(vae: WanVae) -> dict[str, list[float]]:
+    """Returns the mean and the standard deviation of each channel of the latents, as in configs."""
+    latents, _ = encoded(vae, range(MEASURED_CLIPS), "train", 9, SIZE)
+    flat = latents.float().transpose(0, 1).flatten(1)
+    return {"latents_mean": _rounded(flat.mean(1)), "latents_std": _rounded(flat.std(1))}
 
 
 def _rounded(values: Tensor) -> list[float]:

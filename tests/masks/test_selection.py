@@ -70,7 +70,7 @@ def test_a_codebook_that_is_needed_and_absent_or_foreign_is_an_error() -> None:
     with pytest.raises(InputError, match=r"no codebook.*consensus"):
         chosen(None)
     for sites in (("a", "b"), ("a", "b", "d")):
-        with pytest.raises(InputError, match=r"calibrate it, or choose mask\.policy=naive"):
+        with pytest.raises(InputError, match=r"calibrate it, or choose mask\.policy=consensus"):
             chosen(replace(CODEBOOK, sites=sites))
 
 

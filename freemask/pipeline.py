@@ -18,7 +18,7 @@ from torch import Tensor
 from freemask.editors.backbone_calls import BackboneCalls
 from freemask.editors.editor import Editor
 from freemask.io.frame_buffer import FrameBuffer
-from freemask.masks.build import make_masks, whole_frame
+from freemask.masks.build import joined, make_masks, whole_frame
 from freemask.masks.morphology import blend_pixels, faded
 from freemask.prepare import PreparedEdit, check_inversion, prepare
 from freemask.result import EditResult
@@ -26,6 +26,7 @@ from freemask.sampling.context_windows import Window, WindowBlender, split, with
 from freemask.sampling.cost import planned_for
 from freemask.sampling.denoising import StepCallback, denoise
 from freemask.sampling.inversion import invert_for
+from freemask.sampling.look_ahead import look_ahead
 from freemask.settings.sections import Settings
 from freemask.telemetry import PeakMemory, StageTimer
 from freemask.types import EditRequest, Inversion, Masks, Progress, Trajectory, Video
@@ -128,6 +129,9 @@ def _edit_window(
             inverted = inverted(clip, prepared)
     with timer("mask"):
         masks = find_masks(clip, prepared, inverted)
+        if prepared.look_ahead:
+            ahead = look_ahead(editor, clip, prepared, inverted, progress=timer.progress)
+            masks = joined([masks, ahead]) if prepared.queries else ahead
         masks = blender.masks(masks) if blender else masks
     with timer("denoise"):
         latents = denoise(
@@ -145,13 +149,18 @@ def _edit_window(
 
 
 def find_masks(video: Video, prepared: PreparedEdit, inversion: Inversion) -> Masks:
-    """Returns `M*`: the user's, the one that the selected cells give, or the whole frame."""
+    """Returns `M*`: the user's, the one that the selected cells give, or the whole frame.
+
+    Parts of it that only a look-ahead shows are not in it.
+    """
     if prepared.user_mask is not None:
         return prepared.user_mask
     if prepared.selection is None:
         return whole_frame(video.num_frames, video.size)
     settings = prepared.settings.mask
-    return make_masks(inversion.word_maps, prepared.selection, settings, video)
+    return make_masks(
+        inversion.word_maps, prepared.selection, settings, video, prepared.regions_behind
+    )
 
 
 def decode(

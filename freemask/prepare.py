@@ -6,16 +6,13 @@ Whatever can be wrong with an edit is found here, before the backbone runs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
 
 from freemask.attention.fusion import needs_mask, steps_reading_source
 from freemask.attention.word_maps import WordQuery
-from freemask.config import merge
 from freemask.editors.editor import Editor
 from freemask.editors.registry import editor_class
 from freemask.editors.request import EditorRequest
@@ -29,12 +26,10 @@ from freemask.masks.selection import (
     read_codebook,
     select,
 )
-from freemask.prompts.prompt_pair import PromptPair, prompt_pair
-from freemask.settings.presets import FLOW, FREEMASK, UNCALIBRATED, load_settings
-from freemask.settings.sections import AUTO, Settings
+from freemask.prompts.prompt_pair import PromptPair, Region, prompt_pair
+from freemask.resolve import for_editor, resolve, without_effect
+from freemask.settings.sections import Settings
 from freemask.types import EditRequest, InputError, Inversion, Masks, Site, Video
-
-TEMPORAL = ("fusion.temporal_replace", "fusion.temporal_mode", "fusion.invert_temporal")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +42,10 @@ class PreparedEdit:
     sites: the backbone's attention sites at the clip's size.
     token_edit: how the target's tokens take the source's cross-attention.
     text: hidden states `(1, N, E)` of each branch: "source", "edit", "unconditional".
-    queries: the words whose maps are wanted, by role.
-    selection: the cells that make the mask; None if the edit uses no map.
+    queries: the words whose maps are wanted of the source, by role.
+    selection: the cells that make the mask; None if the edit uses no map of the source.
+    regions: the parts of the mask, if it is made of word maps.
+    look_ahead: the words whose maps are wanted of a look-ahead of the edit, by role.
     user_mask: the mask that the user gave, if any.
     latent_frames: numbers of the latent frames within a long clip, if this is a window of one.
     notes: remarks on the edit for the user, a line each.
@@ -63,6 +60,8 @@ class PreparedEdit:
     queries: Mapping[str, WordQuery]
     selection: Selection | None
     user_mask: Masks | None
+    regions: tuple[Region, ...] = ()
+    look_ahead: Mapping[str, WordQuery] = field(default_factory=dict)
     latent_frames: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -70,6 +69,23 @@ class PreparedEdit:
     def first_step(self) -> int:
         """The step at which the edit leaves the source."""
         return self.settings.first_step(self.request.steps)
+
+    @property
+    def regions_ahead(self) -> tuple[Region, ...]:
+        """The parts of the mask that a look-ahead shows."""
+        return tuple(region for region in self.regions if region.words == "target")
+
+    @property
+    def regions_behind(self) -> tuple[Region, ...]:
+        """The parts of the mask that the source shows."""
+        return tuple(region for region in self.regions if region.words != "target")
+
+    @property
+    def look_ahead_steps(self) -> range:
+        """The steps of the look-ahead; none if every part of the mask is in the source."""
+        steps = max(1, round(self.settings.mask.look_ahead * self.request.steps))
+        stop = min(self.first_step + steps, self.request.steps)
+        return range(self.first_step, stop if self.look_ahead else self.first_step)
 
     @property
     def timesteps(self) -> tuple[float, ...]:
@@ -129,8 +145,10 @@ def prepare(
         request,
         settings.fusion,
         needs_words=from_maps or settings.fusion.word_weight != 1,
+        mask_words=settings.mask.words,
     )
     text = _text_states(editor, request, settings)
+    queries, ahead = _word_queries(pair, text) if from_maps else ({}, {})
     return PreparedEdit(
         request=replace(request, words=pair.words),
         settings=settings,
@@ -138,9 +156,11 @@ def prepare(
         sites=sites,
         token_edit=pair.token_edit,
         text=text,
-        queries=_word_queries(pair, settings, text) if from_maps else {},
-        selection=_select(editor, settings, sites, scheduler) if from_maps else None,
+        queries=queries,
+        selection=_select(editor, settings, sites, scheduler) if queries else None,
         user_mask=user_mask,
+        regions=pair.regions if from_maps else (),
+        look_ahead=ahead,
         notes=(*notes, *without_effect(editor, sites, request.overrides)),
     )
 
@@ -167,7 +187,7 @@ def preflight(
     )
     for_editor(settings, editor_class(wanted.editor))
     mask_policy(settings.mask.policy)
-    if masked or not needs_mask(settings):
+    if masked or not needs_mask(settings) or settings.mask.words == "target":
         return notes
     codebook = read_codebook(files.codebook, settings)
     check_source(settings.mask, has_codebook=codebook is not None)
@@ -175,112 +195,6 @@ def preflight(
         blueprint = editor_class(wanted.editor).blueprint(files.folder, files.dtype)
         codebook.check(blueprint.sites(blueprint.latent_size(size)))
     return notes
-
-
-def resolve(
-    request: EditRequest,
-    settings: Settings | None,
-    *,
-    codebook: Path | None,
-    needs_maps: bool,
-    family: str = "",
-    name: str = "",
-) -> tuple[EditRequest, Settings, tuple[str, ...]]:
-    """Returns a request with the method that `auto` stands for, its settings, and remarks.
-
-    settings: settings instead of the preset; the request's overrides apply to them too.
-    codebook: the checkpoint's own codebook, or None.
-    needs_maps: whether the mask, if there is one, comes from word maps.
-    family: the editor's family, as in `load_settings`.
-    name: the options of `freemask calibrate` that name the checkpoint, for the remark.
-    """
-    preset = partial(load_settings, request.task, request.overrides, family=family)
-    if settings is not None:
-        method = FREEMASK if request.method == AUTO else request.method
-        return replace(request, method=method), merge(Settings, settings, request.overrides), ()
-    chosen = preset(method=request.method)
-    if request.method != AUTO:
-        return request, chosen, ()
-    lacks = not (codebook or chosen.codebook) and needs_maps and needs_mask(chosen)
-    if not lacks or _names_source(request.overrides):
-        return replace(request, method=FREEMASK), chosen, ()
-    fallback = preset(method=UNCALIBRATED)
-    remark = (
-        "this checkpoint has no codebook: the mask is what the maps of all layers agree on; "
-        f"`freemask calibrate {name} --unlabelled --data DIR` measures which layers to read"
-    )
-    return replace(request, method=UNCALIBRATED), fallback, (remark,)
-
-
-def for_editor(settings: Settings, editor: Editor | type[Editor]) -> Settings:
-    """Returns settings with an editor's own choice in place of `auto`.
-
-    Raises `InputError` for a source or a state that the editor does not have.
-    """
-    source = _choice("source", settings.source, editor.sources, editor.name)
-    state = _choice("flow.state", settings.flow.state, editor.states, editor.name)
-    noise = settings.flow.noise
-    if noise == AUTO:
-        noise = "fresh" if state == "coupled" else "shared"
-    flow, fusion = replace(settings.flow, state=state, noise=noise), settings.fusion
-    reason = _needs_all_rows(settings, editor)
-    if reason and fusion.rows == "inside":
-        raise InputError(f"fusion.rows=inside does not go with this edit: {reason}")
-    rows = "all" if reason else fusion.rows
-    return replace(settings, source=source, flow=flow, fusion=replace(fusion, rows=rows))
-
-
-def _needs_all_rows(settings: Settings, editor: Editor | type[Editor]) -> str:
-    """Returns why an edit computes all tokens of a clip, or "" if those inside its mask do."""
-    if not editor.runs_lanes:
-        return f"the backbone of editor {editor.name} computes whole clips, not tokens"
-    if settings.features == "store":
-        return "features=store keeps no values of the source; take features=replay"
-    start, end = settings.fusion.latent_blend
-    if "latents" not in settings.fusion.masked or start > 1 - settings.strength or end < 1:
-        return (
-            "latents outside the mask are not the source's in every step; let fusion.masked list "
-            "latents and fusion.latent_blend be [0.0, 1.0]"
-        )
-    return ""
-
-
-def without_effect(
-    editor: Editor, sites: Sequence[Site], overrides: Mapping[str, Any]
-) -> tuple[str, ...]:
-    """Returns remarks on the overrides that an editor ignores, a line each.
-
-    sites: the attention sites of its backbone.
-    """
-    reasons: dict[str, tuple[str, ...]] = {}
-    if all(site.kind != "temporal" for site in sites):
-        reasons["has no temporal attention"] = TEMPORAL
-    if not editor.runs_lanes:
-        reasons["computes whole clips, not tokens"] = ("fusion.outside",)
-    if editor.family == FLOW:
-        reasons["samples without further noise"] = ("eta",)
-    else:
-        reasons["does not match a flow"] = ("flow",)
-    remarks = []
-    for reason, ignored in reasons.items():
-        given = [key for key in overrides if key in ignored or key.partition(".")[0] in ignored]
-        if given:
-            have = "has" if len(given) == 1 else "have"
-            remarks.append(f"{editor.name} {reason}: {' and '.join(given)} {have} no effect")
-    return tuple(remarks)
-
-
-def _choice(key: str, value: str, known: tuple[str, ...], editor: str) -> str:
-    if value == AUTO:
-        return known[0]
-    if value not in known:
-        raise InputError(f"{key} is {value!r}; editor {editor} has {' and '.join(known)}")
-    return value
-
-
-def _names_source(overrides: Mapping[str, Any]) -> bool:
-    """Returns whether overrides choose where the mask comes from."""
-    return any(key in ("mask", "mask.sites", "mask.policy", "codebook") for key in overrides)
 
 
 def _select(editor: Editor, settings: Settings, sites: Sequence[Site], scheduler: Any) -> Selection:
@@ -300,12 +214,19 @@ def _text_states(editor: Editor, request: EditRequest, settings: Settings) -> di
 
 
 def _word_queries(
-    pair: PromptPair, settings: Settings, text: Mapping[str, Tensor]
-) -> dict[str, WordQuery]:
-    queries = {"source": WordQuery(pair.weights["source"])}
-    if settings.mask.words != "source":
-        queries["target"] = WordQuery(pair.weights["target"], text["edit"])
-    return queries
+    pair: PromptPair, text: Mapping[str, Tensor]
+) -> tuple[dict[str, WordQuery], dict[str, WordQuery]]:
+    """Returns the words whose maps an inversion records, and those of a look-ahead, by role."""
+    queries, ahead = {}, {}
+    for region in pair.regions:
+        target = region.role("target")
+        if region.words == "target":
+            ahead[target] = WordQuery(pair.weights[target])
+            continue
+        for role in region.roles:
+            other = text["edit"] if role == target else None
+            queries[role] = WordQuery(pair.weights[role], other)
+    return queries, ahead
 
 
 def _has_maps(inversion: Inversion, role: str, prepared: PreparedEdit) -> bool:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WHOLE_FRAME = "the whole frame"  # origin of masks that edit everywhere by design
+WordPair = tuple[str, str]  # the edited word of the source and of the target; "" if there is none
+Words = WordPair | tuple[WordPair, ...] | tuple[()]
 Progress = Callable[[str, int, int], None]  # name of the stage, steps done, steps in all
 
 
@@ -213,8 +215,12 @@ class EditRequest:
 
     source: the prompt P0, which describes the clip.
     target: the prompt P1, which describes the edited clip.
-    words: the edited word of each prompt; guessed from their difference if empty.
-    task: the preset of the settings: "style", "attribute" or "shape".
+    words: the edited word of each prompt, "" where a prompt has none, or several such pairs; read
+        from the difference of the prompts if empty.
+    task: the preset of the settings: "shape", "attribute", "colour", "material", "background",
+        "add", "remove" or "style"; "auto" reads it from the difference of the prompts.
+    keep: the word of the source prompt whose object stays where a task edits everything else; the
+        prompt's first noun if empty.
     method: "freemask"; "uncalibrated", its form for a checkpoint without a codebook; "auto", the
         one of the two that the checkpoint allows; or a method that it is compared with ("released";
         "ddim" and "fatezero", or "sdedit", "inversion", "flowedit" and "flowedit_mask" for flow
@@ -230,8 +236,9 @@ class EditRequest:
 
     source: str
     target: str
-    words: tuple[str, str] | tuple[()] = ()
-    task: str = "shape"
+    words: Words = ()
+    task: str = "auto"
+    keep: str = ""
     method: str = "auto"
     steps: int = 50
     guidance: float = 7.5
@@ -239,22 +246,30 @@ class EditRequest:
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.words and (isinstance(self.words, str) or len(self.words) != 2):
-            raise InputError(
-                f"words is {self.words!r}; it must be the edited word of the source and that of "
-                "the target, or empty"
-            )
+        for pair in self.pairs:
+            if isinstance(pair, str) or len(pair) != 2 or not any(pair):
+                raise InputError(
+                    f"words is {self.words!r}; it must be the edited word of the source and that "
+                    "of the target, several such pairs, or empty"
+                )
         at_least(1, steps=self.steps)
         at_least(0, seed=self.seed)
         if not math.isfinite(self.guidance):
             raise InputError(f"guidance is {self.guidance}; it must be finite")
+
+    @property
+    def pairs(self) -> tuple[WordPair, ...]:
+        """The edited words, pair by pair."""
+        if isinstance(self.words, str) or (self.words and isinstance(self.words[0], str)):
+            return (self.words,)  # type: ignore[return-value]
+        return tuple(self.words)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class PlannedCalls:
     """Passes of the backbone over one whole clip, or over one window of a longer clip.
 
-    source: to find the source at every level, and its word maps.
+    source: to find the source at every level, and its word maps or those of a look-ahead.
     denoise: of the edit's own steps.
     plain: of plain guided generation in as many steps, for comparison.
     """

@@ -32,10 +32,11 @@ from freemask.calibration.calibrate import calibrate
 from freemask.data.clips import CaptionedClip, ClipSource
 from freemask.editors.editor import Editor
 from freemask.pipeline import edit
-from freemask.prepare import for_editor, prepare
+from freemask.prepare import prepare
+from freemask.resolve import for_editor
 from freemask.sampling.inversion import invert, invert_for
 from freemask.settings.sections import FusionSettings, MaskSettings, Settings
-from freemask.types import InputError, Video
+from freemask.types import EditRequest, InputError, Video
 
 
 def test_an_all_zero_mask_gives_back_the_source(editor: Editor, small: Video) -> None:
@@ -260,3 +261,47 @@ def test_a_callback_sees_every_step_and_may_change_the_latents(
     source = edit(editor, small, request, callback_on_step_end=back_to_source)
     expected = editor.decode(plain.trajectory.latents[:1], small.fps)
     np.testing.assert_array_equal(source.video.frames, expected.frames)
+
+
+def test_removing_leaves_nothing_of_the_source_inside(editor: Editor, small: Video) -> None:
+    """Two sources that differ inside the mask alone give one edit there, but for their noise."""
+    request = EditRequest(SOURCE, "the grass", task="remove", steps=STEPS)
+    overrides = {"fusion.pixel_blend": False, "fusion.margin": 0}
+    first = edit(editor, small, replace(request, overrides=overrides), mask=half_mask(small))
+    assert first.settings.fresh_noise
+    assert first.request.guidance == 7.5
+    assert first.calls == first.planned.total  # no unconditional branch
+    kept = edit(
+        editor,
+        small,
+        replace(request, overrides=overrides | {"fresh_noise": False}),
+        mask=half_mask(small),
+    )
+    assert not np.array_equal(first.video.frames, kept.video.frames)
+    other = edit(
+        editor, small, replace(request, overrides=overrides, seed=1), mask=half_mask(small)
+    )
+    assert not np.array_equal(first.video.frames, other.video.frames)
+
+
+def test_several_words_make_one_mask_each(editor: Editor, small: Video) -> None:
+    request = ask(NAIVE, target="a panda moving left on the snow", task="shape")
+    prepared = prepare(editor, small, request)
+    assert prepared.request.words == (("bear", "panda"), ("grass", "snow"))
+    assert [(r.words, r.roles) for r in prepared.regions] == [
+        ("source", ("source",)),
+        ("kept", ("kept 2",)),
+    ]
+    masks = edit(editor, small, request).masks.values
+    alone = edit(editor, small, replace(request, words=("bear", "panda"))).masks.values
+    assert (masks >= alone).all()
+
+
+def test_a_background_needs_to_know_what_stays(editor: Editor, small: Video) -> None:
+    request = ask(NAIVE, target="a bear moving left on the snow", task="background")
+    prepared = prepare(editor, small, request)
+    assert set(prepared.queries) == {"kept"}
+    named = prepare(editor, small, replace(request, keep="left"))
+    assert not torch.equal(named.queries["kept"].weights, prepared.queries["kept"].weights)
+    with pytest.raises(InputError, match="cannot tell which object .* stays .*--keep"):
+        prepare(editor, small, replace(request, keep="grass"))

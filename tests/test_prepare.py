@@ -106,7 +106,7 @@ def test_a_long_clip_is_prepared_once_for_all_its_windows(
     monkeypatch.setattr(type(editor), "encode_text", spy)
     loads: list[str] = []
     monkeypatch.setattr(
-        "freemask.prepare.load_settings",
+        "freemask.resolve.load_settings",
         lambda *given, **named: loads.append(given[0]) or load_settings(*given, **named),
     )
     windows = {"window.frames": 3, "window.overlap": 1}

@@ -16,7 +16,7 @@ from freemask.prepare import preflight, prepare
 from freemask.settings.presets import load_settings
 from freemask.types import EditRequest, InputError, Video
 
-REQUEST = EditRequest("a bear on the grass", "a panda on the grass", steps=4)
+REQUEST = EditRequest("a bear on the grass", "a panda on the grass", task="shape", steps=4)
 TINY = (16, 24)
 
 
@@ -92,7 +92,7 @@ def test_the_released_site_of_wan_is_that_of_public_editors(wan: Editor, tiny: V
 def test_without_a_codebook_a_flow_model_reads_all_layers_at_three_levels(
     wan: Editor, tiny: Video
 ) -> None:
-    request = EditRequest("a bear on the grass", "a panda on the grass", steps=10)
+    request = EditRequest("a bear on the grass", "a panda on the grass", task="shape", steps=10)
     prepared = prepare(wan, tiny, request)
     assert prepared.request.method == "uncalibrated"
     assert prepared.selection

@@ -21,7 +21,7 @@ from freemask.masks.codebook import Codebook
 from freemask.prepare import preflight, prepare
 from freemask.types import EditRequest, InputError, Video
 
-REQUEST = EditRequest("a bear on the grass", "a panda on the grass", steps=4)
+REQUEST = EditRequest("a bear on the grass", "a panda on the grass", task="shape", steps=4)
 SIZE = (20, 28)
 
 

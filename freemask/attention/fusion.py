@@ -17,7 +17,7 @@ features are read (the feature store, the footprint, the check for a mask) asks 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -36,6 +36,8 @@ from freemask.settings.sections import FusionSettings, Settings
 from freemask.types import Masks, Site, SiteKind
 
 StepRanges = Sequence[StepRange]
+CHANNELS = 8  # added to hide keys; kernels want multiples of it
+HIDING = 64.0
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,30 @@ def fuse_temporal(
 
 
 FUSION_RULES: dict[SiteKind, FusionRule] = {
-    "self": FusionRule(lambda s: [s.self_replace], fuse_self),
+    "self": FusionRule(lambda s: [s.self_replace, s.erase], fuse_self),
     "cross": FusionRule(lambda s: list(s.cross_ranges.values()), fuse_cross),
     "temporal": FusionRule(lambda s: [s.temporal_replace], fuse_temporal, row_limited=False),
 }
+
+
+def without_keys(tensors: Mapping[str, Any], hidden: Tensor) -> dict[str, Any]:
+    """Returns the tensors of a blended attention whose edit does not see some keys.
+
+    One more channel, 64 in every query and -64 in those keys, takes their probability below
+    exp(-300): an attention with a bias on its keys, for kernels that know none. Where all keys of a
+    sequence are hidden, all of them are seen.
+
+    tensors: arguments of `kernels.blended_attention`; those that end in D get the channel.
+    hidden: `(B, Nk)`, true on the keys that the edit does not see.
+    """
+    wide = {
+        name: F.pad(value, (0, CHANNELS)) if torch.is_tensor(value) and value.ndim == 4 else value
+        for name, value in tensors.items()
+    }
+    width = tensors["q"].shape[-1]
+    wide["q"][..., width] = HIDING
+    wide["k"][..., width] = -HIDING * hidden[:, None].to(wide["k"])
+    return wide
 
 
 def reads_source(site: Site, settings: FusionSettings, step: int, steps: int) -> bool:
@@ -231,17 +253,26 @@ class Fusion:
 
         values: `v`, `v_source`, `v_kept` and `frame_table` as in `kernels.blended_attention`.
         """
-        plan = self.row_plan(call.site)
-        return kernels.blended_attention(
-            call.q,
-            call.k,
-            q_source=q_source,
-            k_source=k_source,
-            mask=plan,
+        tensors = {"q": call.q, "k": call.k, "q_source": q_source, "k_source": k_source, **values}
+        width = call.q.shape[-1]
+        if self.erases(call.site):
+            tensors = without_keys(tensors, self.key_weights(call.site) > 0)
+        out = kernels.blended_attention(
+            **tensors,
+            mask=self.row_plan(call.site),
+            scale=width**-0.5,
             backend=self.backend,
             part_bytes=self.part_bytes,
-            **values,
         )
+        return out[..., :width]
+
+    def key_weights(self, site: Site) -> Tensor:
+        """Returns the weights `(B, Nk)` of the keys that a call of a site carries."""
+        return self.weights(site)
+
+    def erases(self, site: Site) -> bool:
+        """Returns whether tokens inside attend to those outside alone in the current step."""
+        return site.kind == "self" and in_range(self.settings.erase, self._step, self.steps)
 
     def row_plan(self, site: Site) -> kernels.MaskPlan:
         """Returns the rows of a site sorted by mask; layers of one kind and resolution share it."""

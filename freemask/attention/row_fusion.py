@@ -128,6 +128,10 @@ class RowFusion(Fusion):
             values["k_source_outside"] = self._outside[call.site.name, False][0]
         return super().blend(call, q_source, k_source, **values)
 
+    def key_weights(self, site: Site) -> Tensor:
+        """See `Fusion.key_weights`: those of the tokens that the lane carries."""
+        return self.weights(site)[:, self.tokens_of(self._lane)]
+
     def rows(self, site: Site) -> Tensor:
         """See `Fusion.rows`: those of the tokens that the lane carries."""
         assert self.split is not None

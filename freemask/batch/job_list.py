@@ -17,7 +17,7 @@ from typing import Any
 
 from freemask.batch.job_files import read_entries
 from freemask.batch.jobs import ClipRequest, Job
-from freemask.batch.values import parse_count_or_all, parse_flag, parse_size, parse_word_pair
+from freemask.batch.values import parse_count_or_all, parse_flag, parse_size, parse_word_pairs
 from freemask.config import nearest, parse_overrides
 from freemask.io.paths import user_path
 from freemask.types import EditRequest, InputError
@@ -36,13 +36,14 @@ KINDS: dict[str, tuple[Any, str]] = {  # by the annotation's first word
     "float": ((int, float), "a number"),
     "Mapping": (dict, "keys and values"),
     "tuple": ((list, tuple), "a pair"),
+    "Words": ((list, tuple), "a pair of words, or a list of pairs"),
     "bool": (bool, "true or false"),
     "Literal": (str, "one of its choices"),
 }
 PARSERS: dict[str, Callable[[str], Any]] = {  # of text, by key or by the annotation's first word
     "frames": parse_count_or_all,
     "size": parse_size,
-    "words": parse_word_pair,
+    "words": parse_word_pairs,
     "overrides": lambda text: parse_overrides(text.split()),
     "int": int,
     "float": float,
@@ -102,7 +103,7 @@ def _check(field: Field[Any], value: Any, where: str) -> Any:
     annotation = str(field.type)
     if value is None and "None" in annotation:
         return None
-    if value is None and annotation.startswith("tuple"):
+    if value is None and annotation.startswith(("tuple", "Words")):
         return ()
     choices = re.findall(r"Literal\['(\w+)'\]", annotation)
     if value in choices:
@@ -122,7 +123,11 @@ def _check(field: Field[Any], value: Any, where: str) -> Any:
     ):
         allowed = " or ".join([*([] if kind is str and choices else [name]), *map(repr, choices)])
         raise InputError(f"{where}: {field.name} is {value!r}, it must be {allowed}")
-    return tuple(value) if pair else value
+    return _as_tuples(value) if isinstance(value, list | tuple) else value
+
+
+def _as_tuples(value: Any) -> Any:
+    return tuple(map(_as_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def _parse(key: str, text: str, kind: str, name: str, where: str) -> Any:

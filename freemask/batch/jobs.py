@@ -18,6 +18,7 @@ from freemask.io.masks import read_mask
 from freemask.io.paths import STDIN
 from freemask.io.read_clip import Selection, check_fps, read_clip
 from freemask.io.scaling import ChooseFit
+from freemask.prompts.edit_kind import task_of
 from freemask.result import REPLACEABLE, EditResult
 from freemask.settings.presets import load_settings
 from freemask.types import EditRequest, InputError, Inversion, Progress, Video
@@ -162,7 +163,7 @@ def check_job(
     for role, prompt in (("source", request.source), ("target", request.target)):
         if not prompt.strip():
             raise InputError(f"the {role} prompt is empty; describe the clip in a few words")
-    settings = load_settings(request.task, request.overrides, method=request.method)
+    settings = load_settings(task_of(request), request.overrides, method=request.method)
     mask_policy(settings.mask.policy)
     check_writable(folder, REPLACEABLE)
     return job.read(native_frame)

@@ -16,6 +16,7 @@ import torch
 
 from freemask.batch.jobs import Job
 from freemask.editors.editor import Editor
+from freemask.prompts.edit_kind import task_of
 from freemask.settings.presets import load_settings
 
 T = TypeVar("T")
@@ -34,7 +35,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def _replay(editor: Editor, job: Job) -> bool:
     request = job.request
     family, method = editor.family, request.method
-    settings = load_settings(request.task, request.overrides, method=method, family=family)
+    settings = load_settings(task_of(request), request.overrides, method=method, family=family)
     return settings.features == "store"
 
 

@@ -29,6 +29,7 @@ from freemask.editors.editor import Editor
 from freemask.io.atomic import check_writable, write_atomic
 from freemask.io.fingerprint import fingerprint
 from freemask.masks.selection import codebook_for
+from freemask.prompts.edit_kind import task_of
 from freemask.result import FILES, REPLACEABLE
 from freemask.settings.presets import load_settings
 from freemask.types import InputError
@@ -66,7 +67,7 @@ def job_fingerprint(job: Job, editor: Editor) -> str:
     """
     request = job.request
     family, method = editor.family, request.method
-    settings = load_settings(request.task, request.overrides, method=method, family=family)
+    settings = load_settings(task_of(request), request.overrides, method=method, family=family)
     return fingerprint(
         replace(request, overrides={}),
         settings,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from freemask.types import InputError
+from freemask.types import InputError, Words
 
 
 def parse_count(text: str) -> int:
@@ -36,20 +36,21 @@ def parse_flag(text: str) -> bool:
 def parse_words(text: str) -> list[tuple[str, str]]:
     """Parses words, separated by commas, each `OLD:NEW` or a word that stays the same.
 
-    Every `--words` has this grammar; commands differ in how many words they take.
+    `OLD:` and `:NEW` are words that only one prompt has. Every `--words` has this grammar; commands
+    differ in how many words they take.
     """
     found = []
     for item in filter(None, (item.strip() for item in text.split(","))):
         old, colon, new = (part.strip() for part in item.partition(":"))
-        if not old or (colon and not new):
+        if ":" in new or not (old or new):
             raise InputError(f"{text!r} is not of the form OLD:NEW, for example bear:panda")
-        found.append((old, new or old))
+        found.append((old, new if colon else old))
     return found
 
 
-def parse_word_pair(text: str) -> tuple[str, str]:
-    """Parses `OLD:NEW` as the edited word of the source and that of the target."""
+def parse_word_pairs(text: str) -> Words:
+    """Parses `OLD:NEW`, or several separated by commas, as the edited words of both prompts."""
     pairs = parse_words(text)
-    if len(pairs) != 1:
-        raise InputError(f"{text!r} is not one OLD:NEW, for example bear:panda")
-    return pairs[0]
+    if not pairs:
+        raise InputError(f"{text!r} is not of the form OLD:NEW, for example bear:panda")
+    return pairs[0] if len(pairs) == 1 else tuple(pairs)

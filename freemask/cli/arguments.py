@@ -20,7 +20,7 @@ from freemask.batch.values import (
     parse_count,
     parse_count_or_all,
     parse_size,
-    parse_word_pair,
+    parse_word_pairs,
     parse_words,
 )
 from freemask.editors.request import EditorRequest
@@ -229,5 +229,5 @@ CONVERTERS: dict[str, tuple[Callable[[str], Any], str | None]] = {  # by type: c
     "tuple[int, int] | Literal['source'] | None": (_argument(_size_or_source), "HxW"),
     "Literal['source'] | None": (_argument(_source), "source"),
     "tuple[str, ...]": (word_list, "A,B"),
-    "tuple[str, str] | tuple[()]": (_argument(parse_word_pair), "OLD:NEW"),
+    "Words": (_argument(parse_word_pairs), "OLD:NEW"),
 }

@@ -116,12 +116,13 @@ def _stage_costs(editor: Editor, request: EditRequest) -> dict[str, float]:
 
     The mask is not known yet: half of the picture is assumed.
     """
-    from freemask.prepare import for_editor
+    from freemask.prompts.edit_kind import task_of
+    from freemask.resolve import for_editor
     from freemask.sampling.cost import planned_calls
     from freemask.settings.presets import load_settings
 
     family, method = editor.family, request.method
-    settings = load_settings(request.task, request.overrides, method=method, family=family)
+    settings = load_settings(task_of(request), request.overrides, method=method, family=family)
     settings = for_editor(settings, editor)
     calls = planned_calls(settings, request, entries=1, coverage=0.5)
     before = "read" if settings.source == "noised" else "inversion"

@@ -111,4 +111,4 @@ def sprites_clips(
 
 def _draw(seed: int, scene: sprites.Scene) -> CaptionedClip:
     clip = scene.render()
-    return CaptionedClip(f"{seed:06d}", clip.video, clip.caption, scene.object, clip.mask)
+    return CaptionedClip(f"{seed:06d}", clip.video, clip.caption, scene.noun, clip.mask)

@@ -46,7 +46,7 @@ CHOICES: dict[str, Collection[str]] = {
     "motion": MOTIONS,
     "style": STYLES,
 }
-OPTIONAL = ("colour", "style")
+OPTIONAL = ("colour", "style")  # of a random scene
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,8 @@ class Clip:
 class Scene:
     """A complete description of a clip.
 
-    object, ground, motion: keys of `OBJECTS`, `GROUNDS` and `MOTIONS`.
+    object: key of `OBJECTS`, or None for a ground without one.
+    ground, motion: keys of `GROUNDS` and `MOTIONS`.
     colour, style: keys of `COLOURS` and `STYLES`, or None.
     extent: longer side of the object as a fraction of the frame's height, usually 0.5 to 0.75.
     centre: (row, column) of the object's centre at half time, as fractions of the frame.
@@ -83,7 +84,7 @@ class Scene:
     Raises `InputError` for an unknown key, no frames, or a side below 16 pixels.
     """
 
-    object: str
+    object: str | None
     ground: str
     motion: str
     colour: str | None = None
@@ -100,7 +101,7 @@ class Scene:
     def __post_init__(self) -> None:
         for field, choices in CHOICES.items():
             value = getattr(self, field)
-            if value not in choices and not (value is None and field in OPTIONAL):
+            if value not in choices and not (value is None and field in ("object", *OPTIONAL)):
                 raise InputError(f"{field} {value!r} is not one of {', '.join(choices)}")
         if self.frames < 1 or min(self.size) < 16:
             raise InputError(
@@ -109,10 +110,17 @@ class Scene:
             )
 
     @property
+    def noun(self) -> str:
+        """The word of the object; "" without one."""
+        return self.object or ""
+
+    @property
     def caption(self) -> str:
         """The prompt that describes the clip."""
-        colour = f"{self.colour} " if self.colour else ""
         style = f" in {self.style} style" if self.style else ""
+        if self.object is None:
+            return f"the {self.ground}{style}"
+        colour = f"{self.colour} " if self.colour else ""
         article = "an" if (colour or self.object)[0] in "aeiou" else "a"
         return f"{article} {colour}{self.object} moving {self.motion} on the {self.ground}{style}"
 
@@ -130,9 +138,11 @@ class Scene:
         ground = draw_ground(self.ground, self.texture_seed, self.size)
         frames = np.repeat(np.clip(ground * self.light, 0, 255)[None], self.frames, axis=0)
         alphas = np.zeros((self.frames, rows, columns), np.float32)
-        pixels, alpha = draw_object(self.object, round(self.extent * rows), self.colour)
-        for frame, coverage, (top, left) in zip(frames, alphas, self._corners(alpha), strict=True):
-            paste(frame, coverage, pixels, alpha, top, left)
+        if self.object is not None:
+            pixels, alpha = draw_object(self.object, round(self.extent * rows), self.colour)
+            places = zip(frames, alphas, self._corners(alpha), strict=True)
+            for frame, coverage, (top, left) in places:
+                paste(frame, coverage, pixels, alpha, top, left)
         video = Video(apply_style(frames, self.style), self.fps)
         return Clip(video, (alphas >= 0.5).astype(np.float32), self.caption, self)
 
@@ -143,6 +153,8 @@ class Scene:
         in {0, 1}, 0 where the object covers the ground in the next frame.
         """
         mask = self.render().mask
+        if self.object is None:
+            return np.zeros((*mask[1:].shape, 2), np.float32), np.ones_like(mask[1:])
         _, alpha = draw_object(self.object, round(self.extent * self.size[0]), self.colour)
         moved = np.diff(np.array(self._corners(alpha), np.float32), axis=0)
         flow = mask[:-1, ..., None] * moved[:, None, None]

@@ -140,15 +140,14 @@ def preflight(
 
 def check_prompts(tokenizer: Any, request: EditRequest) -> None:
     """Raises `InputError` for prompts or words of a request that do not fit a tokenizer."""
-    for role, prompt, word in zip(
-        ("source", "target"),
-        (request.source, request.target),
-        request.words or ("", ""),
-        strict=True,
-    ):
+    for side, role in enumerate(("source", "target")):
+        prompt = (request.source, request.target)[side]
         check_prompt(tokenizer, prompt, role=role)
-        if word:
-            word_tokens(tokenizer, prompt, word, role=role)
+        for pair in request.pairs:
+            if pair[side]:
+                word_tokens(tokenizer, prompt, pair[side], role=role)
+    if request.keep:
+        word_tokens(tokenizer, request.source, request.keep, role="source")
 
 
 def native_frame(

@@ -95,7 +95,7 @@ def run_sample(
         edited = replace(
             unedited,
             video=result.video,
-            masks=result.masks_used if edits[method].selection else None,
+            masks=result.masks_used if edits[method].regions else None,
             relative_seconds=cost.seconds / plain.seconds if plain else None,
             relative_calls=cost.calls / plain.calls if plain else None,
             relative_memory=result.memory_above_entry / plain.memory
@@ -124,7 +124,7 @@ def _edit_all(
     for method, prepared in edits.items():
         inversion, before = inversions[_inversion_key(_to_invert(method, prepared))]
         true_mask = None
-        if METHODS[method].true_mask and prepared.selection:
+        if METHODS[method].true_mask and prepared.regions:
             true_mask = torch.from_numpy(sample.object_mask)
         key = f"{_effect(prepared)} {true_mask is None}"
         if key not in results:
@@ -155,14 +155,14 @@ def best_map_iou(
 
     The maps are binarised at the codebook's threshold. Returns None without maps or a codebook.
     """
-    masked = [edited for edited in edits if edited.selection]
+    masked = [edited for edited in edits if edited.selection and "source" in edited.queries]
     codebook = next((codebook_for(editor, edited.settings) for edited in masked), None)
     if codebook is None:
         return None
     maps = next((i.word_maps["source"] for i in inversions if _all_maps(i)), None)
     if maps is None:  # methods with a noised source read only the levels that their masks need
         request = masked[0].request
-        word, steps = request.words[0] if request.words else "", request.steps
+        word, steps = request.pairs[0][0] if request.words else "", request.steps
         inverted = invert(editor, sample.video, request.source, words=word, steps=steps)
         maps = inverted.word_maps["source"]
     return ClipCost.measure(maps, torch.from_numpy(sample.object_mask)).best_iou(codebook)

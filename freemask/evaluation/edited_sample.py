@@ -11,7 +11,7 @@ import numpy as np
 from freemask.evaluation import metrics, template_matching
 from freemask.evaluation.clip import ClipEmbedder
 from freemask.evaluation.lpips import Lpips
-from freemask.evaluation.samples import TASKS, GroundTruth, Sample
+from freemask.evaluation.samples import TASKS, BenchmarkTask, GroundTruth, Sample
 from freemask.types import Video
 
 
@@ -54,18 +54,28 @@ class EditedSample:
 
     @property
     def outside(self) -> np.ndarray:
-        """Region `(F, H, W)` outside the object."""
-        return 1 - self.sample.object_mask
+        """Region `(F, H, W)` that the edit should leave as it is."""
+        return 1 - self._changed
 
     @property
     def edited_region(self) -> np.ndarray:
-        """Region `(F, H, W)` that the edit changes: the object, or the whole frame."""
-        mask = self.sample.object_mask
-        return np.ones_like(mask) if self._whole_frame else mask
+        """Region `(F, H, W)` that the edit changes: the object, the ground or the whole frame."""
+        mask = self._changed
+        return np.ones_like(mask) if self._task.whole_frame else mask
 
     @property
-    def _whole_frame(self) -> bool:
-        return TASKS[self.sample.request.task].whole_frame
+    def _task(self) -> BenchmarkTask:
+        return TASKS[self.sample.request.task]
+
+    @cached_property
+    def _changed(self) -> np.ndarray:
+        """Region `(F, H, W)` that a perfect edit changes; around an object that may be anywhere,
+        where it was found."""
+        if not (self._task.anywhere and self.ground_truth):
+            return self.sample.object_mask
+        scene = self.ground_truth.clip.scene
+        found = template_matching.find_object(self.video, scene.noun, scene.colour, scene.style)
+        return template_matching.covered_region(self.video, scene.noun, found)
 
     @cached_property
     def errors_in_place(self) -> Mapping[str, float]:
@@ -80,10 +90,10 @@ class EditedSample:
     def errors_on_path(self) -> Mapping[str, float]:
         """Error of every candidate by name, each on its best-matching path.
 
-        An edit of the whole frame has no path; the errors are those in place.
+        An edit of the whole frame or the ground has no path; the errors are those in place.
         """
         assert self.ground_truth
-        if self._whole_frame:
+        if self._task.whole_frame or self._task.in_place:
             return self.errors_in_place
         return template_matching.path_errors(self.video, self.ground_truth.candidates)
 

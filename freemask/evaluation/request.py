@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from freemask.data.clips import FRAMES, SIZE, SPRITES
 from freemask.editors.request import EditorRequest
 from freemask.evaluation.methods import BenchmarkSettings
-from freemask.evaluation.samples import TASKS, SampleSource, folder_samples, sprites_samples
+from freemask.evaluation.samples import SampleSource, folder_samples, sprites_samples
 from freemask.io.fingerprint import fingerprint
 from freemask.io.paths import user_path
 from freemask.io.resumable import ResumableFolder
@@ -43,7 +43,7 @@ class EvaluationRequest(EditorRequest):
 
     out: Path
     settings: BenchmarkSettings
-    tasks: tuple[str, ...] = tuple(TASKS)
+    tasks: tuple[str, ...] = ("shape", "attribute", "style")
     data: str = SPRITES
     clips: int = 24
     captions: Path | None = None

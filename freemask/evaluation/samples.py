@@ -17,7 +17,7 @@ from freemask.config import nearest
 from freemask.data import sprites
 from freemask.data.clips import SIZE, ClipSource, WantedEdit
 from freemask.data.davis import davis_clips
-from freemask.data.sprites_drawing import COLOURS, OBJECTS, STYLES
+from freemask.data.sprites_drawing import COLOURS, GROUNDS, OBJECTS, STYLES
 from freemask.evaluation import optical_flow
 from freemask.types import EditRequest, InputError, Video
 
@@ -48,7 +48,8 @@ class Sample:
 
     video: the clip.
     request: the edit.
-    object_mask: `(F, H, W)`, 1 on the object of the clip or of the ground truth.
+    object_mask: `(F, H, W)`, 1 where a perfect edit changes the clip: on its object and that of the
+        ground truth, or on the ground.
     ground_truth: the exact result, if it is known.
     flow: motion and visibility as in `metrics.warp_error`, of the ground truth or estimated on the
         clip; None if neither is available.
@@ -86,10 +87,14 @@ class BenchmarkTask:
 
     draw: returns the sample of a seed, a frame size `(H, W)` and a number of frames.
     whole_frame: whether the edit changes the whole frame instead of the object.
+    in_place: whether candidates differ in place instead of in an object on its path.
+    anywhere: whether the edit may put its object anywhere; it is then looked for.
     """
 
     draw: Callable[[int, tuple[int, int], int], Sample]
     whole_frame: bool = False
+    in_place: bool = False
+    anywhere: bool = False
 
 
 def sprites_sample(
@@ -99,6 +104,8 @@ def sprites_sample(
     target: str,
     words: tuple[str, str],
     task: str,
+    *,
+    ground: bool = False,
 ) -> Sample:
     """Returns the sample that changes one property of a scene.
 
@@ -107,13 +114,15 @@ def sprites_sample(
     target: the value that the edit asks for.
     words: the edited word of the source and of the target prompt.
     task: the task of the request.
+    ground: whether the edit changes the ground instead of the object.
     """
     drawn = {str(value): scene.counterfactual(**{change: value}).render() for value in values}
     clip, counterfactual = scene.render(), drawn[target]
+    objects = np.maximum(clip.mask, counterfactual.mask)
     return Sample(
         video=clip.video,
         request=EditRequest(clip.caption, counterfactual.caption, words=words, task=task),
-        object_mask=np.maximum(clip.mask, counterfactual.mask),
+        object_mask=1 - objects if ground else objects,
         ground_truth=GroundTruth(
             counterfactual, drawn, source=str(getattr(scene, change)), target=target
         ),
@@ -126,14 +135,18 @@ def shape_sample(seed: int, size: tuple[int, int], frames: int = 8) -> Sample:
     scene = sprites.sample_scene(seed, "heldout", frames=frames, size=size, colour=None, style=None)
     others = [name for name in OBJECTS if name != scene.object]
     target = str(np.random.default_rng(seed).choice(others))
-    words = (scene.object, target)
+    words = (scene.noun, target)
     return sprites_sample(scene, "object", OBJECTS, target, words, "shape")
 
 
-def attribute_sample(seed: int, size: tuple[int, int], frames: int = 8) -> Sample:
+def attribute_sample(
+    seed: int, size: tuple[int, int], frames: int = 8, *, task: str = "attribute"
+) -> Sample:
     """Draws a sample that recolours the object: a bear becomes a red bear.
 
     Every target differs from the source by LEAST_CHANGE or more, mean over the object.
+
+    task: the task of the request.
     """
     scene = sprites.sample_scene(seed, "heldout", frames=frames, size=size, style=None)
     clip, choices = scene.render(), []
@@ -143,15 +156,46 @@ def attribute_sample(seed: int, size: tuple[int, int], frames: int = 8) -> Sampl
         if (difference * clip.mask).sum() / clip.mask.sum() >= LEAST_CHANGE:
             choices.append(colour)
     target = str(np.random.default_rng(seed).choice(choices))
-    words = (scene.object, scene.object)
-    return sprites_sample(scene, "colour", [None, *COLOURS], target, words, "attribute")
+    words = (scene.noun, scene.noun)
+    return sprites_sample(scene, "colour", [None, *COLOURS], target, words, task)
+
+
+def material_sample(seed: int, size: tuple[int, int], frames: int = 8) -> Sample:
+    """Draws a sample that gilds the object: a bear becomes a golden bear."""
+    scene = sprites.sample_scene(seed, "heldout", frames=frames, size=size, style=None)
+    scene = scene.counterfactual(colour=None) if scene.colour == "golden" else scene
+    words = (scene.noun, scene.noun)
+    return sprites_sample(scene, "colour", [None, *COLOURS], "golden", words, "material")
+
+
+def background_sample(seed: int, size: tuple[int, int], frames: int = 8) -> Sample:
+    """Draws a sample that changes the ground: on the grass becomes on the snow."""
+    scene = sprites.sample_scene(seed, "heldout", frames=frames, size=size, style=None)
+    others = [name for name in GROUNDS if name != scene.ground]
+    target = str(np.random.default_rng(seed).choice(others))
+    words = (scene.ground, target)
+    return sprites_sample(scene, "ground", GROUNDS, target, words, "background", ground=True)
+
+
+def remove_sample(seed: int, size: tuple[int, int], frames: int = 8) -> Sample:
+    """Draws a sample that takes the object away: a bear on the grass becomes the grass."""
+    scene = sprites.sample_scene(seed, "heldout", frames=frames, size=size, colour=None, style=None)
+    words = (scene.noun, "")
+    return sprites_sample(scene, "object", [None, *OBJECTS], "None", words, "remove")
+
+
+def add_sample(seed: int, size: tuple[int, int], frames: int = 8) -> Sample:
+    """Draws a sample that adds an object: the grass becomes a bear on the grass."""
+    scene = sprites.sample_scene(seed, "heldout", frames=frames, size=size, colour=None, style=None)
+    empty, words = scene.counterfactual(object=None), ("", scene.noun)
+    return sprites_sample(empty, "object", [None, *OBJECTS], scene.noun, words, "add")
 
 
 def style_sample(seed: int, size: tuple[int, int], frames: int = 8) -> Sample:
     """Draws a sample that restyles the whole frame: as a sketch, at night, in sepia."""
     scene = sprites.sample_scene(seed, "heldout", frames=frames, size=size, style=None)
     target = str(np.random.default_rng(seed).choice(list(STYLES)))
-    words = (scene.object, target)
+    words = (scene.noun, target)
     return sprites_sample(scene, "style", [None, *STYLES], target, words, "style")
 
 
@@ -159,6 +203,11 @@ TASKS = {
     "shape": BenchmarkTask(shape_sample),
     "attribute": BenchmarkTask(attribute_sample),
     "style": BenchmarkTask(style_sample, whole_frame=True),
+    "colour": BenchmarkTask(partial(attribute_sample, task="colour")),
+    "material": BenchmarkTask(material_sample),
+    "background": BenchmarkTask(background_sample, in_place=True),
+    "add": BenchmarkTask(add_sample, anywhere=True),
+    "remove": BenchmarkTask(remove_sample),
 }
 
 

@@ -67,8 +67,16 @@ def path_errors(video: Video, candidates: Mapping[str, sprites.Clip]) -> dict[st
     scenes = {name: clip.scene for name, clip in candidates.items()}
     return {
         name: find_object(video, scene.object, scene.colour, scene.style).error
+        if scene.object
+        else empty_error(video)
         for name, scene in scenes.items()
     }
+
+
+def empty_error(video: Video) -> float:
+    """Returns the error of a ground without an object: all pixels are uncovered."""
+    frames = video.frames.astype(np.float64)
+    return float(frames.var((1, 2)).mean())
 
 
 def recognise_object(video: Video, colour: str | None, style: str | None) -> str:

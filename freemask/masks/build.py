@@ -21,10 +21,10 @@ from freemask.masks.heat import agreement, heat, mean_heat, normalise, otsu_mask
 from freemask.masks.morphology import in_pixels
 from freemask.masks.policies import Cell
 from freemask.masks.selection import Selection
+from freemask.prompts.prompt_pair import Region
 from freemask.settings.sections import MaskSettings
 from freemask.types import WHOLE_FRAME, InputError, Masks, Video, WordMaps
 
-ROLES = {"source": ("source",), "union": ("source", "target"), "both": ("source", "target")}
 AGREEMENT_POWER = 4  # power of the agreement that weights each map of adaptive masks
 
 
@@ -33,18 +33,41 @@ def make_masks(
     selection: Selection,
     settings: MaskSettings,
     video: Video,
+    regions: Sequence[Region] = (),
 ) -> Masks:
-    """Returns `M*` in pixels.
+    """Returns `M*` in pixels: the union of the masks of its regions.
 
-    word_maps: the maps of the clip by role, "source" and "target"; `settings.words` says which
-        of them count.
+    word_maps: the maps of the clip by role.
     selection: the cells, threshold and pooling.
     video: the clip, which guides the refinement.
+    regions: the parts of the mask; one, as `settings.words` says, if none are given.
     """
-    roles = [word_maps[role] for role in ROLES[settings.words] if role in word_maps]
-    groups = [[maps] for maps in roles] if settings.words == "union" else [roles]
-    masks = [_masks_of(group, selection, settings, video) for group in groups]
+    masks = [
+        _region_masks(word_maps, selection, settings, video, region)
+        for region in regions or (Region(settings.words),)
+    ]
     return Masks(torch.stack(masks).amax(0), selection.origin)
+
+
+def joined(masks: Sequence[Masks]) -> Masks:
+    """Returns the union of masks; one that serves the whole run joins those of every step."""
+    steps = max(len(one.values) for one in masks)
+    values = [one.values.expand(steps, -1, -1, -1) for one in masks]
+    return Masks(torch.stack(values).amax(0), "; ".join(one.origin for one in masks))
+
+
+def _region_masks(
+    word_maps: Mapping[str, WordMaps],
+    selection: Selection,
+    settings: MaskSettings,
+    video: Video,
+    region: Region,
+) -> Tensor:
+    """Returns binary masks `(S, F, H, W)` of a region."""
+    roles = [word_maps[role] for role in region.roles if role in word_maps]
+    groups = [[maps] for maps in roles] if region.words == "union" else [roles]
+    masks = torch.stack([_masks_of(group, selection, settings, video) for group in groups]).amax(0)
+    return 1 - masks if region.words == "kept" else masks
 
 
 def _masks_of(

@@ -76,6 +76,25 @@ def read_codebook(own: Path | None, settings: Settings) -> Codebook | None:
     return Codebook.load(path) if path else None
 
 
+def look_ahead_selection(
+    sites: Sequence[Site], timesteps: Sequence[float], entries: Sequence[int]
+) -> Selection:
+    """Returns the cells of a look-ahead: all cross sites at the entries that it recorded.
+
+    timesteps: the T timesteps of the run, ascending.
+    """
+    cells = tuple((site, entry) for site in sites if site.kind == "cross" for entry in entries)
+    named = ", ".join(f"{timesteps[entry]:g}" for entry in entries)
+    return Selection(
+        cells=(cells,),
+        threshold=UNMEASURED[0],
+        max_pool=False,
+        timesteps=tuple(timesteps),
+        origin=f"look-ahead: all sites at t = {named}",
+        combine="consensus",
+    )
+
+
 def check_source(settings: MaskSettings, *, has_codebook: bool) -> None:
     """Raises `InputError` for sites that need a codebook or costs which are not there.
 

@@ -21,8 +21,8 @@ from freemask.editors.request import EditorRequest
 from freemask.kernels.dev.cost import GPUS
 from freemask.masks.morphology import widened
 from freemask.masks.selection import read_codebook, select
-from freemask.prepare import for_editor, resolve
 from freemask.profiling.footprint import footprint, inputs_of
+from freemask.resolve import for_editor, resolve
 from freemask.sampling.context_windows import split
 from freemask.sampling.cost import planned_calls
 from freemask.settings.sections import Settings

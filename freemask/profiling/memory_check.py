@@ -18,6 +18,7 @@ from freemask.editors.editor import Editor
 from freemask.editors.registry import runtime
 from freemask.editors.request import EditorRequest
 from freemask.profiling import footprint as counted
+from freemask.prompts.edit_kind import task_of
 from freemask.settings.presets import load_settings
 from freemask.settings.sections import Settings
 from freemask.types import EditRequest, InputError
@@ -61,7 +62,7 @@ def check_memory(
     device, _ = runtime(wanted.device, wanted.dtype)
     editor = wanted.blueprint()
     family, method = editor.family, request.method
-    settings = load_settings(request.task, request.overrides, method=method, family=family)
+    settings = load_settings(task_of(request), request.overrides, method=method, family=family)
     clip = Clip(frames if inversion_only else min(frames, settings.window.frames), size)
     branches = 1 if inversion_only else counted.BATCH
 

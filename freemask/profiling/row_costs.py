@@ -24,10 +24,11 @@ from freemask.editors.registry import load_blueprint
 from freemask.editors.wan_attention import WanProcessor, find_wan_sites, text_projection
 from freemask.kernels.dev.cost import GPUS
 from freemask.kernels.dev.timing import Calls, interleave, peak_bytes
-from freemask.prepare import for_editor, prepare
+from freemask.prepare import prepare
 from freemask.profiling.checkpoint_report import BACKBONES
 from freemask.profiling.edit_cost import GPU, UTILISATION, costs_of
 from freemask.profiling.request import ProfileRequest
+from freemask.resolve import for_editor
 from freemask.sampling.denoising import denoise
 from freemask.sampling.generation import generate
 from freemask.sampling.inversion import invert_for

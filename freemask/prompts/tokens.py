@@ -115,12 +115,17 @@ def edited_tokens(
     change, else those right after one (`a red bear`), else those right before one (`un ours
     rouge`). If no occurrence touches a change, all count.
 
+    A word "" has no tokens.
+
     Raises `InputError` for a word that is not in its prompt.
     """
     spans = [word_spans(tokenizer, prompt) for prompt in prompts]
     places = changes(*([span.text for span in side] for side in spans))
-    found = []
+    found: list[list[int]] = []
     for side, role in enumerate(("source", "target")):
+        if not words[side]:
+            found.append([])
+            continue
         every = occurrences(tokenizer, prompts[side], words[side], role=role)
         kept = _changed(every, spans[side], [_side(place, side) for place in places])
         found.append(sorted({token for span in kept for token in span}))
@@ -158,25 +163,3 @@ def weights_on(tokenizer: Tokenizer, tokens: Sequence[int]) -> Tensor:
     weights = torch.zeros(layout_of(tokenizer).length)
     weights[list(tokens)] = 1
     return weights
-
-
-def changed_words(
-    source: str, target: str, *, tokenizer: Tokenizer | None = None
-) -> tuple[str, str]:
-    """Guesses the edited words `(p0, p1)`: the one place where the prompts say different words.
-
-    tokenizer: separates words that are written without spaces; without it they count as one word.
-
-    Raises `InputError`, which asks for the words, if the prompts differ nowhere, in several places,
-    or by words that only one of them has.
-    """
-    found = [word_spans(tokenizer, p) if tokenizer else find_words(p) for p in (source, target)]
-    p0, p1 = ([word.text for word in words] for words in found)
-    pairs = [(" ".join(p0[i0:i1]), " ".join(p1[j0:j1])) for i0, i1, j0, j1 in changes(p0, p1)]
-    if len(pairs) == 1 and all(pairs[0]):
-        return pairs[0]
-    shown = ", ".join(f"{old or '(nothing)'} -> {new or '(nothing)'}" for old, new in pairs)
-    raise InputError(
-        f"cannot tell which word is edited: between {source!r} and {target!r} changes: "
-        f"{shown or 'nothing'}; say it with --words, as in --words bear:panda"
-    )

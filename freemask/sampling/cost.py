@@ -23,6 +23,7 @@ def planned_calls(
     *,
     entries: int,
     coverage: float,
+    ahead: int = 0,
     fuses: Callable[[int], bool] | None = None,
 ) -> PlannedCalls:
     """Returns the passes of an edit.
@@ -31,6 +32,7 @@ def planned_calls(
     entries: number of noise levels at which word maps are read; an inverted source passes all.
     coverage: share of the backbone's tokens inside the mask, in [0, 1]; it counts for edits that
         compute these alone.
+    ahead: number of steps of a look-ahead.
     fuses: whether a site reads source features in a step; None assumes that every step in a range
         does. A prompt whose tokens take nothing from the source's runs fewer passes.
     """
@@ -42,7 +44,8 @@ def planned_calls(
         fewer = lane_calls(*run, settings.fusion, coverage)
         denoise = fewer if rows == "inside" else min(fewer, denoise)
     source = steps + FIRST_GUESSES if settings.source == "inverted" else entries
-    return PlannedCalls(source, denoise, steps * (1 if request.guidance == 1 else 2))
+    branches = 1 if request.guidance == 1 else 2
+    return PlannedCalls(source + ahead * branches, denoise, steps * branches)
 
 
 def planned_for(
@@ -63,6 +66,7 @@ def planned_for(
         prepared.request,
         entries=len(prepared.entries),
         coverage=coverage,
+        ahead=len(prepared.look_ahead_steps),
         fuses=partial(any_reads, fusion, steps=steps, tokens=prepared.token_edit),
     )
     return PlannedCalls(*(windows * calls for calls in (once.source, once.denoise, once.plain)))

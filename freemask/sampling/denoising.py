@@ -50,6 +50,10 @@ def denoise(
     generator = torch.Generator().manual_seed(prepared.request.seed)
     sampler = sampler_of(prepared)
     state = EDIT_STATES[settings.flow.state](sampler, trajectory, prepared.first_step)
+    if settings.fresh_noise:
+        noise = torch.randn(state.latents.shape, generator=generator).to(state.latents)
+        inside = _latent_weight(fusion.masks.at(prepared.first_step), state, settings.fusion) > 0
+        state.latents = torch.where(inside, noise, state.latents)
     with editor.hooked(prepared.sites, fusion):
         for step in range(prepared.first_step, steps):
             timestep = sampler.timesteps[step]

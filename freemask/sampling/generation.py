@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from freemask.editors.editor import Editor
-from freemask.prepare import for_editor
 from freemask.prompts.tokens import check_prompt
+from freemask.resolve import for_editor
 from freemask.sampling.samplers import make_sampler
 from freemask.settings.sections import Settings
 from freemask.types import Progress, Video

@@ -13,8 +13,9 @@ from freemask.attention.fusion import steps_reading_source
 from freemask.attention.word_maps import Maps, Spread, WordMapRecorder, WordQuery
 from freemask.editors.editor import Editor
 from freemask.io.paths import user_path
-from freemask.prepare import PreparedEdit, for_editor
+from freemask.prepare import PreparedEdit
 from freemask.prompts.tokens import check_prompt, word_weights
+from freemask.resolve import for_editor
 from freemask.sampling.sampler import InversionStep, Sampler, Watch
 from freemask.sampling.samplers import make_sampler, sampler_of
 from freemask.settings.sections import Settings

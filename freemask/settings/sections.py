@@ -31,7 +31,10 @@ class MaskSettings:
     max_pool: whether maps are max-pooled by 3x3 before they are resized; None takes the codebook's.
     words: whose maps are used. "source": the source word's. "union": the union of the masks of
         both words (the paper's choice where the shape changes). "both": one mask of the maps of
-        both words together.
+        both words together. "kept": those of the word that stays (`EditRequest.keep`), and the mask
+        is everything else. "target": the target word's, in a look-ahead of the edit itself.
+    look_ahead: how many of the edit's steps, as a fraction of the run, it takes without a mask to
+        show where words "target" go, in (0, 1].
     average: "arithmetic" or "geometric" mean of the chosen maps; the latter keeps what all show.
     refine: radius of the guided filter that aligns the mean of the maps with the edges of the
         frames, as a fraction of the frame's shorter side; 0 skips it.
@@ -48,12 +51,15 @@ class MaskSettings:
     threshold: float | None = None
     max_pool: bool | None = None
     words: str = "union"
+    look_ahead: float = 0.4
     average: str = "arithmetic"
     refine: float = 0.0
 
     def __post_init__(self) -> None:
         _check_choice("mask.sites", self.sites, "best", "mean_of", "explicit", "released")
-        _check_choice("mask.words", self.words, "source", "union", "both")
+        _check_choice("mask.words", self.words, "source", "union", "both", "kept", "target")
+        if not 0 < self.look_ahead <= 1:
+            raise InputError(f"mask.look_ahead is {self.look_ahead}; it must be above 0, at most 1")
         _check_choice("mask.average", self.average, "arithmetic", "geometric")
         _check_choice("mask.binarise", self.binarise, "threshold", "otsu")
         if self.threshold is not None and not 0 < self.threshold < 1:
@@ -75,6 +81,9 @@ class FusionSettings:
     masked: the kinds that M* gates; a kind that is not listed takes the source everywhere.
     margin: how far beyond M* the edit reaches, as a fraction of the frame's shorter side. Attention
         and latents are edited up to the margin's end; in pixels the edit fades out over it.
+    erase: step range in which tokens inside M* attend, in self-attention, to those outside alone,
+        so that they are filled in from their surroundings (after Attentive Eraser, arXiv
+        2412.12974); `masked` must list self.
     temporal_mode: "map" (blends attention rows) or "qk" (mixes queries and keys row by row).
     invert_temporal: whether temporal attention takes 1 - M*, as the authors' release does for
         shape edits.
@@ -99,6 +108,7 @@ class FusionSettings:
     temporal_replace: list[float] = field(default_factory=lambda: [0.0, 0.99])
     masked: list[str] = field(default_factory=lambda: list(KINDS))
     margin: float = 0.0
+    erase: list[float] = field(default_factory=lambda: [0.0, 0.0])
     temporal_mode: str = "map"
     invert_temporal: bool = False
     latent_blend: list[float] = field(default_factory=lambda: [0.2, 0.8])
@@ -112,7 +122,7 @@ class FusionSettings:
     reweight: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for key in ("self_replace", "temporal_replace", "latent_blend"):
+        for key in ("self_replace", "temporal_replace", "latent_blend", "erase"):
             _check_step_range(f"fusion.{key}", getattr(self, key))
         for word, steps in self.cross_ranges.items():
             _check_step_range(f"fusion.cross_replace ({word})", steps)
@@ -121,6 +131,8 @@ class FusionSettings:
             raise InputError(
                 f"fusion.masked lists {', '.join(sorted(unknown))}; it may list {', '.join(KINDS)}"
             )
+        if self.erase[1] > self.erase[0] and "self" not in self.masked:
+            raise InputError("fusion.erase needs self in fusion.masked, which says where to erase")
         _check_choice("fusion.temporal_mode", self.temporal_mode, "map", "qk")
         _check_choice("fusion.alignment", self.alignment, "auto", "replace", "refine")
         if not all(map(math.isfinite, [self.word_weight, *self.reweight.values()])):
@@ -208,6 +220,8 @@ class Settings:
     strength: where the edit starts, in (0, 1], as in the image pipelines of diffusers: 1 is the
         inverted noise. Below 1 the first (1 - strength) * steps steps stay the source's and cost
         nothing; they settle the layout.
+    fresh_noise: whether latents inside M* begin as noise of the seed instead of as the source's, so
+        that nothing of the source is left there; it wants a strength of 1.
     guidance_range: step range in which guidance runs the unconditional branch; the others take the
         prompt's prediction alone.
     eta: noise of the sampler, in [0, 1]; 0 is DDIM. Flow models add none.
@@ -226,6 +240,7 @@ class Settings:
     store_folder: str | None = None
     negative_source: bool = False
     strength: float = 1.0
+    fresh_noise: bool = False
     guidance_range: list[float] = field(default_factory=lambda: [0.0, 1.0])
     eta: float = 0.0
     backend: str = "auto"

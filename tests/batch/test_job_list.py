@@ -9,7 +9,7 @@ import pytest
 
 from freemask.batch.job_list import load_jobs
 from freemask.batch.jobs import ClipRequest, Job
-from freemask.settings.presets import config_folder, tasks
+from freemask.settings.presets import config_folder
 from freemask.types import EditRequest, InputError
 
 MINIMAL = {"id": "a", "video": "a.mp4", "source": "a bear", "target": "a panda"}
@@ -68,8 +68,9 @@ def test_null_leaves_words_size_and_mask_out(tmp_path: Path) -> None:
         (MINIMAL | {"id": "b", "overrides": ["a"]}, "overrides is .*, it must be keys and values"),
         (MINIMAL | {"id": "b", "source": 3}, "source is 3, it must be text"),
         (MINIMAL | {"id": "b", "size": [3, 4, 5]}, r"size is \[3, 4, 5\], it must be a pair"),
-        (MINIMAL | {"id": "b", "words": "bear:"}, "words: 'bear:' is not of the form OLD:NEW"),
-        (MINIMAL | {"id": "b", "words": 3}, "words is 3, it must be a pair"),
+        (MINIMAL | {"id": "b", "words": ":"}, "words: ':' is not of the form OLD:NEW"),
+        (MINIMAL | {"id": "b", "words": 3}, "words is 3, it must be a pair of words, or a list"),
+        (MINIMAL | {"id": "b", "words": [["a", "b"], "c"]}, "jobs.jsonl:2: words is"),
         (MINIMAL | {"id": "b", "size": "big"}, "size: 'big' is not HEIGHTxWIDTH"),
         (MINIMAL | {"id": "b", "frames": "0"}, "frames: '0' is not a whole number of 1 or more"),
         (MINIMAL | {"id": "b", "overrides": "strength"}, "overrides: .* not of the form key=value"),
@@ -101,9 +102,20 @@ def test_a_file_that_is_no_list_of_jobs_is_an_error(tmp_path: Path) -> None:
         load_jobs(tmp_path / "nowhere.jsonl")
 
 
-def test_the_shipped_job_list_covers_every_task() -> None:
+def test_words_may_be_several_pairs_or_in_one_prompt_alone(tmp_path: Path) -> None:
+    pairs = [["bear", "panda"], ["grass", "snow"]]
+    entries = [
+        MINIMAL | {"id": "a", "words": pairs},
+        MINIMAL | {"id": "b", "words": "bear:panda,grass:snow"},
+        MINIMAL | {"id": "c", "words": "bear:"},
+    ]
+    words = [job.request.words for job in load_jobs(written(tmp_path / "jobs.jsonl", *entries))]
+    assert words == [(("bear", "panda"), ("grass", "snow"))] * 2 + [("bear", "")]
+
+
+def test_the_shipped_job_list_covers_the_first_tasks() -> None:
     shipped = load_jobs(config_folder() / "jobs.yaml")
-    assert sorted(job.request.task for job in shipped) == tasks()
+    assert sorted(job.request.task for job in shipped) == ["attribute", "shape", "style"]
 
 
 BAD_LISTS: dict[str, tuple[str, str]] = {

@@ -25,7 +25,7 @@ from freemask.evaluation.request import EvaluationRequest
 from freemask.modules.tuning_request import TuningRequest
 from freemask.profiling.request import ProfileRequest
 from freemask.settings.presets import config_folder
-from freemask.types import EditRequest, InputError
+from freemask.types import EditRequest, InputError, Words
 
 REQUESTS = (
     EditRequest,
@@ -56,7 +56,7 @@ class Example:
     clips: int = 2
     seed: int = 0
     size: tuple[int, int] | None = (64, 96)
-    words: tuple[str, str] | tuple[()] = ()
+    words: Words = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
@@ -80,12 +80,21 @@ def test_every_field_can_be_set() -> None:
     )  # fmt: skip
 
 
+def test_words_may_be_several_pairs_or_in_one_prompt_alone() -> None:
+    assert parse("--name=a", "--words=bear:panda,grass:snow").words == (
+        ("bear", "panda"),
+        ("grass", "snow"),
+    )
+    assert parse("--name=a", "--words=bear:").words == ("bear", "")
+    assert parse("--name=a", "--words=:hat").words == ("", "hat")
+
+
 def test_values_that_do_not_fit_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     for given, message in {
         "--steps=0": "--steps: '0' is not a whole number of 1 or more",
         "--size=64": "--size: '64' is not HEIGHTxWIDTH",
-        "--words=bear:": "--words: 'bear:' is not of the form OLD:NEW",
-        "--words=a:b,c:d": "--words: 'a:b,c:d' is not one OLD:NEW",
+        "--words=:": "--words: ':' is not of the form OLD:NEW",
+        "--words=a:b:c": "--words: 'a:b:c' is not of the form OLD:NEW",
     }.items():
         with pytest.raises(SystemExit):
             parse("--name=a", given)
@@ -114,7 +123,8 @@ def test_every_field_of_a_request_is_documented_and_convertible(kind: type) -> N
         if entry.name in ("settings", "overrides"):
             continue
         assert field_docs(kind)[entry.name]
-        assert entry.name in ("options", "lora") or entry.type in arguments.CONVERTERS
+        flags = entry.name in ("options", "lora") or entry.type == "bool"
+        assert flags or entry.type in arguments.CONVERTERS
 
 
 @pytest.mark.parametrize("kind", [EvaluationRequest, ProfileRequest])
@@ -141,16 +151,14 @@ def test_words_have_one_grammar(text: str, pairs: list[tuple[str, str]]) -> None
 
 def test_commands_differ_in_how_many_words_they_take() -> None:
     converters = {kind: convert for kind, (convert, _) in arguments.CONVERTERS.items()}
-    word_pair, word_list = (
-        converters[kind] for kind in ("tuple[str, str] | tuple[()]", "tuple[str, ...]")
-    )
-    assert word_pair("bear") == ("bear", "bear")
+    words, word_list = (converters[kind] for kind in ("Words", "tuple[str, ...]"))
+    assert words("bear") == ("bear", "bear")
+    assert words("bear,duck") == (("bear", "bear"), ("duck", "duck"))
     assert word_list("bear,duck") == ("bear", "duck")
     assert arguments.one_word("bear") == "bear"
     for convert, text in (
-        (word_pair, "bear,duck"),
-        (word_pair, ""),
-        (word_pair, ":panda"),
+        (words, ""),
+        (words, "a:b:c"),
         (word_list, "bear:panda"),
         (arguments.one_word, "bear,duck"),
     ):
@@ -193,12 +201,12 @@ DEFAULTS = {  # of the command line, by command
     "demo": {"config": None, "out": Path("out/demo")},
     "doctor": {"json": Path("out/doctor.json")},
     "edit": {
-        "words": (), "task": "shape", "method": "auto", "steps": 50, "guidance": 7.5,
+        "words": (), "task": "auto", "keep": "", "method": "auto", "steps": 50, "guidance": 7.5,
         "seed": 0, "frames": 8, "start": 0, "stride": 1, "size": None, "mask": None,
         "editor": "zeroscope", "checkpoint": "demo", "device": "auto", "dtype": "auto",
         "options": [], "out": Path("out/edit"),
     },
-    "masks": {"task": "shape", "steps": 50, "frames": 8, "out": Path("out/masks")},
+    "masks": {"task": "auto", "steps": 50, "frames": 8, "out": Path("out/masks")},
     "editors": {"memory": False, "frames": 8, "size": (512, 512), "steps": 50, "dtype": "float16"},
     "evaluate": {
         "clips": 24, "data": "sprites", "methods": (),

@@ -167,7 +167,7 @@ def test_every_choice_occurs() -> None:
     ("fixed", "said"),
     [
         ({"object": "zebra"}, "zebra.*bear"),
-        ({"object": None}, "object None"),
+        ({"ground": None}, "ground None"),
         ({"motion": "sideways"}, "sideways.*left"),
         ({"motion": None}, "motion None"),
         ({"color": "red"}, "color.*colour"),
@@ -200,7 +200,7 @@ def test_drawing_is_fast() -> None:
 
 @pytest.mark.parametrize("motion", sprites.MOTIONS)
 def test_along_its_flow_a_clip_keeps_its_colours(motion: str) -> None:
-    scene = sprites.sample_scene(3, "heldout", motion=motion, style=None)
+    scene = sample_scene(3, "heldout", motion=motion, style=None)
     flow, visible = scene.flow()
     video = scene.render().video
     assert flow.shape == (7, 64, 64, 2)
@@ -209,3 +209,18 @@ def test_along_its_flow_a_clip_keeps_its_colours(motion: str) -> None:
     still = np.zeros_like(flow)
     assert metrics.warp_error(video, flow=still, visible=visible) > 3
     assert abs(flow).max() > 0
+
+
+def test_a_scene_without_an_object_is_its_ground() -> None:
+    scene = sample_scene(3, "heldout", frames=2, size=(32, 48))
+    empty = scene.counterfactual(object=None)
+    clip = empty.render()
+    assert clip.caption.removesuffix(f" in {scene.style} style") == f"the {scene.ground}"
+    assert not clip.mask.any()
+    assert not empty.flow()[0].any()
+    plain = replace(scene, style=None)  # a style may spread the object's edge
+    bare, full = plain.counterfactual(object=None).render(), plain.render()
+    same = (bare.video.frames == full.video.frames).all(-1)
+    grown = max_pool2d(torch.from_numpy(full.mask), 2 * BORDER + 1, 1, BORDER).numpy() > 0
+    assert same[~grown].all()
+    assert not same[full.mask > 0].all()

@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from freemask.masks.build import make_masks, otsu_mask, user_masks, whole_frame
+from freemask.masks.build import joined, make_masks, otsu_mask, user_masks, whole_frame
 from freemask.masks.guided_filter import refine
 from freemask.masks.heat import heat
 from freemask.masks.policies import Cell
 from freemask.masks.selection import Selection
+from freemask.prompts.prompt_pair import Region
 from freemask.settings.sections import MaskSettings
 from freemask.types import InputError, Masks, Site, Video, WordMaps
 
@@ -204,3 +205,22 @@ def test_a_users_mask_outside_zero_and_one_is_refused(value: float) -> None:
     mask[1, 2, 3] = value
     with pytest.raises(InputError, match=r"\[0, 1\]: 1 where to edit"):
         user_masks(mask, 3, SIZE)
+
+
+def test_the_mask_of_a_word_that_stays_is_everything_else() -> None:
+    chosen = selection((SITES[1], 0))
+    own = masks_of({"source": bright_at(2, 7)}, chosen).values
+    rest = masks_of({"kept": bright_at(2, 7)}, chosen, words="kept").values
+    assert torch.equal(rest, 1 - own)
+
+
+def test_several_regions_make_one_mask() -> None:
+    chosen = selection((SITES[1], 0))
+    maps = {"source": bright_at(2, 7), "source 2": bright_at(0, 0)}
+    regions = (Region("source", 0), Region("source", 1))
+    found = make_masks(maps, chosen, MaskSettings(words="source"), CLIP, regions).values
+    alone = [masks_of({"source": one}, chosen, words="source").values for one in maps.values()]
+    assert torch.equal(found, torch.maximum(*alone))
+    both = joined([Masks(alone[0], "one"), Masks(alone[1].expand(2, -1, -1, -1), "other")])
+    assert torch.equal(both.values, found.expand(2, -1, -1, -1))
+    assert both.origin == "one; other"

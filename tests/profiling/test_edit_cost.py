@@ -15,9 +15,9 @@ from torch import Tensor
 from freemask.cli.commands import main
 from freemask.editors import registry
 from freemask.editors.registry import editor_class, load_blueprint
-from freemask.prepare import for_editor
 from freemask.profiling.checkpoint_report import BACKBONES
 from freemask.profiling.edit_cost import GUESSED, EditCost, costs_of, pass_flop
+from freemask.resolve import for_editor
 from freemask.settings.presets import load_settings
 from freemask.types import EditRequest
 

@@ -21,9 +21,9 @@ from freemask.prompts.alignment import (
     token_step_ranges,
     token_weights,
 )
+from freemask.prompts.edit_kind import edited_words
 from freemask.prompts.prompt_pair import prompt_pair
 from freemask.prompts.tokens import (
-    changed_words,
     check_prompt,
     edited_tokens,
     layout_of,
@@ -328,4 +328,6 @@ def test_a_family_without_offsets_is_refused() -> None:
 
 @both_families
 def test_the_word_that_changes_is_guessed_from_its_words(tokenizer: Any) -> None:
-    assert changed_words("a bear's den", "a panda den", tokenizer=tokenizer) == ("bear's", "panda")
+    assert edited_words("a bear's den", "a panda den", tokenizer=tokenizer) == (
+        ("bear's", "panda"),
+    )

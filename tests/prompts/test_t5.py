@@ -13,9 +13,9 @@ from tokenizers import pre_tokenizers
 from transformers import T5TokenizerFast
 
 from freemask.prompts.alignment import align, refine_mapper, replace_mapper
+from freemask.prompts.edit_kind import edited_words
 from freemask.prompts.prompt_pair import prompt_pair
 from freemask.prompts.tokens import (
-    changed_words,
     check_prompt,
     edited_tokens,
     layout_of,
@@ -96,7 +96,7 @@ def test_a_chinese_edit_is_read(words: tuple[str, str] | tuple[()]) -> None:
 
 
 def test_without_a_tokenizer_a_text_without_spaces_is_one_word() -> None:
-    assert changed_words("一只熊 on", "一只熊猫 on") == ("一只熊", "一只熊猫")
+    assert edited_words("一只熊 on", "一只熊猫 on") == (("一只熊", "一只熊猫"),)
 
 
 def test_all_words_of_a_prompt_have_tokens_and_share_them_only_within_a_piece() -> None:
@@ -171,7 +171,7 @@ def make_capital_tokenizer() -> T5TokenizerFast:
 
 def test_repeated_words_change_where_the_prompts_do() -> None:
     prompts = "一只熊追一只熊", "一只熊追一只熊猫"
-    assert changed_words(*prompts, tokenizer=LONG) == ("熊", "熊猫")
+    assert edited_words(*prompts, tokenizer=LONG) == (("熊", "熊猫"),)
     source, target = edited_tokens(LONG, prompts, ("熊", "熊猫"))
     assert (source, target) == ([4], [4])
 

@@ -9,8 +9,9 @@ import torch
 from word_tokenizer import TOKENIZER
 
 from freemask.editors.clip_tokenizer import clip_tokenizer
+from freemask.prompts.edit_kind import edited_words
 from freemask.prompts.prompt_pair import prompt_pair
-from freemask.prompts.tokens import changed_words, edited_tokens, occurrences, word_spans
+from freemask.prompts.tokens import edited_tokens, occurrences, word_spans
 from freemask.prompts.words import changes, find_words, normal_form
 from freemask.settings.sections import FusionSettings
 from freemask.types import EditRequest, InputError
@@ -72,12 +73,12 @@ def test_words_are_compared_in_one_form(one: str, other: str) -> None:
     ],
 )
 def test_the_word_that_changes_is_guessed(source: str, target: str, words: tuple[str, str]) -> None:
-    assert changed_words(source, target) == words
+    assert edited_words(source, target) == (words,)
 
 
 @pytest.mark.parametrize("prompts", [HINDI, (HINDI[1], HINDI[0])])
 def test_the_tokens_of_a_word_with_marks_are_its_own(prompts: tuple[str, str]) -> None:
-    words = changed_words(*prompts)
+    (words,) = edited_words(*prompts)
     for prompt, word, tokens in zip(
         prompts, words, edited_tokens(CLIP, prompts, words), strict=True
     ):

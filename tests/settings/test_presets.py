@@ -141,7 +141,8 @@ def test_every_shipped_task_is_valid_and_says_what_it_is(task: str) -> None:
 
 
 def test_the_presets_are_those_of_the_design() -> None:
-    assert tasks() == ["attribute", "shape", "style"]
+    objects = ["add", "attribute", "background", "colour", "material", "remove", "shape"]
+    assert tasks() == [*objects, "style"]
     assert load_settings("attribute").fusion.masked
     assert load_settings("style").fusion.masked == []
 
@@ -194,7 +195,7 @@ def test_an_unknown_key_names_the_nearest(key: str, meant: str) -> None:
 def test_an_unknown_task_names_the_nearest() -> None:
     with pytest.raises(InputError, match=r"'shapes'; did you mean 'shape'"):
         load_settings("shapes")
-    with pytest.raises(InputError, match="there are: attribute, shape, style"):
+    with pytest.raises(InputError, match="there are: add, attribute, background, colour"):
         load_settings("zzz")
 
 

@@ -129,8 +129,9 @@ def _edit_window(
             inverted = inverted(clip, prepared)
     with timer("mask"):
         masks = find_masks(clip, prepared, inverted)
+        begun = None
         if prepared.look_ahead:
-            ahead = look_ahead(editor, clip, prepared, inverted, progress=timer.progress)
+            ahead, begun = look_ahead(editor, clip, prepared, inverted, progress=timer.progress)
             masks = joined([masks, ahead]) if prepared.queries else ahead
         masks = blender.masks(masks) if blender else masks
     with timer("denoise"):
@@ -139,6 +140,7 @@ def _edit_window(
             prepared,
             inverted,
             masks,
+            begun=begun,
             blender=blender,
             callback_on_step_end=callback,
             progress=timer.progress,

@@ -263,8 +263,8 @@ def test_a_callback_sees_every_step_and_may_change_the_latents(
     np.testing.assert_array_equal(source.video.frames, expected.frames)
 
 
-def test_removing_leaves_nothing_of_the_source_inside(editor: Editor, small: Video) -> None:
-    """Two sources that differ inside the mask alone give one edit there, but for their noise."""
+def test_removing_begins_as_noise_inside_the_mask(editor: Editor, small: Video) -> None:
+    """It begins as noise of the seed inside the mask, and runs without guidance."""
     request = EditRequest(SOURCE, "the grass", task="remove", steps=STEPS)
     overrides = {"fusion.pixel_blend": False, "fusion.margin": 0}
     first = edit(editor, small, replace(request, overrides=overrides), mask=half_mask(small))
@@ -303,5 +303,5 @@ def test_a_background_needs_to_know_what_stays(editor: Editor, small: Video) -> 
     assert set(prepared.queries) == {"kept"}
     named = prepare(editor, small, replace(request, keep="left"))
     assert not torch.equal(named.queries["kept"].weights, prepared.queries["kept"].weights)
-    with pytest.raises(InputError, match="cannot tell which object .* stays .*--keep"):
+    with pytest.raises(InputError, match=r"cannot tell which object .* stays .*--keep"):
         prepare(editor, small, replace(request, keep="grass"))

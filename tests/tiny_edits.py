@@ -30,7 +30,9 @@ NAIVE = {"mask.policy": "naive", "mask.binarise": "threshold", "mask.threshold":
 
 
 def ask(overrides: dict[str, Any], **values: Any) -> EditRequest:
-    request = EditRequest(SOURCE, TARGET, steps=STEPS, guidance=5.0, overrides=overrides)
+    request = EditRequest(
+        SOURCE, TARGET, task="shape", steps=STEPS, guidance=5.0, overrides=overrides
+    )
     return replace(request, **values)
 
 

@@ -93,7 +93,7 @@ def _mean_of(
                 )
 
     if selection.combine == "consensus":
-        agreed = consensus_of(torch.stack(list(heats(grid_of(size)))))
+        agreed = consensus_of(torch.stack(list(heats(grid_of(size)))), most=selection.most)
         weights = iter(agreed.weights.tolist())
         mean = mean_heat(heats(), "geometric", weigh=lambda one: next(weights))
         return normalise(mean * upscaled(agreed.posterior, size))

@@ -55,10 +55,16 @@ def grid_of(size: tuple[int, int]) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def consensus_of(heats: Tensor) -> Consensus:
-    """Returns the consensus of heats `(C, F, h, w)` in [0, 1] (`heat.heat`)."""
+def consensus_of(heats: Tensor, *, most: float = 1.0) -> Consensus:
+    """Returns the consensus of heats `(C, F, h, w)` in [0, 1] (`heat.heat`).
+
+    most: share of the clip, in (0, 1], above which what a map votes for is the background, and it
+        does not vote; where this holds for all maps, all vote.
+    """
     votes = torch.stack([otsu_mask(one) for one in heats])
-    posterior = staple(votes.flatten(1)).view(votes.shape[1:])
+    small = votes.mean((1, 2, 3)) <= most
+    voting = votes[small] if small.any() else votes
+    posterior = staple(voting.flatten(1)).view(votes.shape[1:])
     return Consensus(posterior, _mean_iou(votes, posterior > 0.5))
 
 

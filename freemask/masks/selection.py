@@ -42,6 +42,8 @@ class Selection:
     timesteps: the T timesteps of the run, ascending; the entry of a cell is an index into them.
     origin: the policy and its cells in words, for `result.json`.
     combine: how the maps become one, as in `policies.Choice`.
+    most: the largest share of the clip that a map may vote for, in (0, 1], as in
+        `consensus.consensus_of`.
     """
 
     cells: CellsByStep
@@ -50,6 +52,7 @@ class Selection:
     timesteps: tuple[float, ...]
     origin: str
     combine: Combine = "mean"
+    most: float = 1.0
 
     @property
     def entries(self) -> tuple[int, ...]:
@@ -81,6 +84,8 @@ def look_ahead_selection(
 ) -> Selection:
     """Returns the cells of a look-ahead: all cross sites at the entries that it recorded.
 
+    What is new in a clip covers less than half of it.
+
     timesteps: the T timesteps of the run, ascending.
     """
     cells = tuple((site, entry) for site in sites if site.kind == "cross" for entry in entries)
@@ -92,6 +97,7 @@ def look_ahead_selection(
         timesteps=tuple(timesteps),
         origin=f"look-ahead: all sites at t = {named}",
         combine="consensus",
+        most=0.5,
     )
 
 

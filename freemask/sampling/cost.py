@@ -32,11 +32,12 @@ def planned_calls(
     entries: number of noise levels at which word maps are read; an inverted source passes all.
     coverage: share of the backbone's tokens inside the mask, in [0, 1]; it counts for edits that
         compute these alone.
-    ahead: number of steps of a look-ahead.
+    ahead: number of steps of a look-ahead, after which the edit goes on.
     fuses: whether a site reads source features in a step; None assumes that every step in a range
         does. A prompt whose tokens take nothing from the source's runs fewer passes.
     """
-    steps, first_step = request.steps, settings.first_step(request.steps)
+    steps = request.steps
+    first_step = settings.first_step(steps) + ahead
     reads = fuses or partial(any_reads, settings.fusion, steps=steps)
     run = (branch_plan(settings, request), first_step, reads)
     denoise, rows = dense_calls(*run, settings.fusion), settings.fusion.rows

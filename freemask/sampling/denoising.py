@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -29,12 +30,14 @@ def denoise(
     inversion: Inversion,
     masks: Masks,
     *,
+    begun: Tensor | None = None,
     blender: WindowBlender | None = None,
     callback_on_step_end: StepCallback | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
     """Returns the clean latents `(1, C, F, h, w)` of an edit.
 
+    begun: latents `(1, C, F, h, w)` after the steps of a look-ahead, with which the edit goes on.
     blender: blends a context window of a long clip with those before it, at every step.
     callback_on_step_end: called as `(editor, step, timestep, {"latents": latents})` after each
         step; "latents" in the mapping that it returns replace the latents.
@@ -50,12 +53,16 @@ def denoise(
     generator = torch.Generator().manual_seed(prepared.request.seed)
     sampler = sampler_of(prepared)
     state = EDIT_STATES[settings.flow.state](sampler, trajectory, prepared.first_step)
-    if settings.fresh_noise:
+    first = prepared.first_step if begun is None else prepared.look_ahead_steps.stop
+    inside = partial(_latent_weight, fusion.masks.at(first), state, settings.fusion)
+    if begun is not None:
+        source = trajectory.before(first)
+        state.enter(first, torch.lerp(source, begun, inside()))
+    elif settings.fresh_noise:
         noise = torch.randn(state.latents.shape, generator=generator).to(state.latents)
-        inside = _latent_weight(fusion.masks.at(prepared.first_step), state, settings.fusion) > 0
-        state.latents = torch.where(inside, noise, state.latents)
+        state.latents = torch.where(inside() > 0, noise, state.latents)
     with editor.hooked(prepared.sites, fusion):
-        for step in range(prepared.first_step, steps):
+        for step in range(first, steps):
             timestep = sampler.timesteps[step]
             fusion.at(step)
             guided = predict_guided(
@@ -72,7 +79,7 @@ def denoise(
                 state.latents = changed.get("latents", state.latents)
             check_finite(state.latents, f"denoising step {step + 1} of {steps} (t = {timestep:g})")
             if progress:
-                progress("denoise", step + 1 - prepared.first_step, steps - prepared.first_step)
+                progress("denoise", step + 1 - first, steps - first)
     return state.latents
 
 

@@ -30,6 +30,9 @@ class EditState(Protocol):
     needs_source: bool
     latents: Tensor
 
+    def enter(self, step: int, seen: Tensor) -> None:
+        """Begins at a step with latents of an edit as the backbone sees them."""
+
     def seen(self, step: int) -> Tensor:
         """Returns what the backbone sees as the edit in a step."""
 
@@ -60,6 +63,10 @@ class Pinned:
         self.sampler, self.trajectory = sampler, trajectory
         self.latents = trajectory.before(first_step)
 
+    def enter(self, step: int, seen: Tensor) -> None:
+        """See `EditState.enter`."""
+        self.latents = seen
+
     def seen(self, step: int) -> Tensor:
         """See `EditState.seen`."""
         return self.latents
@@ -84,6 +91,10 @@ class Coupled:
         self.sampler, self.trajectory = sampler, trajectory
         self.clean = trajectory.latents[:1]
         self.latents = self.clean
+
+    def enter(self, step: int, seen: Tensor) -> None:
+        """See `EditState.enter`."""
+        self.latents = self.clean + (seen - self.trajectory.before(step))
 
     def seen(self, step: int) -> Tensor:
         """See `EditState.seen`."""

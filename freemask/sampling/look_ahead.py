@@ -1,12 +1,14 @@
 """Looks ahead: takes the first steps of an edit without a mask, to see where its new words go.
 
 A word that only the target prompt has is nowhere in the source. The edit itself decides on its
-place in its first steps, and the word's maps in these show it.
+place in its first steps, and the word's maps in these show it. The edit then goes on from there,
+with the source put back outside the mask.
 """
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from freemask.attention.word_maps import WordMapRecorder
 from freemask.editors.editor import Editor
@@ -30,8 +32,9 @@ def look_ahead(
     inversion: Inversion,
     *,
     progress: Progress | None = None,
-) -> Masks:
-    """Returns the masks of the regions whose words only the edit shows.
+) -> tuple[Masks, Tensor]:
+    """Returns the masks of the regions whose words only the edit shows, and its latents
+    `(1, C, F, h, w)` after the look-ahead.
 
     Raises `FloatingPointError` if latents stop being finite; it names the step.
     """
@@ -63,4 +66,5 @@ def look_ahead(
                 progress("look ahead", done, len(steps))
     selection = look_ahead_selection(prepared.sites, prepared.timesteps, recorder.entries)
     maps = recorder.word_maps(prepared.timesteps)
-    return make_masks(maps, selection, settings.mask, video, prepared.regions_ahead)
+    masks = make_masks(maps, selection, settings.mask, video, prepared.regions_ahead)
+    return masks, state.latents

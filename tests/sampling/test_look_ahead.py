@@ -12,6 +12,7 @@ from freemask.editors.editor import Editor
 from freemask.pipeline import edit
 from freemask.prepare import prepare
 from freemask.sampling.cost import planned_for
+from freemask.sampling.extrapolation import FIRST_GUESSES
 from freemask.sampling.inversion import invert_for
 from freemask.sampling.look_ahead import look_ahead
 from freemask.types import EditRequest, Video
@@ -36,12 +37,13 @@ def test_it_runs_the_first_steps_and_its_maps_make_the_mask(
     prepared = prepare(editor, small, ADD)
     inversion = invert_for(editor, small, prepared)
     with spied(editor, monkeypatch) as sizes:
-        first = look_ahead(editor, small, prepared, inversion)
+        first, latents = look_ahead(editor, small, prepared, inversion)
     assert len(sizes) == 4  # two guided steps
     assert first.values.shape == (1, small.num_frames, *small.size)
     assert 0 < first.values.mean() < 1
     assert first.origin.startswith("look-ahead: all sites at t = ")
-    again = look_ahead(editor, small, prepared, inversion)
+    assert latents.shape == inversion.trajectory.latents[:1].shape
+    again, _ = look_ahead(editor, small, prepared, inversion)
     assert torch.equal(again.values, first.values)
     unguided = replace(prepared, request=replace(prepared.request, guidance=1.0))
     with spied(editor, monkeypatch) as sizes:
@@ -55,8 +57,7 @@ def test_an_edit_uses_it_and_counts_it(editor: Editor, small: Video) -> None:
     prepared = prepare(editor, small, ADD)
     planned = planned_for(editor, prepared, result.masks)
     assert planned.total == result.calls
-    inside = replace(ADD, words=("grass", "bear"), overrides={"mask.words": "source", **NAIVE})
-    assert edit(editor, small, inside).planned.source == planned.source - 4
+    assert planned.source == STEPS + FIRST_GUESSES + 4
 
 
 def test_two_edits_join_what_the_source_and_the_look_ahead_show(

@@ -17,7 +17,6 @@ from freemask.attention.fusion import (
     in_range,
     needs_mask,
     steps_reading_source,
-    without_keys,
 )
 from freemask.attention.hooks import AttentionCall, plain
 from freemask.attention.token_grid import mask_rows
@@ -320,24 +319,6 @@ def test_a_new_word_alone_in_its_step_range_reads_nothing() -> None:
         temporal_replace=[0, 0],
     )
     assert fusion.passes == (("unconditional", "edit"),)
-
-
-def test_hidden_keys_have_no_part_in_the_attention() -> None:
-    """As if they were not there; where all are hidden, all are seen."""
-    q, k, v = (random(FRAMES, HEADS, n, DIM, seed=s) for s, n in enumerate((4, 6, 6)))
-    hidden = torch.zeros(FRAMES, 6, dtype=torch.bool)
-    hidden[0, 2:5], hidden[1] = True, True
-    given = {"q": q, "k": k, "v": v, "q_source": q, "k_source": k, "frame_table": None}
-    wide = without_keys(given, hidden)
-    assert wide["frame_table"] is None
-    scores = (wide["q"] @ wide["k"].transpose(-1, -2)) * DIM**-0.5
-    found = (scores.softmax(-1) @ wide["v"])[..., :DIM]
-    for frame, kept in enumerate(([0, 1, 5], range(6), range(6))):
-        keys, values = k[frame][:, list(kept)], v[frame][:, list(kept)]
-        expected = ((q[frame] @ keys.transpose(-1, -2)) * DIM**-0.5).softmax(-1) @ values
-        torch.testing.assert_close(found[frame], expected)
-    torch.testing.assert_close(wide["k_source"][..., :DIM], k)
-    assert (wide["k_source"][..., DIM:] == 0).all()
 
 
 def test_erasing_shows_the_rows_inside_what_lies_outside_alone() -> None:

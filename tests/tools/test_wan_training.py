@@ -7,9 +7,17 @@ import torch
 from diffusers import WanTransformer3DModel
 from tiny_wan import TRANSFORMER, WIDTH
 
+from freemask.editors.wan_vae import WanVae
 from freemask.modules.sprites import FlowTraining, padding_bias
 from tools.sprites.wan import ShortTextAttention, build_wan_tokenizer, make_text_encoder, make_vae
-from tools.sprites.wan_data import LENGTHS, TOKENS, ClipBatches, caption_tokens
+from tools.sprites.wan_data import (
+    LENGTHS,
+    TOKENS,
+    ClipBatches,
+    caption_tokens,
+    encoded,
+    encoder_hash,
+)
 
 CAPTIONS = ["a bear moving left on the grass", "a red panda moving up on the sand"]
 
@@ -102,3 +110,17 @@ def test_single_frames_recede_to_their_share_in_the_first_part_of_a_training() -
     assert first > 0.7
     assert abs(later - LENGTHS[1]) < 0.1
     assert abs(singles(early=False)[0] - LENGTHS[1]) < 0.15
+
+
+def test_some_clips_have_no_object_and_the_decoder_does_not_decide_their_latents() -> None:
+    vae = make_vae(-6.0).eval()
+    latents, captions = encoded(WanVae(vae), [0, 1], "train", 9, (16, 16))
+    assert latents.shape[:1] == (2,)
+    assert captions[0].startswith("the ")
+    assert " moving " in captions[1]
+    weights = vae.state_dict()
+    before = encoder_hash(weights)
+    changed = {k: w + 1 if k.startswith("decoder.") else w for k, w in weights.items()}
+    assert encoder_hash(changed) == before
+    changed = {k: w + 1 if k.startswith("quant_conv.") else w for k, w in weights.items()}
+    assert encoder_hash(changed) != before

@@ -30,6 +30,7 @@ from tools.sprites.wan import channels_last
 
 TOKENS = 16  # of a caption, with at least one of padding
 POOLS = ((9, (64, 64), 5000), (13, (64, 64), 1800))  # frames, size and number of clips
+EMPTY = 15  # of so many clips of 9 frames one has no object, so that a place without one is known
 LENGTHS = {1: 0.3, 2: 0.1, 3: 0.4, 4: 0.2}  # latent frames of a batch -> its share
 EARLY = (0.4, 0.9)  # share of the training in which single frames recede, and theirs at the start
 BATCH_TOKENS = 3072  # tokens in a batch of one process
@@ -42,7 +43,9 @@ def encoded(
     """Returns the latents `(N, C, F, h, w)` of drawn clips, in float16, and their captions."""
     latents, captions = [], []
     for seed in tqdm(seeds, desc=f"encoding {frames} frames of {size}", mininterval=10):
-        clip = sprites.sample_scene(seed, split, frames=frames, size=size).render()
+        scene = sprites.sample_scene(seed, split, frames=frames, size=size)
+        bare = split == "train" and frames == 9 and seed % EMPTY == 0
+        clip = (scene.counterfactual(object=None) if bare else scene).render()
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=fast_bfloat16()):
             latents.append(vae.encode(clip.video.frames, frames).half())
         captions.append(clip.caption)

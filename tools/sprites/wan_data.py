@@ -65,7 +65,8 @@ def encoder_hash(vae: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, weight in sorted(vae.items()):
         if name.startswith(("encoder.", "quant_conv.")):
-            digest.update(name.encode() + weight.half().numpy().tobytes())
+            unsigned_zero = weight.half() + 0  # moving averages lose the sign of a zero
+            digest.update(name.encode() + unsigned_zero.numpy().tobytes())
     return digest.hexdigest()[:8]
 
 

@@ -55,8 +55,8 @@ class TeacherMask:
         request: the edit; its source word is guessed from the prompts if it names none.
         wanted: the editor, whose tokenizer separates words.
 
-        Raises `InputError` for a model that is not there or no teacher, for a prompt that it cannot
-        take, and for a word that is needed and cannot be guessed.
+        Raises `InputError` for a model that is not there or no teacher, for a box or a point that
+        it needs or cannot take, and for a word that is needed and cannot be guessed.
         """
         if self.mask_from is None:
             return None
@@ -65,13 +65,16 @@ class TeacherMask:
 
         kind, word = teacher_class(self.mask_from), ""
         if kind.reads_text:
+            if self.mask_box or self.mask_point:
+                raise InputError(
+                    f"{kind.title} looks for the edited word, and takes no --mask-box or "
+                    "--mask-point; leave them out"
+                )
             guess = request.words or changed_words(
                 request.source, request.target, tokenizer=wanted.load_tokenizer()
             )
             word = guess[0]
-        prompt = self._prompt(word)
-        kind.check(prompt)
-        return prompt
+        return kind.read(self._prompt(word))
 
     def make(
         self,

@@ -110,7 +110,7 @@ def label_clips(
     Raises `InputError` for what is wrong with captions, teacher or prompts before the teacher is
     loaded; and for a clip that is unreadable or too short.
     """
-    labelled = bool(clips.waiting())
+    labelled = _check_prompts(clips, clips.waiting())
     if labelled:
         with FileLock(clips.folder / LOCK):
             _label_waiting(clips, echo, progress)
@@ -120,16 +120,22 @@ def label_clips(
         echo(f"{page} shows the masks of the teacher; open it in a browser to reject wrong ones")
 
 
-def _label_waiting(clips: ClipsToLabel, echo: Callable[[str], None], progress: Progress) -> None:
-    waiting = clips.waiting()  # another process may have labelled them meanwhile
-    if not waiting:
-        return
-    kind = teacher_class(clips.teacher)
+def _check_prompts(clips: ClipsToLabel, waiting: dict[str, Caption]) -> bool:
+    """Returns whether clips wait for the teacher, after a look at its config and their prompts."""
+    kind = teacher_class(clips.teacher) if waiting else None
     for name, caption in waiting.items():
         try:
-            kind.check(caption.object_prompt)
+            assert kind is not None
+            kind.read(caption.object_prompt)
         except InputError as error:
             raise InputError(f"clip {name!r}: {error}") from None
+    return bool(waiting)
+
+
+def _label_waiting(clips: ClipsToLabel, echo: Callable[[str], None], progress: Progress) -> None:
+    waiting = clips.waiting()
+    if not waiting:  # another process has labelled them meanwhile
+        return
     done, total = count(1), len(waiting) * clips.frames
     with loaded_teacher(clips.teacher, clips.device) as teacher:
         for name, caption in waiting.items():
@@ -137,7 +143,8 @@ def _label_waiting(clips: ClipsToLabel, echo: Callable[[str], None], progress: P
                 clips, teacher, name, caption, lambda: progress("label", next(done), total)
             )
             if not label.found:
-                echo(f"{name}: teacher {teacher.name} did not find {caption.object_prompt}")
+                prompt = caption.object_prompt
+                echo(f"{name}: teacher {teacher.name} did not find {teacher.read(prompt)}")
 
 
 def _label_clip(

@@ -45,7 +45,7 @@ button { font: inherit; padding: .3em 1em }
 {% for clip in clips %}
 <div class="clip{{ "" if clip.label.found else " empty" }}">
 <h2><label><input type="checkbox" data-number="{{ clip.number }}"
-{{- " checked" if clip.label.accepted }}> {{ clip.name }}: {{ clip.prompt }}</label></h2>
+{{- " checked" if clip.label.accepted }}> {{ clip.name }}: {{ clip.word }}</label></h2>
 <p>{{ clip.label.teacher }}:
 {% if clip.label.found %}
 found in {{ clip.label.found }} of {{ clip.label.frames }} frames, score
@@ -92,7 +92,7 @@ def write_review_page(folder: Path, captions: Mapping[str, Caption], *, frames: 
         {
             "number": number,
             "name": name,
-            "prompt": str(captions[name].object_prompt),
+            "word": captions[name].word,
             "label": label,
             "pictures": _pictures(folder, name, min(frames, label.frames)),
         }

@@ -6,6 +6,7 @@ The prompt lies in the first frame. A box is two points, its corners, with label
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -33,13 +34,14 @@ class Sam2Teacher(Teacher):
     reads_text: ClassVar[bool] = False
 
     @classmethod
-    def check(cls, prompt: ObjectPrompt) -> None:
-        """Raises `InputError` for a prompt without a box and a point. A word is not used."""
+    def read(cls, prompt: ObjectPrompt) -> ObjectPrompt:
+        """Returns the box or the point of a prompt. Raises `InputError` if there is neither."""
         if not (prompt.box or prompt.point):
             raise InputError(
                 "SAM 2 reads no words: show it the object in the first frame by a box (left, top, "
                 "right, bottom) or a point (x, y), in fractions of the frame"
             )
+        return replace(prompt, word="")
 
     def segment(self, video: Video, prompt: ObjectPrompt) -> Iterator[FrameMask]:
         """Yields the mask of the object for every frame.
@@ -48,10 +50,10 @@ class Sam2Teacher(Teacher):
 
         Raises `InputError` for a prompt without a box and a point.
         """
-        self.check(prompt)
+        points = self._points(self.read(prompt))
         session = self._open_session(video)
         place = session.obj_id_to_idx(OBJECT)
-        session.add_point_inputs(place, 0, self._points(prompt))
+        session.add_point_inputs(place, 0, points)
         session.obj_with_new_inputs = [OBJECT]
         memory = memory_of(self.model.config)
         for output in self.model.propagate_in_video_iterator(session, start_frame_idx=0):

@@ -30,10 +30,11 @@ class Sam3Teacher(Teacher):
     reads_text: ClassVar[bool] = True
 
     @classmethod
-    def check(cls, prompt: ObjectPrompt) -> None:
-        """Raises `InputError` for a prompt without a word. A box or a point is not used."""
+    def read(cls, prompt: ObjectPrompt) -> ObjectPrompt:
+        """Returns the word of a prompt. Raises `InputError` if there is none."""
         if not prompt.word.strip():
             raise InputError("SAM 3 needs a word for the object")
+        return ObjectPrompt(prompt.word)
 
     def segment(self, video: Video, prompt: ObjectPrompt) -> Iterator[FrameMask]:
         """Yields the union of the objects that the word names, for every frame.
@@ -42,10 +43,10 @@ class Sam3Teacher(Teacher):
 
         Raises `InputError` for a word that is empty or too long for the text encoder.
         """
-        self.check(prompt)
-        tokens = self._tokens(prompt.word)
+        word = self.read(prompt).word
+        tokens = self._tokens(word)
         session = self._open_session(video)
-        number = session.add_prompt(prompt.word)
+        number = session.add_prompt(word)
         session.prompt_input_ids[number] = tokens["input_ids"].to(self.model.device)
         session.prompt_attention_masks[number] = tokens["attention_mask"].to(self.model.device)
         memory = memory_of(self.model.config.tracker_config)

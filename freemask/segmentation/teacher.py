@@ -63,8 +63,11 @@ class Teacher(ABC):
 
     @classmethod
     @abstractmethod
-    def check(cls, prompt: ObjectPrompt) -> None:
-        """Raises `InputError` for a prompt that the model cannot take."""
+    def read(cls, prompt: ObjectPrompt) -> ObjectPrompt:
+        """Returns the part of a prompt that the model reads.
+
+        Raises `InputError` for a prompt without it.
+        """
 
     @abstractmethod
     def segment(self, video: Video, prompt: ObjectPrompt) -> Iterator[FrameMask]:
@@ -72,7 +75,7 @@ class Teacher(ABC):
 
         prompt: what to look for; a box or a point lies in the first frame.
 
-        Raises `InputError` as `check` does.
+        Raises `InputError` as `read` does.
         """
 
     @classmethod

@@ -34,6 +34,8 @@ def test_the_source_word_is_looked_for_and_guessed_if_need_be(
     with pytest.raises(InputError, match="cannot tell which word is edited"):
         mask.prompt(EditRequest(REQUEST.source, "a cat on the snow"), wanted)
     assert TeacherMask().prompt(REQUEST, wanted) is None
+    with pytest.raises(InputError, match="SAM 3 looks for the edited word, and takes no --mask-b"):
+        TeacherMask(str(sam3), mask_box=BOX).prompt(REQUEST, wanted)
 
 
 def test_a_model_without_text_takes_the_place_and_needs_no_word(
@@ -78,5 +80,5 @@ def test_an_empty_mask_is_an_error_that_says_what_was_looked_for(
     moving: Video, tmp_path: Path
 ) -> None:
     blind = write_sam3(tmp_path, score_threshold_detection=1.0)
-    with pytest.raises(InputError, match="did not find 'bear' in any of 2 frames; .* word"):
+    with pytest.raises(InputError, match=r"did not find 'bear' in any of 2 frames; .* word"):
         TeacherMask(str(blind)).make(Video(moving.frames[:2]), ObjectPrompt("bear"), device="cpu")

@@ -71,7 +71,9 @@ def test_a_model_with_missing_or_pickled_weights_is_refused(sam2: Path, tmp_path
     copy = shutil.copytree(sam2, tmp_path / "copy")
     _damage(copy, lambda weights: weights.pop("no_memory_embedding"))
     with (
-        pytest.raises(InputError, match="lacks 1 of its weights, the first .* no_memory_embedding"),
+        pytest.raises(
+            InputError, match=r"lacks 1 of its weights, the first .* no_memory_embedding"
+        ),
         loaded_teacher(copy, "cpu"),
     ):
         pass

@@ -44,8 +44,14 @@ def picture(pixels: np.ndarray) -> str:
     """Returns uint8 `(H, W, 3)` as the data URI of a JPEG."""
     import imageio.v3 as imageio
 
-    full = {"quality": 90, "subsampling": 0}  # keeps thin coloured lines
-    content = imageio.imwrite("<bytes>", pixels, extension=".jpg", plugin="pillow", **full)
+    content = imageio.imwrite(
+        "<bytes>",
+        pixels,
+        extension=".jpg",
+        plugin="pillow",
+        quality=90,
+        subsampling=0,  # keeps thin coloured lines
+    )
     return f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from freemask.types import InputError, Video
 
 Colour = tuple[float, float, float]
+KEYS = ("image_mean", "image_std")
 CONFIGS = (  # files that may hold the scaling of pixels, and the key that holds it there
     ("video_preprocessor_config.json", ""),
     ("processor_config.json", "video_processor"),
@@ -45,14 +46,11 @@ class PixelScaling:
         Raises `InputError` for a file that is not JSON, and for a scaling that is not two triples.
         """
         for name, key in CONFIGS:
-            found = _read_json(folder / name)
-            found = found.get(key) if key else found
+            whole = _read_json(folder / name)
+            found = whole.get(key) if key else whole
             if isinstance(found, dict) and "image_mean" in found:
                 return cls(*(_colour(found.get(k), k, folder / name) for k in KEYS))
         return default
-
-
-KEYS = ("image_mean", "image_std")
 
 
 class ModelFrames:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
 from freemask.editors import checkpoints
 from freemask.editors.checkpoints import read_config
 from freemask.editors.hub import Wanted
@@ -45,17 +47,23 @@ def loaded_teacher(model: str | Path, device: str = "auto") -> Iterator[Teacher]
     model: a folder or a hub id.
     device: a torch device; "auto" is the GPU if there is one.
 
-    Raises `InputError` as `teacher_class` and `Teacher.load` do, and for a device that cannot be
-    used.
+    Raises `InputError` as `teacher_class` and `Teacher.load` do, for a device that cannot be used,
+    and if its memory runs out before the end.
     """
     kind = teacher_class(model)
     chosen, dtype = runtime(device, "auto")
     folder = checkpoints.resolve(model, Wanted(dtype=dtype), parts=ROOT)
-    teacher = kind.load(folder, name=teacher_name(model), device=chosen, dtype=dtype)
     try:
-        yield teacher
-    finally:
-        teacher.close()
+        teacher = kind.load(folder, name=teacher_name(model), device=chosen, dtype=dtype)
+        try:
+            yield teacher
+        finally:
+            teacher.close()
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"memory of {chosen} ran out with teacher {model}; end what else runs there, or give "
+            "--device cpu"
+        ) from error
 
 
 def teacher_name(model: str | Path) -> str:

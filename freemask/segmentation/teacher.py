@@ -103,6 +103,8 @@ class Teacher(ABC):
                     output_loading_info=True,
                 )
             tokenizer = cls._load_tokenizer(folder)
+        except torch.OutOfMemoryError:
+            raise
         except Exception as error:  # the libraries that read weights share no base class
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(f"teacher {name} cannot be loaded from {folder}: {reason}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,24 @@ def test_an_interrupted_labelling_continues_with_the_next_clip(
     assert segmented == ["bear", "cats", "cats"]
     assert [*load_labels(folder)] == ["bear", "cats.gif"]
     assert png_masks(folder, "cats.gif").shape == (3, 20, 30)
+
+
+def test_a_process_that_waited_for_another_does_nothing(
+    asked: ClipsToLabel, folder: Path, loads: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = module.FileLock
+
+    @contextmanager
+    def lock_after_another(path: Path) -> Iterator[None]:
+        with monkeypatch.context() as other:
+            other.setattr(module, "FileLock", real)
+            label_clips(asked)
+        yield
+
+    monkeypatch.setattr(module, "FileLock", lock_after_another)
+    label_clips(asked)
+    assert len(loads) == 1
+    assert [*load_labels(folder)] == ["bear", "cats.gif"]
 
 
 def test_more_frames_are_labelled_again_and_a_rejection_stays(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import weakref
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import transformers
 from fake_hub import FakeHub, running
 from safetensors.torch import load_file, save_file
@@ -59,6 +59,15 @@ def test_the_weights_are_freed_even_if_the_teacher_is_still_held(sam2: Path) -> 
         assert not any(values.requires_grad for values in teacher.model.parameters())
     assert model() is None
     assert teacher.name == sam2.name
+
+
+def test_a_lack_of_memory_is_one_sentence_and_frees_the_weights(sam2: Path) -> None:
+    with (
+        pytest.raises(InputError, match=r"memory of cpu ran out with teacher .*, or give --device"),
+        loaded_teacher(sam2, "cpu") as teacher,
+    ):
+        raise torch.OutOfMemoryError
+    assert not hasattr(teacher, "model")
 
 
 def _damage(folder: Path, change: Any) -> None:
@@ -112,4 +121,3 @@ def test_a_teacher_of_the_hub_is_downloaded_after_its_config(
 def test_a_teacher_is_called_by_its_hub_id_or_by_its_folder(tmp_path: Path) -> None:
     assert teacher_name("facebook/sam3") == "facebook/sam3"
     assert teacher_name(tmp_path) == tmp_path.name
-    assert json.dumps(teacher_name(tmp_path))

@@ -12,7 +12,6 @@ import pytest
 import torch
 from tiny_teachers import SIDE, WORDS, write_sam3
 from torch.nn import functional
-from transformers import Sam3VideoInferenceSession
 
 from freemask.data.object_prompt import ObjectPrompt
 from freemask.segmentation.model_frames import ModelFrames
@@ -33,6 +32,8 @@ def expected_masks(teacher: Teacher, video: Video, word: str) -> np.ndarray:
     frames = ModelFrames(
         video, SIDE, teacher.scaling, device=torch.device("cpu"), dtype=torch.float32
     )
+    from transformers import Sam3VideoInferenceSession
+
     session = Sam3VideoInferenceSession(
         video=torch.stack([frames[n] for n in range(len(frames))]),
         video_height=video.size[0],

@@ -25,17 +25,17 @@ from freemask.types import InputError, Video
 
 CAPTIONS = """
 bear: {prompt: a bear on the grass, word: bear, box: [0.1, 0.2, 0.6, 0.8]}
-cats.gif: {prompt: cats on snow, word: cats, point: [0.5, 0.5]}
+cats: {prompt: cats on snow, word: cats, point: [0.5, 0.5]}
 """
 
 
 @pytest.fixture
 def folder(moving: Video, tmp_path: Path) -> Path:
-    """Two clips without labels: a folder of images and a gif."""
+    """Two clips without labels, folders of images."""
     place = tmp_path / "clips"
     place.mkdir()
     write_video(moving, place / "bear")
-    write_video(Video(np.ascontiguousarray(moving.frames[::-1])), place / "cats.gif")
+    write_video(Video(np.ascontiguousarray(moving.frames[::-1])), place / "cats")
     (place / "captions.yaml").write_text(CAPTIONS)
     return place
 
@@ -75,7 +75,7 @@ def test_every_clip_gets_the_teacher_s_masks_at_its_own_size(
     labels = load_labels(folder)
     prompts = {
         "bear": ObjectPrompt("bear", box=(0.1, 0.2, 0.6, 0.8)),
-        "cats.gif": ObjectPrompt("cats", point=(0.5, 0.5)),
+        "cats": ObjectPrompt("cats", point=(0.5, 0.5)),
     }
     with loaded_teacher(sam2, "cpu") as teacher:
         for name, prompt in prompts.items():
@@ -127,8 +127,8 @@ def test_an_interrupted_labelling_continues_with_the_next_clip(
     assert [*load_labels(folder)] == ["bear"]
     label_clips(asked)
     assert segmented == ["bear", "cats", "cats"]
-    assert [*load_labels(folder)] == ["bear", "cats.gif"]
-    assert png_masks(folder, "cats.gif").shape == (3, 20, 30)
+    assert [*load_labels(folder)] == ["bear", "cats"]
+    assert png_masks(folder, "cats").shape == (3, 20, 30)
 
 
 def test_a_process_that_waited_for_another_does_nothing(
@@ -146,7 +146,7 @@ def test_a_process_that_waited_for_another_does_nothing(
     monkeypatch.setattr(module, "FileLock", lock_after_another)
     label_clips(asked)
     assert len(loads) == 1
-    assert [*load_labels(folder)] == ["bear", "cats.gif"]
+    assert [*load_labels(folder)] == ["bear", "cats"]
 
 
 def test_more_frames_are_labelled_again_and_a_rejection_stays(
@@ -175,15 +175,15 @@ def test_annotations_of_others_are_used_or_refused_but_never_replaced(
         Image.fromarray(np.full((20, 30), 255, np.uint8)).save(place / f"{number:05d}.png")
     label_clips(asked)
     assert png_masks(folder, "bear").all()
-    assert [*load_labels(folder)] == ["cats.gif"]
+    assert [*load_labels(folder)] == ["cats"]
     (place / "00002.png").unlink()
     with pytest.raises(InputError, match="bear has 2 annotations, 3 asked, and no teacher made"):
         label_clips(asked)
     shutil.rmtree(place)
     labels = load_labels(folder)
-    labels["cats.gif"].teacher = "facebook/sam3"
+    labels["cats"].teacher = "facebook/sam3"
     save_labels(folder, labels)
-    with pytest.raises(InputError, match=r"'cats.gif' has the masks of teacher facebook/sam3"):
+    with pytest.raises(InputError, match=r"'cats' has the masks of teacher facebook/sam3"):
         label_clips(asked)
     assert len(loads) == 1
 

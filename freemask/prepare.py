@@ -133,11 +133,8 @@ def prepare(
     scheduler = editor.scheduler(request.steps)
     sites = editor.sites(editor.latent_size(video.size))
     masked = needs_mask(settings)
-    if mask is not None and not masked:
-        raise InputError(
-            f"a mask has no effect under task {request.task!r} with these settings: no kind "
-            "in fusion.masked has an open window; open one, or give no mask"
-        )
+    if mask is not None:
+        _check_effect(masked, request.task)
     user_mask = None if mask is None else user_masks(mask, video.num_frames, video.size)
     from_maps = masked and mask is None
     pair = prompt_pair(
@@ -172,7 +169,7 @@ def preflight(
 
     wanted: the editor and its checkpoint.
     size: of the frames, `(H, W)` pixels.
-    masked: whether the user gives a mask.
+    masked: whether the user gives a mask, or a model that makes it.
 
     Raises `InputError` as `freemask.editors.preflight` and `prepare` do.
     """
@@ -187,6 +184,8 @@ def preflight(
     )
     for_editor(settings, editor_class(wanted.editor))
     mask_policy(settings.mask.policy)
+    if masked:
+        _check_effect(needs_mask(settings), request.task)
     if masked or not needs_mask(settings) or settings.mask.words == "target":
         return notes
     codebook = read_codebook(files.codebook, settings)
@@ -195,6 +194,15 @@ def preflight(
         blueprint = editor_class(wanted.editor).blueprint(files.folder, files.dtype)
         codebook.check(blueprint.sites(blueprint.latent_size(size)))
     return notes
+
+
+def _check_effect(needed: bool, task: str) -> None:
+    """Raises `InputError` for a mask that an edit does not need."""
+    if not needed:
+        raise InputError(
+            f"a mask has no effect under task {task!r} with these settings: no kind in "
+            "fusion.masked has an open window; open one, or give no mask"
+        )
 
 
 def _select(editor: Editor, settings: Settings, sites: Sequence[Site], scheduler: Any) -> Selection:

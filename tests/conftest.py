@@ -186,3 +186,19 @@ def wan_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def wan(wan_checkpoint: Path) -> Editor:
     return load_editor("wan", checkpoint=wan_checkpoint, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def sam3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a SAM 3 for videos, which reads the words of `word_tokenizer`."""
+    from tiny_teachers import write_sam3
+
+    return write_sam3(tmp_path_factory.mktemp("sam3"))
+
+
+@pytest.fixture(scope="session")
+def sam2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a SAM 2 for videos."""
+    from tiny_teachers import write_sam2
+
+    return write_sam2(tmp_path_factory.mktemp("sam2"))

@@ -55,6 +55,10 @@ def calibrate(request: CalibrationRequest, options: argparse.Namespace) -> str:
     quieten_lightning()
     wanted = make_request(EditorRequest, options)
     request = request.resolve(wanted)
+    with interruptible(parts=request.labels_file):  # one process labels, the others wait for it
+        request.label(options.device, echo_error, show_progress(quiet=options.quiet))
+    if request.review:
+        return ""
     module = CalibrationModule(
         request,
         request.sources(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from freemask.types import InputError, Words
 
 
@@ -23,6 +25,17 @@ def parse_size(text: str) -> tuple[int, int]:
     if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise InputError(f"{text!r} is not HEIGHTxWIDTH, for example 64x96")
     return int(parts[0]), int(parts[1])
+
+
+def parse_numbers(text: str, count: int) -> tuple[float, ...]:
+    """Parses `count` finite numbers, separated by commas."""
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != count or not all(map(math.isfinite, numbers)):
+        raise InputError(f"{text!r} is not {count} numbers, separated by commas")
+    return numbers
 
 
 def parse_flag(text: str) -> bool:

@@ -77,6 +77,9 @@ def measure_clip(
 
     The arguments are those of `calibrate`.
     """
+    if source.rejected:
+        echo(f"{source.name}: left out, {source.rejected}")
+        return None
     file = f"{source.name}.npz"
     if folder and folder.path(file).exists():
         return ClipCost.load(folder.path(file))

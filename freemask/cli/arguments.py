@@ -13,12 +13,14 @@ import math
 import re
 from collections.abc import Callable, Collection
 from dataclasses import MISSING, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from freemask.batch.values import (
     parse_count,
     parse_count_or_all,
+    parse_numbers,
     parse_size,
     parse_word_pairs,
     parse_words,
@@ -229,5 +231,10 @@ CONVERTERS: dict[str, tuple[Callable[[str], Any], str | None]] = {  # by type: c
     "tuple[int, int] | Literal['source'] | None": (_argument(_size_or_source), "HxW"),
     "Literal['source'] | None": (_argument(_source), "source"),
     "tuple[str, ...]": (word_list, "A,B"),
+    "tuple[float, float] | None": (_argument(partial(parse_numbers, count=2)), "X,Y"),
+    "tuple[float, float, float, float] | None": (
+        _argument(partial(parse_numbers, count=4)),
+        "X0,Y0,X1,Y1",
+    ),
     "Words": (_argument(parse_word_pairs), "OLD:NEW"),
 }

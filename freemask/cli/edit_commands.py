@@ -48,10 +48,12 @@ def run_demo(options: argparse.Namespace) -> None:
 
 def add_edit(parser: argparse.ArgumentParser) -> None:
     from freemask.batch.jobs import ClipRequest, Job
+    from freemask.segmentation.edit_mask import TeacherMask
 
     add_request(parser, EditRequest)
     add_request(parser, ClipRequest)
     add_request(parser, Job, skip=("id", "clip", "request", "problem"))
+    add_request(parser, TeacherMask)
     add_request(parser, EditorRequest)
     add_out(parser, "out/edit")
     parser.add_argument(
@@ -66,13 +68,19 @@ def run_edit(options: argparse.Namespace) -> None:
     from freemask.io.read_clip import describe_scaling
     from freemask.prepare import preflight
     from freemask.profiling.memory_check import check_memory
+    from freemask.segmentation.edit_mask import TeacherMask, object_stays
 
     clip, request = make_request(ClipRequest, options), make_request(EditRequest, options)
     job = make_request(Job, options, id="edit", clip=clip, request=request)
+    teacher = make_request(TeacherMask, options)
+    if job.mask and teacher.mask_from:
+        raise InputError("--mask and --mask-from both give the mask; leave one of them out")
     wanted = make_request(EditorRequest, options)
     with interruptible(options.out, atomic=True):
         inputs = check_job(job, options.out, wanted.native_frame)
-        notes = preflight(wanted, request, inputs.video.size, masked=inputs.mask is not None)
+        masked = bool(job.mask or teacher.mask_from)
+        notes = preflight(wanted, request, inputs.video.size, masked=masked)
+        prompt = teacher.prompt(request, wanted)
         if not options.force:
             check_memory(wanted, request, frames=inputs.video.num_frames, size=inputs.video.size)
         padded = wanted.latent_time().padded(inputs.video.num_frames)
@@ -82,10 +90,23 @@ def run_edit(options: argparse.Namespace) -> None:
             _echo_cost(wanted, request, inputs)
             return
         shown = _echo_notes(inputs.video.origin.notes if inputs.video.origin else (), notes)
+        if prompt:
+            labels = show_progress(quiet=options.quiet)
+            mask = teacher.make(
+                inputs.video,
+                prompt,
+                stays=object_stays(request),
+                device=wanted.device,
+                progress=labels,
+            )
+            inputs = replace(inputs, mask=mask)
         editor = wanted.load_editor()
         shown |= _echo_notes(editor.notes)
         progress = show_progress(quiet=options.quiet, costs=_stage_costs(editor, request))
         result = _run_edit(editor, job, inputs, progress)
+        if prompt:
+            details = {**result.details, "mask_from": teacher.describe(prompt)}
+            result = replace(result, details=details)
         result.save(options.out)
         _echo_notes([line for line in result.remarks if line not in shown])
         echo(result.summary(options.out))

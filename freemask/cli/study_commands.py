@@ -73,6 +73,10 @@ def run_calibrate(options: argparse.Namespace) -> None:
     wanted = make_request(EditorRequest, options)
     with interruptible(options.out, parts=request.parts_folder):
         request = request.resolve(wanted)
+        with interruptible(parts=request.labels_file):
+            request.label(options.device, echo_error, show_progress(quiet=options.quiet))
+        if request.review:
+            return
         sources = request.sources()
         editor = wanted.load_editor()
         folder = request.open_folder(editor)

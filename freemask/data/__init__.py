@@ -2,7 +2,9 @@
 
 A number of clips or a folder goes in; `ClipSource`s come out, which load a `CaptionedClip` each:
 video, prompt, word, and the mask of the word's object. Read `clips` (the types, and the drawn clips
-as a data set), `captions` (what the clips of a folder show), `davis` (folders in DAVIS layout),
-`captioned` (folders of clips without masks), `sprites` (scenes of the demo domain, with exact
-masks and counterfactuals) and `sprites_drawing` (how objects, grounds and styles are drawn).
+as a data set), `captions` (what the clips of a folder show, with `object_prompt`: where an object
+is), `davis` (clips with annotations in DAVIS layout), `labels` (which of their masks a model made,
+and whether they were accepted), `captioned` (folders of clips without masks), `sprites` (scenes of
+the demo domain, with exact masks and counterfactuals) and `sprites_drawing` (how objects, grounds
+and styles are drawn).
 """

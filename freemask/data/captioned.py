@@ -17,7 +17,10 @@ from freemask.data.clips import CaptionedClip, ClipSource
 from freemask.io.video import read_video
 from freemask.types import InputError
 
-PICTURES = ("JPEGImages/480p", "JPEGImages/Full-Resolution", "JPEGImages")  # folders of clips
+RESOLUTIONS = ("480p", "Full-Resolution", "")  # folders in JPEGImages that hold the clips
+PICTURES = tuple(f"JPEGImages/{resolution}".rstrip("/") for resolution in RESOLUTIONS)
+TEXTS = (".yaml", ".html")  # suffixes of the files that describe the clips of a folder
+NO_CLIPS = {"JPEGImages", "Annotations", "captions", "labels", *RESOLUTIONS}  # stems in a folder
 
 
 def captioned_clips(
@@ -43,7 +46,7 @@ def captioned_clips(
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; give one of clips with {CAPTIONS}")
     entries = read_captions(captions or folder / CAPTIONS)
-    found = {name: _clip_path(folder, name) for name in sorted(entries)}
+    found = {name: clip_path(folder, name) for name in sorted(entries)}
     return [
         ClipSource(name, partial(_read, name, path, entries[name], size, frames))
         for name, path in found.items()
@@ -51,18 +54,25 @@ def captioned_clips(
     ]
 
 
-def _clip_path(folder: Path, name: str) -> Path:
-    """Returns the file or folder of a clip. Raises `InputError` unless there is exactly one."""
-    for place in (folder, *(folder / pictures for pictures in PICTURES)):
+def clip_path(folder: Path, name: str) -> Path:
+    """Returns the file or folder of a clip: in `folder`, or where DAVIS layout has it.
+
+    name: the name in the captions.
+
+    Raises `InputError` unless there is exactly one.
+    """
+    places = [folder, *(folder / pictures for pictures in PICTURES)]
+    for place in places:
         if (place / name).exists():
             return place / name
-    files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.name != CAPTIONS]
-    same = [path for path in files if path.stem == name]
+    files = [path for path in sorted(folder.iterdir()) if path.is_file()]
+    same = [path for path in files if path.stem == name and path.suffix not in TEXTS]
     if len(same) > 1:
         named = " and ".join(path.name for path in same)
         raise InputError(f"{folder} has {named}; let {CAPTIONS} name one of them with its suffix")
     if not same:
-        close = nearest(name, sorted(path.stem for path in folder.iterdir()))
+        known = {path.stem for place in places if place.is_dir() for path in place.iterdir()}
+        close = nearest(name, sorted(name for name in known - NO_CLIPS if name[:1] != "."))
         raise InputError(f"{folder} has no clip {name!r}{close}")
     return same[0]
 

@@ -7,8 +7,10 @@
       word: bear
       edits: [{target: a panda walks along rocks, word: panda, task: shape}]
     bmx:     {prompt: a rider on a bike, word: bike, objects: {1: rider, 2: bike}}
+    cat:     {prompt: a cat on a sofa, word: cat, box: [0.1, 0.3, 0.6, 0.9]}
 
-`edits` are the edits that evaluation runs; calibration does not need them.
+`edits` are the edits that evaluation runs; calibration does not need them. `box` or `point` show
+the object in the first frame to a teacher that reads no text (`object_prompt`).
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from yaml import YAMLError
 
 from freemask.config import merge, nearest
 from freemask.data.clips import WantedEdit
+from freemask.data.object_prompt import ObjectPrompt
 from freemask.settings.presets import tasks
 from freemask.types import InputError
 
@@ -36,12 +39,21 @@ class Caption:
     word: the word of the prompt whose object is the true mask.
     objects: the word of every object number, for a clip with several objects.
     edits: the edits that evaluation runs.
+    box: left, top, right, bottom of the object in the first frame, fractions in [0, 1]; or empty.
+    point: x, y of a point on the object in the first frame, fractions in [0, 1]; or empty.
     """
 
     prompt: str = ""
     word: str = ""
     objects: dict[int, str] = field(default_factory=dict)
     edits: list[WantedEdit] = field(default_factory=list)
+    box: list[float] = field(default_factory=list)
+    point: list[float] = field(default_factory=list)
+
+    @property
+    def object_prompt(self) -> ObjectPrompt:
+        """What a teacher looks for. Raises `InputError` for a box or a point out of range."""
+        return ObjectPrompt(self.word, tuple(self.box), tuple(self.point))
 
 
 def read_captions(path: Path) -> dict[str, Caption]:
@@ -62,6 +74,10 @@ def read_captions(path: Path) -> dict[str, Caption]:
         entry = merge(Caption, OmegaConf.create(values), {})
         if not (entry.prompt.strip() and entry.word.strip()):
             raise InputError(f"captions {path}: {name!r} needs both a prompt and a word")
+        try:
+            _ = entry.object_prompt
+        except InputError as error:
+            raise InputError(f"captions {path}: {name!r}: {error}") from None
         for edit in entry.edits:
             if not edit.target.strip():
                 raise InputError(f"captions {path}: an edit of {name!r} needs a target prompt")

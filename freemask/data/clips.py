@@ -58,11 +58,13 @@ class ClipSource:
     name: name of the clip within its data set.
     load: loads the clip; raises `LeftOut` if it cannot be used.
     edits: the edits to evaluate.
+    rejected: why the clip must not be used, known before it is loaded; empty if it may be.
     """
 
     name: str
     load: Callable[[], CaptionedClip]
     edits: tuple[WantedEdit, ...] = ()
+    rejected: str = ""
 
 
 class LeftOut(Exception):

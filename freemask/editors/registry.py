@@ -150,6 +150,25 @@ def check_prompts(tokenizer: Any, request: EditRequest) -> None:
         word_tokens(tokenizer, request.source, request.keep, role="source")
 
 
+def load_tokenizer(
+    name: str,
+    checkpoint: str | Path,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    revision: str | None = None,
+    variant: str | None = None,
+) -> Any:
+    """Returns the tokenizer of a checkpoint; a hub id is downloaded first.
+
+    The arguments and errors are those of `preflight`.
+    """
+    kind = editor_class(name)
+    _, precision = runtime(device, dtype, kind.half)
+    wanted = Wanted(dtype=precision, variant=variant, revision=revision)
+    return kind.load_tokenizer(kind.open(_locate(name, checkpoint), wanted))
+
+
 def native_frame(
     name: str,
     checkpoint: str | Path,

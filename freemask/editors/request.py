@@ -91,6 +91,22 @@ class EditorRequest:
             self.editor, self.checkpoint, revision=self.revision, variant=self.variant
         )
 
+    def load_tokenizer(self) -> Any:
+        """Returns the checkpoint's tokenizer.
+
+        Raises `InputError` as `freemask.editors.registry.load_tokenizer` does.
+        """
+        from freemask.editors.registry import load_tokenizer
+
+        return load_tokenizer(
+            self.editor,
+            self.checkpoint,
+            device=self.device,
+            dtype=self.dtype,
+            revision=self.revision,
+            variant=self.variant,
+        )
+
     def latent_time(self) -> LatentTime:
         """Returns how the checkpoint's latent frames cover the frames of a clip.
 

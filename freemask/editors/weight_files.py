@@ -56,14 +56,14 @@ class WeightFiles:
 def find_weights(names: Iterable[str], part: str) -> list[WeightFiles]:
     """Returns the complete sets of weights among the names in a part's folder.
 
-    part: name of the part, such as "unet".
+    part: name of the part, such as "unet"; "" is a model at the root.
     """
     groups: dict[tuple[str | None, str], dict[str, int]] = {}
     indices: dict[tuple[str | None, str], str] = {}
     for name in sorted(names):
         for pattern in (INDEX, FILE):
             match = pattern.fullmatch(name)
-            if match and match["stem"] == _stem(part, match["format"]):
+            if match and match["stem"] in _stems(part, match["format"]):
                 found = match.groupdict()
                 key = (found["variant"] or found.get("late"), match["format"])
                 if pattern is INDEX:
@@ -88,8 +88,11 @@ def _complete(
     return (tuple(files), index) if index and len(files) == shards else None
 
 
-def _stem(part: str, format: str) -> str:
-    return STEMS[format] if part in TRANSFORMERS_PARTS else DIFFUSERS_STEM
+def _stems(part: str, format: str) -> tuple[str, ...]:
+    """Returns the stems of a part's files; at the root lies a model of either library."""
+    if part == "":
+        return DIFFUSERS_STEM, STEMS[format]
+    return (STEMS[format] if part in TRANSFORMERS_PARTS else DIFFUSERS_STEM,)
 
 
 def choose_weights(
@@ -113,7 +116,7 @@ def choose_weights(
     """
     found = find_weights(names, part)
     if not found:
-        stems = {f"{_stem(part, format)}.{format}" for format in STEMS}
+        stems = {f"{stem}.{format}" for format in STEMS for stem in _stems(part, format)}
         raise InputError(
             f"{where} has no complete weights; looked for {' and '.join(sorted(stems))}, their "
             "variants and their shards; download the folder again"

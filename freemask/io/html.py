@@ -4,7 +4,8 @@ A template extends "page" and fills its blocks `style`, `body` and `script`:
 
     {% extends "page" %}{% block body %}<p>{{ text }}</p>{% endblock %}
 
-Values are escaped. The filter `image` embeds a picture as a data URI.
+Values are escaped. The filter `image` embeds a GIF, and `picture` embeds pixels as a JPEG, as data
+URIs.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import base64
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import DictLoader, Environment, StrictUndefined
 
 PAGE = """\
@@ -38,6 +40,21 @@ def image(path: Path) -> str:
     return f"data:image/gif;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
+def picture(pixels: np.ndarray) -> str:
+    """Returns uint8 `(H, W, 3)` as the data URI of a JPEG."""
+    import imageio.v3 as imageio
+
+    content = imageio.imwrite(
+        "<bytes>",
+        pixels,
+        extension=".jpg",
+        plugin="pillow",
+        quality=90,
+        subsampling=0,  # keeps thin coloured lines
+    )
+    return f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
+
+
 ENVIRONMENT = Environment(
     loader=DictLoader({"page": PAGE}),
     autoescape=True,
@@ -45,7 +62,7 @@ ENVIRONMENT = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-ENVIRONMENT.filters["image"] = image
+ENVIRONMENT.filters |= {"image": image, "picture": picture}
 
 
 def render(template: str, **values: Any) -> str:

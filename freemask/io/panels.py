@@ -1,4 +1,4 @@
-"""Makes clips to look at: panels side by side, masks in grey, masks over a clip."""
+"""Makes clips to look at: panels side by side, masks in grey, masks or outlines over a clip."""
 
 from __future__ import annotations
 
@@ -80,3 +80,23 @@ def mask_overlay(
     weight = opacity * np.clip(mask, 0.0, 1.0)[..., None]
     blended = (1.0 - weight) * video.frames + weight * np.asarray(color)
     return replace(video, frames=np.rint(blended).astype(np.uint8))
+
+
+def mask_outline(
+    frame: np.ndarray, mask: np.ndarray, *, color: tuple[int, int, int] = (255, 0, 80)
+) -> np.ndarray:
+    """Draws the outline of a mask on a frame: the pixels of the mask at its edge, and those around.
+
+    frame: uint8 `(H, W, 3)`.
+    mask: bool `(H, W)`.
+    color: RGB, 0 to 255.
+
+    Returns uint8 `(H, W, 3)`. A mask that reaches the border of the frame is open there.
+    """
+    padded, (height, width) = np.pad(mask, 1, mode="edge"), mask.shape
+    corners = ((1, 1), (0, 1), (1, 0), (1, 2), (2, 1))  # of the mask and its shifted copies
+    shifted = [padded[top : top + height, left : left + width] for top, left in corners]
+    edge = np.any(shifted, axis=0) & ~np.all(shifted, axis=0)
+    drawn = frame.copy()
+    drawn[edge] = color
+    return drawn

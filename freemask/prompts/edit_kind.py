@@ -83,12 +83,14 @@ def task_of(request: EditRequest) -> str:
 def chosen_task(request: EditRequest) -> tuple[str, str]:
     """Returns the task of a request and, if it was read from the prompts, why, else "".
 
-    Several changes that ask for different tasks give the first of them in PRIORITY. Prompts that
-    say the same are a shape edit, which then asks for words.
+    Several changes that ask for different tasks give the first of them in PRIORITY, and changes of
+    the request's words come before others. Prompts that say the same are a shape edit, which then
+    asks for words.
     """
     if request.task != AUTO:
         return request.task, ""
-    edits = read_edits(request.source, request.target)
+    every = read_edits(request.source, request.target)
+    edits = [edit for edit in every if edit.words in request.pairs] or every
     if not edits:
         return "shape", ""
     first = min(edits, key=lambda edit: PRIORITY.index(edit.task))

@@ -24,6 +24,7 @@ from freemask.evaluation.methods import BenchmarkSettings
 from freemask.evaluation.request import EvaluationRequest
 from freemask.modules.tuning_request import TuningRequest
 from freemask.profiling.request import ProfileRequest
+from freemask.segmentation.edit_mask import TeacherMask
 from freemask.settings.presets import config_folder
 from freemask.types import EditRequest, InputError, Words
 
@@ -36,6 +37,7 @@ REQUESTS = (
     EvaluationRequest,
     TuningRequest,
     ProfileRequest,
+    TeacherMask,
 )
 
 
@@ -123,8 +125,7 @@ def test_every_field_of_a_request_is_documented_and_convertible(kind: type) -> N
         if entry.name in ("settings", "overrides"):
             continue
         assert field_docs(kind)[entry.name]
-        flags = entry.name in ("options", "lora") or entry.type == "bool"
-        assert flags or entry.type in arguments.CONVERTERS
+        assert entry.name in ("options", "lora") or entry.type in {"bool", *arguments.CONVERTERS}
 
 
 @pytest.mark.parametrize("kind", [EvaluationRequest, ProfileRequest])

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 from jinja2 import UndefinedError
+from PIL import Image
 
-from freemask.io.html import render
+from freemask.io.html import picture, render
 
 TEMPLATE = '{% extends "page" %}{% block body %}<p title="{{ text }}">{{ text }}</p>{% endblock %}'
 
@@ -39,3 +42,11 @@ def test_a_picture_is_embedded(tmp_path: Path) -> None:
 def test_a_name_without_a_value_is_an_error() -> None:
     with pytest.raises(UndefinedError, match="text"):
         render(TEMPLATE, title="t")
+
+
+def test_pixels_are_embedded_as_a_jpeg() -> None:
+    head, _, data = picture(np.full((8, 16, 3), 200, np.uint8)).partition(",")
+    assert head == "data:image/jpeg;base64"
+    with Image.open(io.BytesIO(base64.b64decode(data))) as shown:
+        assert shown.size == (16, 8)
+        assert np.asarray(shown).mean() == pytest.approx(200, abs=2)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from coloured_clips import clip
 
-from freemask.io.panels import mask_overlay, mask_video, side_by_side
+from freemask.io.panels import mask_outline, mask_overlay, mask_video, side_by_side
 
 
 def test_side_by_side_places_panels_with_gaps() -> None:
@@ -34,3 +34,16 @@ def test_mask_pictures_show_edit_as_white_and_as_colour() -> None:
     assert laid.frames[0, 1, 2].tolist() == [10, 20, 30]
     untouched = mask[0] == 0
     np.testing.assert_array_equal(laid.frames[0][untouched], video.frames[0][untouched])
+
+
+def test_an_outline_lies_along_the_edge_of_a_mask_and_is_open_at_the_border() -> None:
+    mask = np.zeros((7, 8), dtype=bool)
+    mask[2:, 2:6] = True
+    frame = np.full((7, 8, 3), 9, dtype=np.uint8)
+    drawn = (mask_outline(frame, mask, color=(1, 2, 3)) == (1, 2, 3)).all(-1)
+    assert not drawn[4:, 3:5].any()  # inside, down to the border
+    assert not drawn[:1].any()
+    assert drawn[1:3, 2:6].all()
+    assert drawn[2:, [1, 2, 5, 6]].all()
+    assert (frame == 9).all()
+    np.testing.assert_array_equal(mask_outline(frame, np.ones((7, 8), bool)), frame)

@@ -16,15 +16,15 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from freemask.batch.values import (
+from freemask.editors.request import EditorRequest
+from freemask.io.paths import user_path
+from freemask.io.values import (
     parse_count,
     parse_count_or_all,
     parse_size,
     parse_word_pair,
     parse_words,
 )
-from freemask.editors.request import EditorRequest
-from freemask.io.paths import user_path
 from freemask.types import InputError
 
 T = TypeVar("T")

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from freemask.batch.jobs import ClipRequest
-from freemask.batch.values import parse_words
 from freemask.calibration.request import CalibrationRequest
 from freemask.cli import arguments
 from freemask.cli.arguments import add_request, field_docs, make_request
@@ -22,6 +21,7 @@ from freemask.cli.commands import COMMANDS, make_parser
 from freemask.editors.request import EditorRequest
 from freemask.evaluation.methods import BenchmarkSettings
 from freemask.evaluation.request import EvaluationRequest
+from freemask.io.values import parse_words
 from freemask.modules.tuning_request import TuningRequest
 from freemask.profiling.request import ProfileRequest
 from freemask.settings.presets import config_folder

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from freemask.data.captioned import captioned_clips
 from freemask.data.clips import FRAMES, SIZE, SPRITES, ClipSource, sprites_clips
 from freemask.data.davis import davis_clips
+from freemask.data.five import five_clips, is_five
 from freemask.io.fingerprint import fingerprint
 from freemask.io.paths import user_path
 from freemask.io.resumable import ResumableFolder
@@ -28,15 +29,16 @@ class CalibrationRequest:
     """A calibration.
 
     out: file of the codebook; it ends in .json.
-    data: "sprites", or a folder in DAVIS layout; with `unlabelled`, a folder of videos will do.
+    data: "sprites", or a folder in DAVIS layout or that of FiVE-Bench; with `unlabelled`, a folder
+        of videos will do.
     unlabelled: whether to take what the word maps of a clip agree on in place of its true mask.
     clips: number of sprites clips, >= 1.
     words: words of the clips that are measured, separated by commas; all if empty.
-    captions: the captions file of a folder; None takes its captions.yaml.
+    captions: the captions file of a folder; None takes its captions.yaml. FiVE-Bench has none.
     frames: number of frames of a clip, >= 1; "auto" is 8, or the next count that fills the editor's
         latent frames (9 for Wan).
     size: height and width of the frames in pixels; None is 64x64 for sprites, the pictures' own
-        size for a folder of labelled clips, and the checkpoint's native size for other clips.
+        size for a folder in DAVIS layout, and the checkpoint's native size for other clips.
     steps: number of steps T of the inversions, >= 1.
 
     Raises `InputError` for numbers out of range.
@@ -64,7 +66,7 @@ class CalibrationRequest:
         """
         self.sources()  # an error there is cheaper than a checkpoint
         size, frames = self.size, self.frames
-        if size is None and self.unlabelled and self.data != SPRITES:
+        if size is None and (self._is_five or (self.unlabelled and self.data != SPRITES)):
             size = wanted.native_frame().size
         if frames == "auto":
             frames = wanted.latent_time().padded(FRAMES)
@@ -74,6 +76,11 @@ class CalibrationRequest:
     def frame_count(self) -> int:
         """The number of frames of a clip; 8 before `resolve` asks the checkpoint."""
         return FRAMES if self.frames == "auto" else self.frames
+
+    @property
+    def _is_five(self) -> bool:
+        """Whether the data is FiVE-Bench."""
+        return self.data != SPRITES and is_five(user_path(self.data))
 
     @property
     def parts_folder(self) -> Path:
@@ -91,13 +98,28 @@ class CalibrationRequest:
         frames, words = self.frame_count, self.words
         if self.data == SPRITES:
             return sprites_clips(self.clips, size=self.size or SIZE, frames=frames, words=words)
-        read = captioned_clips if self.unlabelled else davis_clips
-        found = read(
-            user_path(self.data), captions=self.captions, size=self.size, frames=frames, words=words
-        )
+        found = self._folder_clips()
         if not found:
             raise InputError(f"no clip of {self.data} has one of the words {', '.join(self.words)}")
         return found
+
+    def _folder_clips(self) -> list[ClipSource]:
+        """Returns the clips of a folder that have one of the words."""
+        folder = user_path(self.data)
+        if self._is_five:
+            if self.captions:
+                raise InputError(
+                    f"{folder} is FiVE-Bench, whose prompts are in edit_prompt; leave captions out"
+                )
+            return five_clips(folder, size=self.size, frames=self.frame_count, words=self.words)
+        read = captioned_clips if self.unlabelled else davis_clips
+        return read(
+            folder,
+            captions=self.captions,
+            size=self.size,
+            frames=self.frame_count,
+            words=self.words,
+        )
 
     def describe(self) -> str:
         """Returns the name of the data in the codebook."""

@@ -28,6 +28,11 @@ from freemask.io.values import (
 from freemask.types import InputError
 
 T = TypeVar("T")
+REPEATED = {  # fields of text that is given several times: their option and its value
+    "lora": ("--lora", "FILE[:WEIGHT]"),
+    "columns": ("--column", "KEY=COLUMN"),
+    "hooks": ("--hook", "COMMAND"),
+}
 AT_LEAST_ONE = ("frames", "steps", "clips", "processes", "save_every")
 
 
@@ -40,8 +45,9 @@ def add_request(
     skip: fields that become no option.
     defaults: defaults of fields that have none of their own.
 
-    A field `overrides` becomes positional `key=value` arguments, a field `options` becomes
-    `--option NAME=VALUE`, and a bool becomes a flag. Other fields without a default are required.
+    A field of REPEATED becomes an option that is given several times. A field `overrides` becomes
+    positional `key=value` arguments, a field `options` becomes `--option NAME=VALUE`, and a bool
+    becomes a flag. Other fields without a default are required.
     """
     docs = field_docs(kind)
     for entry in fields(kind):
@@ -54,9 +60,10 @@ def add_request(
             )
         elif name == "options":
             add_editor_options(parser)
-        elif name == "lora":
+        elif name in REPEATED:
+            option, metavar = REPEATED[name]
             parser.add_argument(
-                "--lora", action="append", default=[], metavar="FILE[:WEIGHT]", help=docs[name]
+                option, dest=name, action="append", default=[], metavar=metavar, help=docs[name]
             )
         elif entry.type == "bool":
             parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=docs[name])
@@ -108,7 +115,7 @@ def make_request(kind: Callable[..., T], options: argparse.Namespace, **values: 
         value = getattr(options, entry.name)
         pairs = str(entry.type).startswith("Mapping")
         values[entry.name] = parse_overrides(value) if pairs else value
-        if entry.name == "lora":
+        if entry.name in REPEATED:
             values[entry.name] = tuple(value)
     return kind(**values)
 

@@ -211,11 +211,12 @@ def _make(entry: Any, where: str, folder: Path) -> FiveEdit:
     """Returns the edit of a parsed entry."""
     if not isinstance(entry, dict):
         raise InputError(f"{where} is a {type(entry).__name__}, not an edit with keys and values")
-    texts = {}
+    texts: dict[str, str] = {}
     for key in TEXTS:
-        texts[key] = entry.get(key)
-        if not isinstance(texts[key], str) or not texts[key].strip():
-            raise InputError(f"{where}: {key} is {entry.get(key)!r}; it must be text")
+        value = entry.get(key)
+        if not isinstance(value, str) or not value.strip():
+            raise InputError(f"{where}: {key} is {value!r}; it must be text")
+        texts[key] = value
     kind = str(entry.get("editing_type_id", ""))
     if kind not in map(str, KINDS):
         named = ", ".join(f"{number} ({name})" for number, name in KINDS.items())

@@ -10,7 +10,10 @@ import numpy as np
 
 from freemask.evaluation import metrics, template_matching
 from freemask.evaluation.clip import ClipEmbedder
+from freemask.evaluation.dino import Dino
+from freemask.evaluation.five_metrics import FiveFrames
 from freemask.evaluation.lpips import Lpips
+from freemask.evaluation.niqe import Niqe
 from freemask.evaluation.samples import TASKS, GroundTruth, Sample
 from freemask.types import Video
 
@@ -23,7 +26,11 @@ class EditedSample:
     video: the edited clip.
     masks: the masks of the edit, `(S, F, H, W)` in [0, 1]; None if it used none.
     embedder: a CLIP model, if CLIP metrics are wanted.
-    lpips: an LPIPS model, if LPIPS is wanted.
+    lpips: LPIPS with AlexNet, if it is wanted.
+    lpips_squeeze: LPIPS with SqueezeNet, if that of FiVE-Bench is wanted.
+    dino: a DINO model, if the structure distance of FiVE-Bench is wanted.
+    niqe: NIQE, if it is wanted.
+    hooked: figures that other programs measured, by column.
     best_map_iou: mIoU of the clip's best word map, in [0, 1], if the benchmark measured it.
     relative_seconds: time of the edit over that of plain generation, if it was measured.
     relative_calls: clips that the backbone predicted for the edit over those of plain generation,
@@ -37,6 +44,10 @@ class EditedSample:
     masks: np.ndarray | None = None
     embedder: ClipEmbedder | None = None
     lpips: Lpips | None = None
+    lpips_squeeze: Lpips | None = None
+    dino: Dino | None = None
+    niqe: Niqe | None = None
+    hooked: Mapping[str, float] | None = None
     best_map_iou: float | None = None
     relative_seconds: float | None = None
     relative_calls: float | None = None
@@ -53,19 +64,29 @@ class EditedSample:
         return self.sample.flow
 
     @property
-    def outside(self) -> np.ndarray:
-        """Region `(F, H, W)` outside the object."""
-        return 1 - self.sample.object_mask
+    def outside(self) -> np.ndarray | None:
+        """Region `(F, H, W)` outside the object; None if the object is not known."""
+        mask = self.sample.object_mask
+        return None if mask is None else 1 - mask
 
     @property
     def edited_region(self) -> np.ndarray:
         """Region `(F, H, W)` that the edit changes: the object, or the whole frame."""
         mask = self.sample.object_mask
-        return np.ones_like(mask) if self._whole_frame else mask
+        if mask is None or self._whole_frame:
+            return np.ones(self.video.frames.shape[:3], np.float32)
+        return mask
 
     @property
     def _whole_frame(self) -> bool:
-        return TASKS[self.sample.request.task].whole_frame
+        task = self.sample.request.task
+        return task in TASKS and TASKS[task].whole_frame
+
+    @cached_property
+    def five(self) -> FiveFrames | None:
+        """What FiVE-Bench compares; None for a sample that is not its own."""
+        five = self.sample.five
+        return FiveFrames.of(five, self.video) if five else None
 
     @cached_property
     def errors_in_place(self) -> Mapping[str, float]:

@@ -1,7 +1,7 @@
 """Defines the samples of the benchmark: clips with an edit to make and the means to judge it.
 
 Samples of sprites are drawn together with the ground truth of their edit (`TASKS`). Samples of a
-folder of real clips have no ground truth.
+folder of real clips have no ground truth. `sample_sets` lists where else samples come from.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from freemask.config import nearest
 from freemask.data import sprites
 from freemask.data.clips import SIZE, ClipSource, WantedEdit
 from freemask.data.davis import davis_clips
+from freemask.data.five import FiveEdit
 from freemask.data.sprites_drawing import COLOURS, OBJECTS, STYLES
 from freemask.evaluation import optical_flow
+from freemask.settings import presets
 from freemask.types import EditRequest, InputError, Video
 
 LEAST_CHANGE = 30.0  # grey levels by which an attribute edit changes the object at least
@@ -48,17 +50,20 @@ class Sample:
 
     video: the clip.
     request: the edit.
-    object_mask: `(F, H, W)`, 1 on the object of the clip or of the ground truth.
+    object_mask: `(F, H, W)`, 1 on the object of the clip or of the ground truth; None if neither is
+        known.
     ground_truth: the exact result, if it is known.
     flow: motion and visibility as in `metrics.warp_error`, of the ground truth or estimated on the
         clip; None if neither is available.
+    five: the edit of FiVE-Bench that it is, if it is one.
     """
 
     video: Video
     request: EditRequest
-    object_mask: np.ndarray
+    object_mask: np.ndarray | None
     ground_truth: GroundTruth | None = None
     flow: tuple[np.ndarray, np.ndarray] | None = None
+    five: FiveEdit | None = None
 
 
 @dataclass(frozen=True)
@@ -68,11 +73,16 @@ class SampleSource:
     task: its task.
     number: its number within the task.
     load: loads the sample; raises `LeftOut` if the clip cannot be used.
+    preview: loads as much of it as checks need, without its motion and perhaps its first frame
+        alone; None if only the whole sample can be loaded.
+    five: the edit of FiVE-Bench that it is, if it is one.
     """
 
     task: str
     number: int
     load: Callable[[], Sample]
+    preview: Callable[[], Sample] | None = None
+    five: FiveEdit | None = None
 
     @property
     def key(self) -> str:
@@ -162,11 +172,16 @@ TASKS = {
 }
 
 
-def check_tasks(tasks: Sequence[str]) -> None:
-    """Raises `InputError` for a task that is not in TASKS."""
-    unknown = [task for task in tasks if task not in TASKS]
+def known_tasks() -> list[str]:
+    """Returns the tasks that edits of real clips can have: TASKS first, then the other presets."""
+    return [*TASKS, *(task for task in presets.tasks() if task not in TASKS)]
+
+
+def check_tasks(tasks: Sequence[str], known: Iterable[str] = tuple(TASKS)) -> None:
+    """Raises `InputError` for a task that is not known."""
+    unknown = [task for task in tasks if task not in known]
     if unknown:
-        raise InputError(f"unknown task {unknown[0]!r}{nearest(unknown[0], TASKS)}")
+        raise InputError(f"unknown task {unknown[0]!r}{nearest(unknown[0], known)}")
 
 
 def sprites_samples(
@@ -201,7 +216,7 @@ def folder_samples(
     Raises `InputError` for an unknown task, a folder or captions that are not as `data.davis`
     describes them, and captions without an edit of these tasks.
     """
-    check_tasks(tasks)
+    check_tasks(tasks, known_tasks())
     sources = davis_clips(folder, captions=captions, size=size, frames=frames)
     wanted = [(source, edit) for source in sources for edit in source.edits]
     samples = [

@@ -114,7 +114,8 @@ def test_every_field_of_a_request_is_documented_and_convertible(kind: type) -> N
         if entry.name in ("settings", "overrides"):
             continue
         assert field_docs(kind)[entry.name]
-        assert entry.name in ("options", "lora") or entry.type in arguments.CONVERTERS
+        special = entry.type == "bool" or entry.name in ("options", *arguments.REPEATED)
+        assert special or entry.type in arguments.CONVERTERS
 
 
 @pytest.mark.parametrize("kind", [EvaluationRequest, ProfileRequest])
@@ -202,8 +203,9 @@ DEFAULTS = {  # of the command line, by command
     "editors": {"memory": False, "frames": 8, "size": (512, 512), "steps": 50, "dtype": "float16"},
     "evaluate": {
         "clips": 24, "data": "sprites", "methods": (),
-        "tasks": ("shape", "attribute", "style"), "clip": None, "lpips": None, "processes": 1,
-        "captions": None, "size": None, "frames": "auto", "steps": 50, "out": Path("out/evaluate"),
+        "tasks": (), "benchmark": "auto", "columns": [], "hooks": [], "clip": None, "lpips": None,
+        "lpips_squeeze": None, "dino": None, "niqe": False, "processes": 1, "captions": None,
+        "size": None, "frames": "auto", "steps": 50, "out": Path("out/evaluate"),
     },
     "calibrate": {
         "data": "sprites", "clips": 64, "words": (), "captions": None, "frames": "auto",

@@ -42,7 +42,9 @@ class Dino:
         try:
             with without_bars():
                 loaded = ViTModel.from_pretrained(
-                    folder if folder.is_dir() else model, torch_dtype=torch.float32
+                    folder if folder.is_dir() else model,
+                    add_pooling_layer=False,
+                    torch_dtype=torch.float32,
                 )
         except Exception as error:  # errors of transformers and safetensors share no base class
             reason = str(error).splitlines()[0]

@@ -31,7 +31,7 @@ from freemask.io.resumable import ResumableFolder
 from freemask.io.video import write_video
 from freemask.prepare import prepare
 from freemask.prompts.prompt_pair import prompt_pair
-from freemask.types import Video
+from freemask.types import InputError, Video
 
 LABELS = ("task", "clip", "edit", "method")  # of a row; those of FiVE-Bench also have
 FIVE_LABELS = ("name", "kind")
@@ -61,12 +61,18 @@ def check(request: EvaluationRequest, samples: Iterable[SampleSource], editor: E
         if settings.lpips:
             models["lpips"].check_size(sample.video.size)
         kind = (source.task, sample.video.size)
-        for method in settings.methods_for(sample):
-            if kind in prepared:
-                _check_words(editor, sample, settings, method)
-            else:
-                prepare(editor, sample.video, settings.request(sample, method))
+        check_edit = _check_words if kind in prepared else _check_all
+        try:
+            for method in settings.methods_for(sample):
+                check_edit(editor, sample, settings, method)
+        except InputError as error:
+            raise InputError(f"{source.label}: {error}" if source.five else str(error)) from None
         prepared.add(kind)
+
+
+def _check_all(editor: Editor, sample: Sample, settings: BenchmarkSettings, method: str) -> None:
+    """Raises `InputError` for an edit that a method cannot make."""
+    prepare(editor, sample.video, settings.request(sample, method))
 
 
 def _check_words(editor: Editor, sample: Sample, settings: BenchmarkSettings, method: str) -> None:
@@ -95,9 +101,7 @@ def run_and_save(
         if source.five and name in settings.methods:
             write_result(video, result_folder(folder.folder.parent, name, source.five))
 
-    line = f"{source.task} {source.number}"
-    if source.five:
-        line += f" ({source.five.clip}, {source.five.save_dir})"
+    line = source.label
     try:
         rows = run_sample(editor, source, settings, save)
     except LeftOut as reason:

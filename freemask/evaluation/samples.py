@@ -89,6 +89,12 @@ class SampleSource:
         """The stem of the sample's files."""
         return f"{self.task}-{self.number:04d}"
 
+    @property
+    def label(self) -> str:
+        """The sample in words, for messages."""
+        edit = f" ({self.five.clip}, {self.five.save_dir})" if self.five else ""
+        return f"{self.task} {self.number}{edit}"
+
 
 @dataclass(frozen=True)
 class BenchmarkTask:

@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         image_size=224,
     )
     path = tmp_path_factory.mktemp("dino")
-    ViTModel(config).save_pretrained(path)
+    ViTModel(config, add_pooling_layer=False).save_pretrained(path)
     return path
 
 
@@ -39,7 +39,7 @@ def frame(seed: int) -> np.ndarray:
 @torch.no_grad()
 def test_similarities_are_those_of_the_last_layers_keys(folder: Path) -> None:
     found = Dino(str(folder)).self_similarity(frame(0))
-    model = ViTModel.from_pretrained(folder).eval()
+    model = ViTModel.from_pretrained(folder, add_pooling_layer=False).eval()
     hidden = model(
         prepare_frame(frame(0)), interpolate_pos_encoding=True, output_hidden_states=True
     ).hidden_states[1]

@@ -194,6 +194,17 @@ def test_the_command_runs_it(
     assert len(list((tmp_path / "out/results/ddim/0001_bear/3_red").iterdir())) == 1
 
 
+def test_a_word_that_a_prompt_lacks_is_refused_with_its_edit(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    data = write_five(tmp_path / "five", (1, 2))
+    prompts = data / "edit_prompt/edit2_FiVE.json"
+    prompts.write_text(prompts.read_text().replace("a [dog]", "a [do]g"))
+    with pytest.raises(InputError, match=r"^shape 1 \(0002_cat, 2_a_dog\): word 'do' is not in"):
+        evaluate(request(checkpoint, data, settings=BenchmarkSettings(("naive",), steps=2)))
+    assert not (data / "out").exists()
+
+
 def test_mistakes_end_before_any_edit(
     checkpoint: Path, five: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

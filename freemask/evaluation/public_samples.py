@@ -19,6 +19,7 @@ from freemask.io.read_clip import Selection, read_clip
 from freemask.io.scaling import ChooseFit
 from freemask.types import EditRequest, InputError
 
+ONE_SIDED = ("add", "remove")  # tasks whose word only one of the prompts has; the other is ""
 TASKS_OF_KINDS = {
     1: "shape",
     2: "shape",
@@ -120,10 +121,11 @@ def _five_sample(edit: FiveEdit, choose: ChooseFit, frames: int, *, motion: bool
     """Reads a sample, with the motion of its clip if that is wanted."""
     mask = edit.read_mask(frames, choose)
     video = edit.read_frames(frames, choose)
-    words = edit.words if all(edit.words) else ()
+    task = TASKS_OF_KINDS[edit.kind]
+    named = any(edit.words) if task in ONE_SIDED else all(edit.words)
     return Sample(
         video=video,
-        request=EditRequest(edit.source, edit.target, words, TASKS_OF_KINDS[edit.kind]),
+        request=EditRequest(edit.source, edit.target, edit.words if named else (), task),
         object_mask=mask,
         flow=optical_flow.estimate_flow(video) if motion else None,
         five=edit,

@@ -36,7 +36,8 @@ class EvaluationRequest(EditorRequest):
 
     out: folder of the tables, and of the edits of FiVE-Bench.
     settings: settings that all samples share.
-    tasks: tasks whose samples run; all that the data has if not given.
+    tasks: tasks whose samples run; if not given, shape, attribute and style for sprites, and all
+        that other data has.
     benchmark: "sprites", "davis" (a folder in DAVIS layout whose captions list edits), "five"
         (FiVE-Bench) or "list" (a table of edits); "auto" tells it from the data.
     data: "sprites", the folder of clips or of FiVE-Bench, or the file of a table.

@@ -20,7 +20,6 @@ from freemask.data.edit_list import Columns, read_edit_list
 from freemask.evaluation.methods import METHODS
 from freemask.evaluation.public_samples import five_samples, left_out_kinds, list_samples
 from freemask.evaluation.samples import (
-    TASKS,
     SampleSource,
     folder_samples,
     known_tasks,
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from freemask.evaluation.request import EvaluationRequest
 
 AUTO, DAVIS, FIVE, LIST = "auto", "davis", "five", "list"
+SPRITES_TASKS = ("shape", "attribute", "style")  # that run unless others are named
 FIVE_MODELS = {  # the option that gives a figure of FiVE-Bench what it needs
     "five_clip, five_clip_edit": ("clip", "--clip FOLDER of openai/clip-vit-large-patch14"),
     "five_lpips": ("lpips_squeeze", "--lpips-squeeze FILE, torchvision's SqueezeNet 1.1"),
@@ -47,7 +47,7 @@ class SampleSet:
     """A source of samples.
 
     samples: returns the samples of a request.
-    tasks: returns the tasks that its edits can have.
+    tasks: returns the tasks that run unless a request names some.
     files: returns the files of the data that decide which samples there are.
     remarks: returns what is left out, a line each.
     frames: number of frames of a clip, unless the request says.
@@ -147,7 +147,7 @@ def _scaling(request: EvaluationRequest, to_size: Callable[..., scaling.Fit]) ->
 
 
 SAMPLE_SETS = {
-    SPRITES: SampleSet(_sprites, tasks=lambda: list(TASKS)),
+    SPRITES: SampleSet(_sprites, tasks=lambda: SPRITES_TASKS),
     DAVIS: SampleSet(
         _davis, files=lambda request: [request.captions or user_path(request.data) / CAPTIONS]
     ),

@@ -95,7 +95,7 @@ BAD_TABLES = {
     "no video": ("video,source,target\ncat,a,b\n,a,b\n", "edits.csv:3 lacks video"),
     "no row": ("video,source,target\n", "edits.csv is empty"),
     "no such file": ("video,source,target\nbeer,a,b\n", "edits.csv:2: there is no file 'beer'"),
-    "a pair of words": ("video,source,target,words\nbear,a,b,a:\n", "edits.csv:2: 'a:' is not"),
+    "two words": ('video,source,target,words\nbear,a,b,"a,b"\n', "edits.csv:2: 'a,b' is not one"),
 }
 
 

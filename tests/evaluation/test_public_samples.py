@@ -50,6 +50,12 @@ def test_kinds_become_tasks_and_brackets_words(edits: list[FiveEdit]) -> None:
     assert sample.five == edits[0]
 
 
+def test_a_replacement_with_a_word_in_one_prompt_alone_has_none(edits: list[FiveEdit]) -> None:
+    one_sided = replace(edits[0], words=("bear", ""))
+    (source,) = five_samples([one_sided], ["shape"], frames=1, choose=whole)
+    assert source.load().request.words == ()
+
+
 def test_whole_frames_are_stretched_to_a_size(edits: list[FiveEdit]) -> None:
     choose = partial(stretched, size=(24, 40))
     sample = five_samples(edits, ["shape"], frames=2, choose=choose)[0].load()
@@ -81,7 +87,7 @@ def test_kinds_without_a_task_are_left_out_until_there_is_one(
     assert left_out_kinds(edits) == []
     found = five_samples(edits, samples.known_tasks(), frames=1, choose=whole)
     assert found[-1].task == "add"
-    assert found[-1].load().request.words == ()  # only the target has a word in brackets
+    assert found[-1].load().request.words == ("", "in sketch style")
 
 
 def test_a_clip_without_masks_is_left_out_and_a_task_without_edits_refused(

@@ -16,9 +16,9 @@ SETTINGS = BenchmarkSettings(("ddim", "naive"), steps=2)
 TASKS = ("shape", "style")
 
 
-def make_request(checkpoint: Path, out: Path, **values: Any) -> EvaluationRequest:
-    common = {"tasks": TASKS, "clips": 2, "size": (32, 32), "device": "cpu"}
-    return EvaluationRequest(out, SETTINGS, checkpoint=str(checkpoint), **common | values)
+def make_request(checkpoint: Path | str, out: Path, **values: Any) -> EvaluationRequest:
+    common = {"tasks": TASKS, "clips": 2, "size": (32, 32), "device": "cpu", "settings": SETTINGS}
+    return EvaluationRequest(out, **{"checkpoint": str(checkpoint), **common, **values})
 
 
 def write_davis(folder: Path) -> Path:

@@ -15,11 +15,11 @@ from dataclasses import MISSING, Field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from freemask.batch.job_files import read_entries
 from freemask.batch.jobs import ClipRequest, Job
-from freemask.batch.values import parse_count_or_all, parse_flag, parse_size, parse_word_pairs
 from freemask.config import nearest, parse_overrides
+from freemask.io.entries import read_entries
 from freemask.io.paths import user_path
+from freemask.io.values import parse_count_or_all, parse_flag, parse_size, parse_word_pairs
 from freemask.types import EditRequest, InputError
 
 NO_KEYS = ("clip", "request", "problem")  # fields of `Job` that are no keys of a list

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from freemask.data.captioned import captioned_clips
 from freemask.data.clips import FRAMES, SIZE, SPRITES, ClipSource, sprites_clips
 from freemask.data.davis import davis_clips
+from freemask.data.five import five_clips, is_five
 from freemask.data.labels import LABELS, load_labels
 from freemask.io.fingerprint import fingerprint
 from freemask.io.paths import user_path
@@ -31,8 +32,8 @@ class CalibrationRequest:
     """A calibration.
 
     out: file of the codebook; it ends in .json.
-    data: "sprites", or a folder of clips with annotations in DAVIS layout; with `unlabelled` or a
-        `teacher` the annotations are not needed.
+    data: "sprites", or a folder of clips with annotations in DAVIS layout or that of FiVE-Bench;
+        with `unlabelled` or a `teacher` the annotations are not needed.
     unlabelled: whether to take what the word maps of a clip agree on in place of its true mask.
     teacher: folder or hub id of a model that makes the masks of clips that have none: SAM 3 for
         videos, which looks for the word of the caption, or SAM 2 for videos, which takes the box or
@@ -40,7 +41,7 @@ class CalibrationRequest:
     review: label the clips, write the page that shows their masks, and stop; needs a teacher.
     clips: number of sprites clips, >= 1.
     words: words of the clips that are measured, separated by commas; all if empty.
-    captions: the captions file of a folder; None takes its captions.yaml.
+    captions: the captions file of a folder; None takes its captions.yaml. FiVE-Bench has none.
     frames: number of frames of a clip, >= 1; "auto" is 8, or the next count that fills the editor's
         latent frames (9 for Wan).
     size: height and width of the frames in pixels; None is 64x64 for sprites, the pictures' own
@@ -99,6 +100,11 @@ class CalibrationRequest:
         return FRAMES if self.frames == "auto" else self.frames
 
     @property
+    def _is_five(self) -> bool:
+        """Whether the data is FiVE-Bench."""
+        return self.data != SPRITES and is_five(user_path(self.data))
+
+    @property
     def parts_folder(self) -> Path:
         """The folder that holds the costs of finished clips until the codebook is written."""
         return self.out.with_suffix(".parts")
@@ -119,12 +125,7 @@ class CalibrationRequest:
         frames, words = self.frame_count, self.words
         if self.data == SPRITES:
             return sprites_clips(self.clips, size=self.size or SIZE, frames=frames, words=words)
-        read: Callable[..., list[ClipSource]] = captioned_clips
-        if not self.unlabelled:
-            read = partial(davis_clips, to_label=self.teacher is not None)
-        found = read(
-            user_path(self.data), captions=self.captions, size=self.size, frames=frames, words=words
-        )
+        found = self._folder_clips()
         if not found:
             raise InputError(f"no clip of {self.data} has one of the words {', '.join(self.words)}")
         return found
@@ -160,6 +161,26 @@ class CalibrationRequest:
             return []
         labels = load_labels(user_path(self.data)).values()
         return sorted({label.teacher for label in labels if label.accepted and label.found})
+
+    def _folder_clips(self) -> list[ClipSource]:
+        """Returns the clips of a folder that have one of the words."""
+        folder = user_path(self.data)
+        if self._is_five:
+            if self.captions:
+                raise InputError(
+                    f"{folder} is FiVE-Bench, whose prompts are in edit_prompt; leave captions out"
+                )
+            return five_clips(folder, size=self.size, frames=self.frame_count, words=self.words)
+        read: Callable[..., list[ClipSource]] = captioned_clips
+        if not self.unlabelled:
+            read = partial(davis_clips, to_label=self.teacher is not None)
+        return read(
+            folder,
+            captions=self.captions,
+            size=self.size,
+            frames=self.frame_count,
+            words=self.words,
+        )
 
     def describe(self) -> str:
         """Returns the name of the data in the codebook, with the teachers that labelled it."""

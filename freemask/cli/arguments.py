@@ -17,7 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from freemask.batch.values import (
+from freemask.editors.request import EditorRequest
+from freemask.io.paths import user_path
+from freemask.io.values import (
     parse_count,
     parse_count_or_all,
     parse_numbers,
@@ -25,11 +27,14 @@ from freemask.batch.values import (
     parse_word_pairs,
     parse_words,
 )
-from freemask.editors.request import EditorRequest
-from freemask.io.paths import user_path
 from freemask.types import InputError
 
 T = TypeVar("T")
+REPEATED = {  # fields of text that is given several times: their option and its value
+    "lora": ("--lora", "FILE[:WEIGHT]"),
+    "columns": ("--column", "KEY=COLUMN"),
+    "hooks": ("--hook", "COMMAND"),
+}
 AT_LEAST_ONE = ("frames", "steps", "clips", "processes", "save_every")
 
 
@@ -42,8 +47,9 @@ def add_request(
     skip: fields that become no option.
     defaults: defaults of fields that have none of their own.
 
-    A field `overrides` becomes positional `key=value` arguments, a field `options` becomes
-    `--option NAME=VALUE`, and a bool becomes a flag. Other fields without a default are required.
+    A field of REPEATED becomes an option that is given several times. A field `overrides` becomes
+    positional `key=value` arguments, a field `options` becomes `--option NAME=VALUE`, and a bool
+    becomes a flag. Other fields without a default are required.
     """
     docs = field_docs(kind)
     for entry in fields(kind):
@@ -56,21 +62,22 @@ def add_request(
             )
         elif name == "options":
             add_editor_options(parser)
-        elif name == "lora":
+        elif name in REPEATED:
+            option, metavar = REPEATED[name]
             parser.add_argument(
-                "--lora", action="append", default=[], metavar="FILE[:WEIGHT]", help=docs[name]
+                option, dest=name, action="append", default=[], metavar=metavar, help=docs[name]
             )
         elif entry.type == "bool":
             parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=docs[name])
         else:
             default = defaults.get(name, entry.default)
-            convert, metavar = CONVERTERS[str(entry.type)]
+            convert, shown = CONVERTERS[str(entry.type)]
             parser.add_argument(
                 f"--{name.replace('_', '-')}",
                 type=positive if name in AT_LEAST_ONE and entry.type == "int" else convert,
                 default=None if default is MISSING else default,
                 required=default is MISSING,
-                metavar=metavar,
+                metavar=shown,
                 help=docs[name] + _shown(default),
             )
 
@@ -110,7 +117,7 @@ def make_request(kind: Callable[..., T], options: argparse.Namespace, **values: 
         value = getattr(options, entry.name)
         pairs = str(entry.type).startswith("Mapping")
         values[entry.name] = parse_overrides(value) if pairs else value
-        if entry.name == "lora":
+        if entry.name in REPEATED:
             values[entry.name] = tuple(value)
     return kind(**values)
 

@@ -122,7 +122,7 @@ COMMANDS: dict[str, Command] = {
         "freemask editors --checkpoint sd-1.5 --memory --frames 16",
     ),
     "evaluate": Command(
-        "compare methods with exact ground truth",
+        "compare methods on sprites, on FiVE-Bench or on your own clips",
         study_commands.add_evaluate,
         study_commands.run_evaluate,
         "freemask evaluate --clips 6 --steps 10 --methods naive,freemask",

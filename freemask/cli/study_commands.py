@@ -18,8 +18,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     from freemask.evaluation.methods import BenchmarkSettings
     from freemask.evaluation.request import EvaluationRequest
 
-    unused = ("guidance", "cost_clips")
-    add_request(parser, BenchmarkSettings, skip=unused)
+    add_request(parser, BenchmarkSettings, skip=("cost_clips",))
     editor = tuple(EditorRequest.__dataclass_fields__)
     add_request(parser, EvaluationRequest, skip=("settings", *editor), out=Path("out/evaluate"))
     add_request(parser, EditorRequest)

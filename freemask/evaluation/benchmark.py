@@ -18,10 +18,9 @@ import torch
 from freemask.calibration.mmc import ClipCost
 from freemask.editors.backbone_calls import BackboneCalls
 from freemask.editors.editor import Editor
-from freemask.evaluation.clip import load_embedder
 from freemask.evaluation.edited_sample import EditedSample
-from freemask.evaluation.lpips import load_lpips
 from freemask.evaluation.methods import METHODS, BenchmarkSettings
+from freemask.evaluation.models import load_models
 from freemask.evaluation.samples import Sample, SampleSource
 from freemask.evaluation.scores import score
 from freemask.io.panels import mask_overlay
@@ -64,9 +63,11 @@ def run_sample(
     save: called with the clips to look at and their names: "source", "answer" if the ground truth
         is known, the name of every method, and "METHOD mask" if the method has a mask.
 
-    Returns a row per method: task, clip, edit, method and the metrics. Time, calls and memory are
-    measured on the first `settings.cost_clips` samples of a task. They are relative to plain guided
-    generation of the same clip in the same run; time and calls include the inversion.
+    Returns a row per method: task, clip, edit, method and the metrics; for FiVE-Bench also the name
+    of the clip and the kind of the edit. Methods with a true mask run where there is one. Time,
+    calls and memory are measured on the first `settings.cost_clips` samples of a task. They are
+    relative to plain guided generation of the same clip in the same run; time and calls include the
+    inversion.
 
     Raises `LeftOut` for a clip that cannot be used.
     """
@@ -77,19 +78,20 @@ def run_sample(
     plain = _plain_cost(editor, sample, settings) if source.number < settings.cost_clips else None
     edits = {
         method: prepare(editor, sample.video, settings.request(sample, method))
-        for method in settings.methods
+        for method in settings.methods_for(sample)
     }
     inversions = _invert_once(editor, sample.video, edits)
     unedited = EditedSample(
         sample,
         sample.video,
-        embedder=load_embedder(settings.clip, editor.device) if settings.clip else None,
-        lpips=load_lpips(settings.lpips, editor.device) if settings.lpips else None,
+        **load_models(settings, editor.device),
         best_map_iou=best_map_iou(
             editor, sample, edits.values(), [inversion for inversion, _ in inversions.values()]
         ),
     )
     named = {"task": source.task, "clip": source.number, "edit": edit_text(sample.request)}
+    if source.five:
+        named |= {"name": source.five.clip, "kind": source.five.kind}
     rows = []
     for method, result, cost in _edit_all(editor, sample, edits, inversions):
         edited = replace(
@@ -125,6 +127,7 @@ def _edit_all(
         inversion, before = inversions[_inversion_key(_to_invert(method, prepared))]
         true_mask = None
         if METHODS[method].true_mask and prepared.regions:
+            assert sample.object_mask is not None
             true_mask = torch.from_numpy(sample.object_mask)
         key = f"{_effect(prepared)} {true_mask is None}"
         if key not in results:
@@ -153,8 +156,11 @@ def best_map_iou(
 ) -> float | None:
     """Returns the mIoU of the single word map that matches the object best, in [0, 1].
 
-    The maps are binarised at the codebook's threshold. Returns None without maps or a codebook.
+    The maps are binarised at the codebook's threshold. Returns None without maps, a codebook or a
+    true mask.
     """
+    if sample.object_mask is None:
+        return None
     masked = [edited for edited in edits if edited.selection and "source" in edited.queries]
     codebook = next((codebook_for(editor, edited.settings) for edited in masked), None)
     if codebook is None:

@@ -10,7 +10,10 @@ import numpy as np
 
 from freemask.evaluation import metrics, template_matching
 from freemask.evaluation.clip import ClipEmbedder
+from freemask.evaluation.dino import Dino
+from freemask.evaluation.five_metrics import FiveFrames
 from freemask.evaluation.lpips import Lpips
+from freemask.evaluation.niqe import Niqe
 from freemask.evaluation.samples import TASKS, BenchmarkTask, GroundTruth, Sample
 from freemask.types import Video
 
@@ -23,7 +26,11 @@ class EditedSample:
     video: the edited clip.
     masks: the masks of the edit, `(S, F, H, W)` in [0, 1]; None if it used none.
     embedder: a CLIP model, if CLIP metrics are wanted.
-    lpips: an LPIPS model, if LPIPS is wanted.
+    lpips: LPIPS with AlexNet, if it is wanted.
+    lpips_squeeze: LPIPS with SqueezeNet, if that of FiVE-Bench is wanted.
+    dino: a DINO model, if the structure distance of FiVE-Bench is wanted.
+    niqe: NIQE, if it is wanted.
+    hooked: figures that other programs measured, by column.
     best_map_iou: mIoU of the clip's best word map, in [0, 1], if the benchmark measured it.
     relative_seconds: time of the edit over that of plain generation, if it was measured.
     relative_calls: clips that the backbone predicted for the edit over those of plain generation,
@@ -37,6 +44,10 @@ class EditedSample:
     masks: np.ndarray | None = None
     embedder: ClipEmbedder | None = None
     lpips: Lpips | None = None
+    lpips_squeeze: Lpips | None = None
+    dino: Dino | None = None
+    niqe: Niqe | None = None
+    hooked: Mapping[str, float] | None = None
     best_map_iou: float | None = None
     relative_seconds: float | None = None
     relative_calls: float | None = None
@@ -53,29 +64,36 @@ class EditedSample:
         return self.sample.flow
 
     @property
-    def outside(self) -> np.ndarray:
-        """Region `(F, H, W)` that the edit should leave as it is."""
-        return 1 - self._changed
+    def outside(self) -> np.ndarray | None:
+        """Region `(F, H, W)` that the edit should leave as it is; None if it is not known."""
+        return None if self._changed is None else 1 - self._changed
 
     @property
     def edited_region(self) -> np.ndarray:
         """Region `(F, H, W)` that the edit changes: the object, the ground or the whole frame."""
-        mask = self._changed
-        return np.ones_like(mask) if self._task.whole_frame else mask
+        if self._changed is None or self._task.whole_frame:
+            return np.ones(self.video.frames.shape[:3], np.float32)
+        return self._changed
 
     @property
     def _task(self) -> BenchmarkTask:
         return TASKS[self.sample.request.task]
 
     @cached_property
-    def _changed(self) -> np.ndarray:
-        """Region `(F, H, W)` that a perfect edit changes; around an object that may be anywhere,
-        where it was found."""
+    def _changed(self) -> np.ndarray | None:
+        """Region `(F, H, W)` that a perfect edit changes, if it is known; around an object that may
+        be anywhere, where it was found."""
         if not (self._task.anywhere and self.ground_truth):
             return self.sample.object_mask
         scene = self.ground_truth.clip.scene
         found = template_matching.find_object(self.video, scene.noun, scene.colour, scene.style)
         return template_matching.covered_region(self.video, scene.noun, found)
+
+    @cached_property
+    def five(self) -> FiveFrames | None:
+        """What FiVE-Bench compares; None for a sample that is not its own."""
+        five = self.sample.five
+        return FiveFrames.of(five, self.video) if five else None
 
     @cached_property
     def errors_in_place(self) -> Mapping[str, float]:

@@ -87,6 +87,9 @@ class BenchmarkSettings:
     cost_clips: number of clips per task on which time and memory are measured, >= 0.
     clip: folder of a CLIP model, or "demo"; None leaves the CLIP metrics out.
     lpips: file with the weights of AlexNet; None leaves LPIPS out.
+    lpips_squeeze: file with the weights of SqueezeNet 1.1, for the LPIPS of FiVE-Bench.
+    dino: folder or hub id of a DINO model, for the structure distance of FiVE-Bench.
+    niqe: measure the NIQE of FiVE-Bench with pyiqa, which must be installed.
 
     Raises `InputError` for an unknown method, and for numbers out of range.
     """
@@ -98,6 +101,9 @@ class BenchmarkSettings:
     cost_clips: int = 6
     clip: str | None = None
     lpips: str | None = None
+    lpips_squeeze: str | None = None
+    dino: str | None = None
+    niqe: bool = False
 
     def __post_init__(self) -> None:
         at_least(1, steps=self.steps)
@@ -105,6 +111,17 @@ class BenchmarkSettings:
         unknown = [name for name in self.methods if name not in METHODS]
         if unknown:
             raise InputError(f"unknown method {unknown[0]!r}{nearest(unknown[0], METHODS)}")
+
+    @property
+    def five_models(self) -> dict[str, Any]:
+        """The models that only figures of FiVE-Bench need, by field."""
+        return {name: getattr(self, name) for name in ("lpips_squeeze", "dino", "niqe")}
+
+    def methods_for(self, sample: Sample) -> tuple[str, ...]:
+        """Returns the methods that can run on a sample: one without a mask has no true mask."""
+        if sample.object_mask is not None:
+            return self.methods
+        return tuple(name for name in self.methods if not METHODS[name].true_mask)
 
     def overrides_of(self, method: str) -> dict[str, Any]:
         """Returns the overrides of a method; its own take precedence over those of the run."""

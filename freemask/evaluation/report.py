@@ -55,8 +55,10 @@ select { font: inherit; margin-right: 1em }
 <p>Differences on the same clips, with 95% bootstrap intervals; bold ones exclude zero.</p>
 {{ table(section.differences) }}
 {% endif %}
+{% if section.clips %}
 <p>clips by {{ select("column", columns) }} of {{ select("method", section.methods) }}
 {{ select("order", {"worst": "worst first", "best": "best first"}) }}</p>
+{% endif %}
 {% for clip in section.clips %}
 <div class="clip" data-clip="{{ clip.number }}" data-figures="{{ clip.figures }}">
 <h3>{{ section.task }} {{ clip.number }}: {{ clip.edit }}</h3>
@@ -107,7 +109,7 @@ def page(
     rows: the rows of `benchmark.run_sample`.
     pictures: a folder of `TASK-CLIP-NAME.gif`, which are embedded.
     """
-    metrics = all_metrics()
+    metrics = {column: all_metrics()[column] for column in measured_columns(rows)}
     return render(
         TEMPLATE,
         title="freemask benchmark",

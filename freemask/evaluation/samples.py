@@ -1,13 +1,13 @@
 """Defines the samples of the benchmark: clips with an edit to make and the means to judge it.
 
 Samples of sprites are drawn together with the ground truth of their edit (`TASKS`). Samples of a
-folder of real clips have no ground truth.
+folder of real clips have no ground truth. `sample_sets` lists where else samples come from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,8 +17,10 @@ from freemask.config import nearest
 from freemask.data import sprites
 from freemask.data.clips import SIZE, ClipSource, WantedEdit
 from freemask.data.davis import davis_clips
+from freemask.data.five import FiveEdit
 from freemask.data.sprites_drawing import COLOURS, GROUNDS, OBJECTS, STYLES
 from freemask.evaluation import optical_flow
+from freemask.settings import presets
 from freemask.types import EditRequest, InputError, Video
 
 LEAST_CHANGE = 30.0  # grey levels by which an attribute edit changes the object at least
@@ -49,17 +51,19 @@ class Sample:
     video: the clip.
     request: the edit.
     object_mask: `(F, H, W)`, 1 where a perfect edit changes the clip: on its object and that of the
-        ground truth, or on the ground.
+        ground truth, or on the ground; None if that is not known.
     ground_truth: the exact result, if it is known.
     flow: motion and visibility as in `metrics.warp_error`, of the ground truth or estimated on the
         clip; None if neither is available.
+    five: the edit of FiVE-Bench that it is, if it is one.
     """
 
     video: Video
     request: EditRequest
-    object_mask: np.ndarray
+    object_mask: np.ndarray | None
     ground_truth: GroundTruth | None = None
     flow: tuple[np.ndarray, np.ndarray] | None = None
+    five: FiveEdit | None = None
 
 
 @dataclass(frozen=True)
@@ -69,16 +73,27 @@ class SampleSource:
     task: its task.
     number: its number within the task.
     load: loads the sample; raises `LeftOut` if the clip cannot be used.
+    preview: loads as much of it as checks need, without its motion and perhaps its first frame
+        alone; None if only the whole sample can be loaded.
+    five: the edit of FiVE-Bench that it is, if it is one.
     """
 
     task: str
     number: int
     load: Callable[[], Sample]
+    preview: Callable[[], Sample] | None = None
+    five: FiveEdit | None = None
 
     @property
     def key(self) -> str:
         """The stem of the sample's files."""
         return f"{self.task}-{self.number:04d}"
+
+    @property
+    def label(self) -> str:
+        """The sample in words, for messages."""
+        edit = f" ({self.five.clip}, {self.five.save_dir})" if self.five else ""
+        return f"{self.task} {self.number}{edit}"
 
 
 @dataclass(frozen=True)
@@ -211,11 +226,16 @@ TASKS = {
 }
 
 
-def check_tasks(tasks: Sequence[str]) -> None:
-    """Raises `InputError` for a task that is not in TASKS."""
-    unknown = [task for task in tasks if task not in TASKS]
+def known_tasks() -> list[str]:
+    """Returns the tasks that edits of real clips can have: TASKS first, then the other presets."""
+    return [*TASKS, *(task for task in presets.tasks() if task not in TASKS)]
+
+
+def check_tasks(tasks: Sequence[str], known: Iterable[str] = tuple(TASKS)) -> None:
+    """Raises `InputError` for a task that is not known."""
+    unknown = [task for task in tasks if task not in known]
     if unknown:
-        raise InputError(f"unknown task {unknown[0]!r}{nearest(unknown[0], TASKS)}")
+        raise InputError(f"unknown task {unknown[0]!r}{nearest(unknown[0], known)}")
 
 
 def sprites_samples(
@@ -250,7 +270,7 @@ def folder_samples(
     Raises `InputError` for an unknown task, a folder or captions that are not as `data.davis`
     describes them, and captions without an edit of these tasks.
     """
-    check_tasks(tasks)
+    check_tasks(tasks, known_tasks())
     sources = davis_clips(folder, captions=captions, size=size, frames=frames)
     wanted = [(source, edit) for source in sources for edit in source.edits]
     samples = [
@@ -269,10 +289,17 @@ def folder_samples(
 def _real_sample(source: ClipSource, edit: WantedEdit) -> Sample:
     clip = source.load()
     assert clip.mask is not None  # clips in DAVIS layout have labels
-    words = (clip.word, edit.word) if edit.word else ()
+    request = EditRequest(clip.prompt, edit.target, task=edit.task)
+    changed: np.ndarray | None = clip.mask
+    if edit.task == "background":  # the object stays
+        request, changed = replace(request, keep=clip.word), 1 - clip.mask
+    elif edit.task == "add":  # nobody knows where
+        request, changed = replace(request, words=("", edit.word) if edit.word else ()), None
+    elif edit.task == "remove" or edit.word:
+        request = replace(request, words=(clip.word, edit.word))
     return Sample(
         video=clip.video,
-        request=EditRequest(clip.prompt, edit.target, words=words, task=edit.task),
-        object_mask=clip.mask,
+        request=request,
+        object_mask=changed,
         flow=optical_flow.estimate_flow(clip.video),
     )

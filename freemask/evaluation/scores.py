@@ -1,14 +1,14 @@
-"""Scores edits: `METRICS` names every metric, its column in the tables and what it needs.
+"""Scores edits: `METRICS` names our metrics, their columns in the tables and what they need.
 
-A metric is one function of an `EditedSample` and one entry of `METRICS`. A metric whose needs are
-not met is left out. Other packages add metrics through the entry-point group `freemask.metrics`:
-the name of an entry point is the column, and it loads a `Metric`.
+A metric is one function of an `EditedSample` and one entry of `METRICS`; `FIVE_METRICS` has those
+of FiVE-Bench. A metric whose needs are not met is left out. Other packages add metrics through the
+entry-point group `freemask.metrics`: the name of an entry point is the column, and it loads a
+`Metric`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from operator import attrgetter
@@ -17,40 +17,9 @@ import numpy as np
 
 from freemask.evaluation import metrics
 from freemask.evaluation.edited_sample import EditedSample
+from freemask.evaluation.five_scores import FIVE_METRICS
+from freemask.evaluation.metric import Metric
 from freemask.types import InputError
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A metric of an edit, and its column in the tables.
-
-    measure: returns the value for an `EditedSample`.
-    heading: heading of the column.
-    form: format of the values.
-    needs: attributes of `EditedSample` that must not be None.
-    higher_is_better: which way is better.
-    median: whether the tables show the median over clips instead of the mean.
-
-    Raises ValueError for a need that is no attribute of `EditedSample`.
-    """
-
-    measure: Callable[[EditedSample], float]
-    heading: str
-    form: str
-    needs: tuple[str, ...] = ()
-    higher_is_better: bool = True
-    median: bool = False
-
-    def __post_init__(self) -> None:
-        unknown = [need for need in self.needs if not hasattr(EditedSample, need)]
-        if unknown:
-            raise ValueError(
-                f"metric {self.heading!r} needs {unknown[0]!r}, which nothing provides"
-            )
-
-    def text(self, value: float) -> str:
-        """Returns a value as the tables show it."""
-        return self.form.format(value)
 
 
 def nearer(edit: EditedSample) -> bool:
@@ -96,12 +65,14 @@ def psnr_source(edit: EditedSample) -> float:
 def mask_iou(edit: EditedSample) -> float:
     """Returns the mIoU of the masks with the object, mean over steps, in [0, 1]."""
     assert edit.masks is not None
+    assert edit.sample.object_mask is not None
     by_step = [metrics.mean_iou(mask, edit.sample.object_mask) for mask in edit.masks]
     return sum(by_step) / len(by_step)
 
 
 def flicker(edit: EditedSample) -> float:
     """Returns the flicker outside the object that the source does not have, in grey levels."""
+    assert edit.outside is not None
     source = edit.sample.video
     return metrics.background_flicker(edit.video, outside=edit.outside, reference=source)
 
@@ -155,7 +126,7 @@ def _psnr_to_truth(edit: EditedSample, where: np.ndarray | None) -> float:
 
 
 PERCENT, ONE, TWO, THREE = "{:.0%}", "{:.1f}", "{:.2f}", "{:.3f}"
-TRUTH, CLIP = ("ground_truth",), ("embedder",)
+TRUTH, CLIP, MASK = ("ground_truth",), ("embedder",), ("outside",)
 MAPS, SECONDS, MEMORY = "best_map_iou", "relative_seconds", "relative_memory"
 CALLS = "relative_calls"
 METRICS = {
@@ -166,12 +137,12 @@ METRICS = {
     "psnr_inside": Metric(psnr_inside, "PSNR to answer inside", ONE, TRUTH),
     "psnr_outside": Metric(psnr_outside, "PSNR to answer outside", ONE, TRUTH),
     "psnr_answer": Metric(psnr_answer, "PSNR to answer", ONE, TRUTH),
-    "psnr_source": Metric(psnr_source, "PSNR to source outside", ONE),
-    "miou": Metric(mask_iou, "mask mIoU", THREE, ("masks",)),
+    "psnr_source": Metric(psnr_source, "PSNR to source outside", ONE, MASK),
+    "miou": Metric(mask_iou, "mask mIoU", THREE, ("masks", *MASK)),
     "miou_best": Metric(attrgetter(MAPS), "best single map's mIoU", THREE, ("masks", MAPS)),
-    "flicker": Metric(flicker, "flicker outside", TWO, higher_is_better=False),
+    "flicker": Metric(flicker, "flicker outside", TWO, MASK, higher_is_better=False),
     "warp": Metric(warp, "warp error", TWO, ("flow",), higher_is_better=False),
-    "lpips": Metric(lpips, "LPIPS to source outside", THREE, ("lpips",), higher_is_better=False),
+    "lpips": Metric(lpips, "LPIPS to source outside", THREE, ("lpips", *MASK), False),
     "clip_accuracy": Metric(clip_accuracy, "CLIP frame accuracy", PERCENT, CLIP),
     "clip_text": Metric(clip_text, "CLIP text score", THREE, CLIP),
     "clip_consistency": Metric(clip_consistency, "CLIP consistency", THREE, CLIP),
@@ -183,11 +154,11 @@ METRICS = {
 
 @cache
 def all_metrics() -> Mapping[str, Metric]:
-    """Returns METRICS and the metrics of other packages, by column.
+    """Returns METRICS, FIVE_METRICS and the metrics of other packages, by column.
 
     Raises `InputError` for an entry point whose name is taken or that loads no `Metric`.
     """
-    found = dict(METRICS)
+    found = {**METRICS, **FIVE_METRICS}
     for entry in entry_points(group="freemask.metrics"):
         if entry.name in found:
             raise InputError(f"a metric named {entry.name!r} is registered already")

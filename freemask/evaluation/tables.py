@@ -35,8 +35,31 @@ def summarise(
     return summary
 
 
+def over_kinds(rows: Sequence[Row], methods: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Returns method -> column -> mean over the kinds of FiVE-Bench, as its tables have them.
+
+    A kind counts with the average over its clips; one of which nothing is measured does not count.
+    """
+    of_kinds = []
+    for kind in sorted({row["kind"] for row in rows}):
+        chosen = [{**row, "task": ""} for row in rows if row["kind"] == kind]
+        of_kinds.append(summarise(chosen, [""], methods)[""])
+    means: dict[str, dict[str, float]] = {}
+    for method in methods:
+        figures = [kind[method] for kind in of_kinds]
+        means[method] = {
+            column: _average(column, [kind[column] for kind in figures if column in kind])
+            for column in measured_columns(figures)
+        }
+    return means
+
+
 def _average(column: str, values: Sequence[float]) -> float:
-    return float(np.median(values) if all_metrics()[column].median else np.mean(values))
+    """Returns the mean or median of the values that are not nan; nan if there are none."""
+    measured = [value for value in values if not math.isnan(value)]
+    if not measured:
+        return math.nan
+    return float(np.median(measured) if all_metrics()[column].median else np.mean(measured))
 
 
 def differences(rows: Sequence[Row], task: str, method: str, other: str) -> dict[str, Interval]:
@@ -50,6 +73,7 @@ def differences(rows: Sequence[Row], task: str, method: str, other: str) -> dict
     for column in all_metrics():
         pairs = [(by_clip[method][c].get(column), by_clip[other][c].get(column)) for c in clips]
         both = [(a, b) for a, b in pairs if a is not None and b is not None]
+        both = [pair for pair in both if not np.isnan(pair).any()]
         if both and np.isfinite(both).all():
             found[column] = paired_interval(*(np.array(x) for x in zip(*both, strict=True)))
     return found

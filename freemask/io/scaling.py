@@ -62,6 +62,16 @@ def whole(source: Size) -> Fit:
     return Fit(source, (0, 0, *source), source)
 
 
+def stretched(source: Size, size: Size) -> Fit:
+    """Returns the fit that scales whole frames to a size; nothing is cropped.
+
+    Raises `InputError` for a side below 1.
+    """
+    if min(size) < 1:
+        raise InputError(f"size is (height, width), both at least 1, got {tuple(size)}")
+    return Fit(source, (0, 0, *source), size)
+
+
 def cover(source: Size, size: Size) -> Fit:
     """Returns the fit that scales frames until they cover a size and crops them about the centre.
 

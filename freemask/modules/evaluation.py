@@ -23,7 +23,14 @@ from torch.utils.data import DataLoader
 
 from freemask.editors.editor import Editor
 from freemask.editors.registry import runtime
-from freemask.evaluation.evaluate import check, run_and_save, sample_file, write_tables
+from freemask.evaluation.evaluate import (
+    check,
+    read_rows,
+    run_and_save,
+    sample_file,
+    write_tables,
+)
+from freemask.evaluation.hooks import run_hooks
 from freemask.evaluation.request import EvaluationRequest
 from freemask.evaluation.samples import SampleSource
 from freemask.io.resumable import ResumableFolder
@@ -101,8 +108,8 @@ def evaluate(request: EvaluationRequest, echo: Echo | None = None) -> str:
 
     Returns the tables as Markdown.
 
-    Raises `InputError` for whatever cannot be used, before the first edit, and if the output folder
-    holds an unfinished run with other arguments.
+    Raises `InputError` for whatever cannot be used, before the first edit, if the output folder
+    holds an unfinished run with other arguments, and for a hook that fails.
     """
     request = request.resolve()
     samples = request.samples()
@@ -113,9 +120,13 @@ def evaluate(request: EvaluationRequest, echo: Echo | None = None) -> str:
     editor = request.load_editor(str(device) if alone else "cpu")
     check(request, samples, editor)
     folder = request.open_folder(editor)
+    say = echo or (lambda line: None)
+    for remark in request.remarks():
+        say(remark)
     module = EvaluationModule(request, samples, folder, editor=editor if alone else None, echo=echo)
     _predict(trainer, module)
-    return write_tables(request, samples, folder)
+    hooked = run_hooks(request.hooks, read_rows(samples, folder), samples, folder, say)
+    return write_tables(request, samples, folder, hooked)
 
 
 def _trainer(device: torch.device, processes: int) -> L.Trainer:

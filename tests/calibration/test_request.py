@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from five_folder import write_five
 
 from freemask.calibration.request import CalibrationRequest
 from freemask.cli import commands as cli
@@ -66,3 +68,17 @@ def test_videos_without_masks_get_the_native_size(tmp_path: Path) -> None:
     resolved = request.resolve(EditorRequest())
     assert (resolved.size, resolved.frames) == ((64, 64), 8)
     assert resolved.sources()[0].load().video.size == (64, 64)
+
+
+def test_fives_own_layout_is_read_at_the_native_size_with_its_masks(tmp_path: Path) -> None:
+    request = CalibrationRequest(tmp_path / "book.json", data=str(write_five(tmp_path / "five")))
+    resolved = request.resolve(EditorRequest())
+    assert (resolved.size, resolved.frames) == ((64, 64), 8)
+    bear, cat = (source.load() for source in resolved.sources())
+    assert (bear.word, cat.word, bear.video.size) == ("bear", "cat", (64, 64))
+    assert bear.mask is not None
+    assert bear.mask.shape == (8, 64, 64)
+    with pytest.raises(InputError, match="whose prompts are in edit_prompt; leave captions out"):
+        replace(request, captions=tmp_path / "captions.yaml").sources()
+    with pytest.raises(InputError, match="has one of the words dog"):
+        replace(request, words=("dog",)).sources()

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from freemask.batch.jobs import ClipRequest
-from freemask.batch.values import parse_words
 from freemask.calibration.request import CalibrationRequest
 from freemask.cli import arguments
 from freemask.cli.arguments import add_request, field_docs, make_request
@@ -22,6 +21,7 @@ from freemask.cli.commands import COMMANDS, make_parser
 from freemask.editors.request import EditorRequest
 from freemask.evaluation.methods import BenchmarkSettings
 from freemask.evaluation.request import EvaluationRequest
+from freemask.io.values import parse_words
 from freemask.modules.tuning_request import TuningRequest
 from freemask.profiling.request import ProfileRequest
 from freemask.segmentation.edit_mask import TeacherMask
@@ -125,7 +125,8 @@ def test_every_field_of_a_request_is_documented_and_convertible(kind: type) -> N
         if entry.name in ("settings", "overrides"):
             continue
         assert field_docs(kind)[entry.name]
-        assert entry.name in ("options", "lora") or entry.type in {"bool", *arguments.CONVERTERS}
+        special = entry.type == "bool" or entry.name in ("options", *arguments.REPEATED)
+        assert special or entry.type in arguments.CONVERTERS
 
 
 @pytest.mark.parametrize("kind", [EvaluationRequest, ProfileRequest])
@@ -211,8 +212,9 @@ DEFAULTS = {  # of the command line, by command
     "editors": {"memory": False, "frames": 8, "size": (512, 512), "steps": 50, "dtype": "float16"},
     "evaluate": {
         "clips": 24, "data": "sprites", "methods": (),
-        "tasks": ("shape", "attribute", "style"), "clip": None, "lpips": None, "processes": 1,
-        "captions": None, "size": None, "frames": "auto", "steps": 50, "out": Path("out/evaluate"),
+        "tasks": (), "benchmark": "auto", "columns": [], "hooks": [], "clip": None, "lpips": None,
+        "lpips_squeeze": None, "dino": None, "niqe": False, "processes": 1, "captions": None,
+        "size": None, "frames": "auto", "steps": 50, "out": Path("out/evaluate"),
     },
     "calibrate": {
         "data": "sprites", "clips": 64, "words": (), "captions": None, "frames": "auto",

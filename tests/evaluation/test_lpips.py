@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from torchmetrics.functional.image import lpips as torchmetrics_lpips
 
 from freemask.evaluation import lpips
-from freemask.evaluation.lpips import Lpips, alexnet_features, perceptual_distance
+from freemask.evaluation.lpips import Lpips, distances_by_frame, perceptual_distance
+from freemask.evaluation.lpips_networks import SQUEEZENET, alexnet_features
 from freemask.types import InputError, Video
 
 
@@ -63,6 +64,35 @@ def test_equals_the_distance_of_torchmetrics(
     inside = float(expected[:, 10:40, 5:30].mean())
     assert distance(a, b, where=region) == pytest.approx(inside, rel=1e-4)
     assert distance(a, a) == 0
+
+
+def test_the_distance_of_each_frame_by_hand() -> None:
+    # two frames and two layers: the left half of the first layer differs by 0.12, as above
+    a = torch.tensor([3.0, 4.0]).view(1, 2, 1, 1).expand(2, 2, 1, 2).clone()
+    b = a.clone()
+    b[0, :, :, 0] = torch.tensor([4.0, 3.0]).view(2, 1)
+    other = torch.ones(2, 2, 1, 1)
+    heads = [torch.tensor([1.0, 2.0]), torch.tensor([1.0, 1.0])]
+    found = distances_by_frame([a, other], [b, 2 * other], heads)
+    np.testing.assert_allclose(found, [0.06, 0], atol=1e-7)
+
+
+def test_squeezenet_gives_the_distance_of_torchmetrics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    network = SQUEEZENET.features()
+    state = {f"features.{name}": weight for name, weight in network.state_dict().items()}
+    torch.save(state, tmp_path / "squeezenet.pth")
+    monkeypatch.setattr(torchmetrics_lpips, "_get_tv_model_features", lambda *_: network)
+    reference = torchmetrics_lpips._LPIPS(net="squeeze")
+    a, b = noise(0), noise(1)
+    pixels = [torch.from_numpy(v.frames).permute(0, 3, 1, 2) / 127.5 - 1 for v in (a, b)]
+    expected = reference(*pixels).flatten().numpy()
+    found = Lpips(tmp_path / "squeezenet.pth", network=SQUEEZENET).by_frame(a, b)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    with pytest.raises(InputError, match="no weights of torchvision's AlexNet"):
+        Lpips(tmp_path / "squeezenet.pth")
 
 
 def test_weights_are_read_from_safetensors_too(weights: Path, tmp_path: Path) -> None:

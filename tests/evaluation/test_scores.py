@@ -13,8 +13,10 @@ import torch
 from freemask.evaluation import scores
 from freemask.evaluation.clip import load_embedder
 from freemask.evaluation.edited_sample import EditedSample
+from freemask.evaluation.five_scores import FIVE_METRICS
+from freemask.evaluation.metric import Metric
 from freemask.evaluation.samples import TASKS, GroundTruth, Sample
-from freemask.evaluation.scores import METRICS, Metric, all_metrics, score
+from freemask.evaluation.scores import METRICS, all_metrics, score
 from freemask.types import InputError, Video
 
 WITHOUT_NEEDS = {"psnr_source", "flicker"}
@@ -79,8 +81,10 @@ def test_a_displaced_object_is_recognised_on_its_path_but_not_in_place() -> None
 
 def test_a_metric_without_its_needs_is_left_out() -> None:
     sample, truth = make("shape")
-    bare = EditedSample(replace(sample, ground_truth=None, flow=None), sample.video)
-    assert set(score(bare)) == WITHOUT_NEEDS
+    unlabelled = replace(sample, ground_truth=None, flow=None)
+    assert set(score(EditedSample(unlabelled, sample.video))) == WITHOUT_NEEDS
+    maskless = replace(unlabelled, object_mask=None)
+    assert score(EditedSample(maskless, sample.video, masks=sample.object_mask[None])) == {}
     everything = {"masks": sample.object_mask[None], "best_map_iou": 0.5}
     everything |= {"relative_seconds": 1.5, "relative_calls": 1.2, "relative_memory": 2.0}
     everything |= {
@@ -109,7 +113,7 @@ def entry(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_other_packages_add_metrics(entry: Any) -> None:
     entry.loaded = Metric(lambda edit: edit.video.frames.mean(), "brightness", "{:.0f}")
     sample, truth = make("shape")
-    assert list(all_metrics()) == [*METRICS, "brightness"]
+    assert list(all_metrics()) == [*METRICS, *FIVE_METRICS, "brightness"]
     found = score(EditedSample(sample, truth.clip.video))
     assert found["brightness"] == pytest.approx(truth.clip.video.frames.mean())
 

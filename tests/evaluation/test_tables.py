@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from freemask.evaluation import tables
 from freemask.evaluation.scores import METRICS
 
@@ -72,3 +74,29 @@ def test_headings_and_directions_of_all_columns() -> None:
     ]
     lower = {name for name, metric in METRICS.items() if not metric.higher_is_better}
     assert lower == {"flicker", "warp", "lpips", "seconds", "calls", "memory"}
+
+
+def test_kinds_of_five_bench_count_equally_and_nothing_measured_does_not_count() -> None:
+    rows = [
+        {"task": "shape", "clip": clip, "method": "ddim", "kind": kind, "five_psnr": psnr}
+        for clip, (kind, psnr) in enumerate([(1, 10.0), (1, 20.0), (1, 30.0), (2, 30.0)])
+    ]
+    rows[1]["five_psnr"] = math.nan
+    assert tables.over_kinds(rows, ["ddim"]) == {"ddim": {"five_psnr": 25.0}}
+    rows[3]["five_psnr"] = math.nan
+    assert tables.over_kinds(rows, ["ddim"]) == {"ddim": {"five_psnr": 20.0}}
+    assert tables.over_kinds([], ["ddim"]) == {"ddim": {}}
+    summary = tables.summarise(rows, ["shape"], ["ddim"])
+    assert summary["shape"]["ddim"]["five_psnr"] == 20.0
+    only_nan = [{**rows[3], "five_psnr": math.nan}]
+    table = tables.table(tables.summarise(only_nan, ["shape"], ["ddim"]))
+    assert table.splitlines()[-1] == "| ddim |  |"
+
+
+def test_a_pair_of_which_one_side_is_not_measured_does_not_count() -> None:
+    rows = [
+        {"task": "shape", "clip": clip, "method": method, "five_psnr": psnr}
+        for clip, pair in enumerate([(3.0, 1.0), (math.nan, 1.0), (5.0, 1.0)])
+        for method, psnr in zip(("freemask", "ddim"), pair, strict=True)
+    ]
+    assert tables.differences(rows, "shape", "freemask", "ddim")["five_psnr"][0] == 3.0

@@ -153,8 +153,8 @@ def generate(name: str, caption: str, seed: int, steps: int, guidance: float) ->
 
 def recognised(video: Video, scene: sprites.Scene) -> dict[str, bool]:
     """Returns whether a generated clip shows the object, ground and motion of its caption."""
-    sighting = template_matching.find_object(video, scene.object, scene.colour, scene.style)
-    region = template_matching.covered_region(video, scene.object, sighting)
+    sighting = template_matching.find_object(video, scene.noun, scene.colour, scene.style)
+    region = template_matching.covered_region(video, scene.noun, sighting)
     found = {
         "object": template_matching.recognise_object(video, scene.colour, scene.style)
         == scene.object,

@@ -1,6 +1,7 @@
-"""Reads the file of a job list into entries, whatever editor or spreadsheet wrote it.
+"""Reads the file of a list into entries, whatever editor or spreadsheet wrote it.
 
-Entries are dictionaries of JSON types, not checked yet. Cells of a table are text.
+Lists are those of jobs and of edits to evaluate. Entries are dictionaries of JSON types, not
+checked yet. Cells of a table are text.
 """
 
 from __future__ import annotations
@@ -26,23 +27,26 @@ BYTE_ORDER_MARKS = {
 }
 
 
-def read_entries(path: Path) -> list[Entry]:
-    """Returns the entries of a job list.
+def read_entries(path: Path, what: str = "job") -> list[Entry]:
+    """Returns the entries of a list.
 
     path: a `.jsonl`, `.csv`, `.tsv`, `.yaml`, `.yml` or `.json` file.
+    what: what an entry is, for errors.
 
     Raises `InputError` for a file that is missing or unreadable, and for another suffix.
     """
     read = READERS.get(path.suffix.lower())
     if path.is_dir() or not path.exists():
-        raise InputError(f"job list {path} {'is a folder' if path.is_dir() else 'does not exist'}")
+        raise InputError(
+            f"{what} list {path} {'is a folder' if path.is_dir() else 'does not exist'}"
+        )
     if read is None:
-        raise InputError(f"job list {path}: its name must end in {', '.join(READERS)}")
-    return read(path, decode(path))
+        raise InputError(f"{what} list {path}: its name must end in {', '.join(READERS)}")
+    return read(path, decode(path, what), what)
 
 
-def decode(path: Path) -> str:
-    r"""Returns the text of a file with `\n` as line end.
+def decode(path: Path, what: str = "job") -> str:
+    r"""Returns the text of the file of a list with `\n` as line end.
 
     A byte order mark names the encoding. Without one the text is UTF-8, or UTF-16 if every other
     byte of its start is 0, or else Windows-1252.
@@ -52,7 +56,7 @@ def decode(path: Path) -> str:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise InputError(f"job list {path} cannot be read: {error.strerror}") from None
+        raise InputError(f"{what} list {path} cannot be read: {error.strerror}") from None
     for encoding in _encodings(content):
         try:
             text = content.decode(encoding)
@@ -60,7 +64,7 @@ def decode(path: Path) -> str:
             continue
         if "\0" not in text:
             return text.replace("\r\n", "\n").replace("\r", "\n")
-    raise InputError(f"job list {path} is not text; save it as UTF-8")
+    raise InputError(f"{what} list {path} is not text; save it as UTF-8")
 
 
 def _encodings(content: bytes) -> list[str]:
@@ -72,19 +76,21 @@ def _encodings(content: bytes) -> list[str]:
     return ["utf-8", "cp1252"]
 
 
-def _read_lines(path: Path, text: str) -> list[Entry]:
+def _read_lines(path: Path, text: str, what: str) -> list[Entry]:
     lines = [(f"{path}:{n}", line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
     return [(where, _parse_json(line, where)) for where, line in lines]
 
 
-def _read_list(path: Path, text: str) -> list[Entry]:
+def _read_list(path: Path, text: str, what: str) -> list[Entry]:
     if path.suffix.lower() == ".json":
-        entries = _parse_json(text, f"job list {path}") if text.strip() else []
+        entries = _parse_json(text, f"{what} list {path}") if text.strip() else []
     else:
-        entries = _parse_yaml(text, path)
+        entries = _parse_yaml(text, f"{what} list {path}")
     if not isinstance(entries, list):
-        raise InputError(f"job list {path} holds a {type(entries).__name__}, not a list of jobs")
-    return [(f"{path}, job {n}", entry) for n, entry in enumerate(entries, 1)]
+        raise InputError(
+            f"{what} list {path} holds a {type(entries).__name__}, not a list of {what}s"
+        )
+    return [(f"{path}, {what} {n}", entry) for n, entry in enumerate(entries, 1)]
 
 
 def _parse_json(text: str, where: str) -> Any:
@@ -94,16 +100,16 @@ def _parse_json(text: str, where: str) -> Any:
         raise InputError(f"{where} is not JSON: {error}") from None
 
 
-def _parse_yaml(text: str, path: Path) -> Any:
+def _parse_yaml(text: str, where: str) -> Any:
     import yaml
 
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise InputError(f"job list {path} is not YAML: {error}") from None
+        raise InputError(f"{where} is not YAML: {error}") from None
 
 
-def _read_table(path: Path, text: str) -> list[Entry]:
+def _read_table(path: Path, text: str, what: str) -> list[Entry]:
     """Reads a table with a header; empty cells and rows are left out."""
     separator = re.match(r"sep=(.)\n", text)  # a line that Excel understands
     text = text[separator.end() :] if separator else text
@@ -138,7 +144,7 @@ def _row(names: list[str], cells: list[str], where: str) -> dict[str, str]:
     return {name: cell for name, cell in zip(names, cells, strict=False) if cell}
 
 
-READERS: dict[str, Callable[[Path, str], list[Entry]]] = {
+READERS: dict[str, Callable[[Path, str, str], list[Entry]]] = {
     ".jsonl": _read_lines,
     ".csv": _read_table,
     ".tsv": _read_table,

@@ -1,4 +1,4 @@
-"""Parses values as people write them on the command line, in job lists and in spreadsheets."""
+"""Parses values as people write them on the command line, in lists and in spreadsheets."""
 
 from __future__ import annotations
 

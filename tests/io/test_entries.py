@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from freemask.batch.job_files import decode, read_entries
 from freemask.batch.job_list import load_jobs
 from freemask.batch.jobs import ClipRequest
+from freemask.io.entries import decode, read_entries
 from freemask.types import InputError
 
 JOB = {"id": "a", "video": "a.mp4", "source": "a café", "target": "a bar"}

@@ -241,8 +241,8 @@ PREDICT: dict[str, Case] = {
     "a job with no frames": (lambda d: predict(d, jobs=JOB | {"frames": 0}), "frames"),
     "a job with half a size": (lambda d: predict(d, jobs=JOB | {"size": "64"}), "HEIGHTxWIDTH"),
     "a job with three words": (
-        lambda d: predict(d, jobs=JOB | {"words": "a,b,c"}),
-        "is not one OLD",
+        lambda d: predict(d, jobs=JOB | {"words": "a:b:c"}),
+        "is not of the form OLD",
     ),
     "a job with settings of no value": (
         lambda d: predict(d, jobs=JOB | {"overrides": "strength"}),

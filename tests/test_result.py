@@ -35,7 +35,9 @@ def result() -> EditResult:
         source=clip(50),
         masks=Masks(mask, "by hand"),
         trajectory=Trajectory(torch.zeros(3, 4, 2, 4, 6), (1, 501)),
-        request=EditRequest("a bear", "a panda", ("bear", "panda"), seed=7, overrides=overrides),
+        request=EditRequest(
+            "a bear", "a panda", ("bear", "panda"), task="shape", seed=7, overrides=overrides
+        ),
         settings=load_settings("shape", overrides),
         timings={"inversion": 1.23456},
         peak_memory=12,

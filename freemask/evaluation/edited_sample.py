@@ -108,7 +108,8 @@ class EditedSample:
     def errors_on_path(self) -> Mapping[str, float]:
         """Error of every candidate by name, each on its best-matching path.
 
-        An edit of the whole frame or the ground has no path; the errors are those in place.
+        An edit of the whole frame or the ground has no path, nor has an object that is gone; the
+        errors are those in place.
         """
         assert self.ground_truth
         if self._task.whole_frame or self._task.in_place:

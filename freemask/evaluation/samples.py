@@ -222,7 +222,7 @@ TASKS = {
     "material": BenchmarkTask(material_sample),
     "background": BenchmarkTask(background_sample, in_place=True),
     "add": BenchmarkTask(add_sample, anywhere=True),
-    "remove": BenchmarkTask(remove_sample),
+    "remove": BenchmarkTask(remove_sample, in_place=True),
 }
 
 

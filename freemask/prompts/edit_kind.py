@@ -137,9 +137,10 @@ def _words(prompt: str, tokenizer: Tokenizer | None) -> Sequence[TextWord | Word
 def _read(change: Change, old: Sequence[str], new: Sequence[str]) -> PromptEdit | None:
     """Returns what one change asks for; None if only articles and numbers differ."""
     gone, come = old[change.i0 : change.i1], new[change.j0 : change.j1]
-    if any(_is_in(word, STYLES) for word in come):
-        return PromptEdit("style", ("", ""), f"{_quoted(come)} names a style")
     before, after = _noun(gone), _noun(come)
+    if any(_is_in(word, STYLES) for word in come):
+        words = (" ".join(before), " ".join(after)) if before and after else ("", "")
+        return PromptEdit("style", words, f"{_quoted(come)} names a style")
     if not before and not after:
         return None
     qualities = [word for word in (*before, *after) if _is_in(word, QUALITIES)]

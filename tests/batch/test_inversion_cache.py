@@ -61,7 +61,7 @@ def prepared_for(
     editor: Editor, video: Video, target: str = "a panda", **changes: object
 ) -> PreparedEdit:
     maps = {"mask.policy": "naive", "mask.words": "both"}
-    values = {"source": "a bear", "steps": STEPS, "overrides": maps} | changes
+    values = {"source": "a bear", "task": "shape", "steps": STEPS, "overrides": maps} | changes
     return prepare(editor, video, EditRequest(target=target, **values))  # type: ignore[arg-type]
 
 

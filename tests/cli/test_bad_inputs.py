@@ -112,7 +112,7 @@ WORDS: dict[str, tuple[MakeArguments, str]] = {
         lambda d: d.edit(words="bear"),
         "'bear' is not in the target",
     ),
-    "half a pair of words": (lambda d: d.edit(words="bear:"), "is not of the form OLD:NEW"),
+    "no word at all": (lambda d: d.edit(words=":"), "is not of the form OLD:NEW"),
     "prompts that do not differ": (
         lambda d: d.edit(target="a bear on the grass"),
         "cannot tell which word is edited",

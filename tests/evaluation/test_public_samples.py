@@ -17,7 +17,6 @@ from freemask.data.five import FiveEdit, read_five
 from freemask.evaluation import public_samples, samples
 from freemask.evaluation.public_samples import five_samples, left_out_kinds, list_samples
 from freemask.io.scaling import cover, stretched, whole
-from freemask.settings import presets
 from freemask.types import InputError
 
 
@@ -32,8 +31,8 @@ def edits(five: Path) -> list[FiveEdit]:
 
 
 def test_kinds_become_tasks_and_brackets_words(edits: list[FiveEdit]) -> None:
-    found = five_samples(edits, ["shape", "attribute"], frames=3, choose=whole)
-    assert [source.key for source in found] == ["shape-0000", "shape-0001", "attribute-0000"]
+    found = five_samples(edits, ["shape", "colour"], frames=3, choose=whole)
+    assert [source.key for source in found] == ["shape-0000", "shape-0001", "colour-0000"]
     assert [source.five for source in found] == edits[:3]
     sample = found[0].load()
     request = sample.request
@@ -76,18 +75,23 @@ def test_checks_read_one_frame(edits: list[FiveEdit]) -> None:
 def test_kinds_without_a_task_are_left_out_until_there_is_one(
     edits: list[FiveEdit], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = presets.tasks()
-    monkeypatch.setattr(presets, "tasks", lambda: ["attribute", "shape", "style"])
+    with monkeypatch.context() as patch:
+        known = ["colour", "shape", "style"]
+        patch.setattr(public_samples, "known_tasks", lambda: known)
+        check_without_additions(edits, known)
+    assert left_out_kinds(edits) == []
+    found = five_samples(edits, samples.known_tasks(), frames=1, choose=whole)
+    assert {"add", "shape", "colour"} <= {source.task for source in found}
+    (added,) = (source for source in found if source.task == "add")
+    assert added.load().request.words == ("", "in sketch style")
+
+
+def check_without_additions(edits: list[FiveEdit], known: list[str]) -> None:
     assert left_out_kinds(edits) == [
         "kind 5 of FiVE-Bench, addition: 1 edits left out, there is no task 'add'"
     ]
-    found = five_samples(edits, samples.known_tasks(), frames=1, choose=whole)
-    assert {source.task for source in found} == {"shape", "attribute"}
-    monkeypatch.setattr(presets, "tasks", lambda: sorted({*real, "add", "remove"}))
-    assert left_out_kinds(edits) == []
-    found = five_samples(edits, samples.known_tasks(), frames=1, choose=whole)
-    assert found[-1].task == "add"
-    assert found[-1].load().request.words == ("", "in sketch style")
+    found = five_samples(edits, known, frames=1, choose=whole)
+    assert {source.task for source in found} == {"shape", "colour"}
 
 
 def test_a_clip_without_masks_is_left_out_and_a_task_without_edits_refused(

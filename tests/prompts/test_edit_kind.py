@@ -35,6 +35,7 @@ EDITS = [  # source, target, task, words
     ("a bear and a dog", "a bear", "remove", ("dog", "")),
     ("a bear", "a bear in sketch style", "style", ("", "")),
     ("a bear", "a watercolor painting of a bear", "style", ("", "")),
+    ("a bear", "a sketch", "style", ("bear", "sketch")),
     ("un ours", "un panda", "shape", ("ours", "panda")),
     ("un ours dort", "un ours rouge dort", "attribute", ("dort", "dort")),
 ]  # fmt: skip

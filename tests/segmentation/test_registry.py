@@ -100,6 +100,7 @@ def test_a_teacher_of_the_hub_is_downloaded_after_its_config(
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # the fake hub is local
     repository = shutil.copytree(sam3, tmp_path / "repository")
     (repository / "sam3.pt").write_bytes(b"pickled")
     with running(FakeHub({"meta/sam": repository})) as hub:

@@ -91,7 +91,7 @@ def test_a_found_inversion_is_the_one_that_was_made(
 def test_ten_targets_cost_one_inversion(
     editor: Editor, video: Video, cache: InversionCache, counter: Counter
 ) -> None:
-    edits = [prepared_for(editor, video, f"a {word}") for word in TARGETS]
+    edits = [prepared_for(editor, video, f"a {word}", words=("bear", word)) for word in TARGETS]
     queries = {key: query for prepared in edits for key, query in queries_of(prepared).items()}
     assert len(queries) == 11  # the source word and ten target words
     made = [cache.invert(editor, video, prepared, queries=queries) for prepared in edits]
@@ -102,7 +102,7 @@ def test_ten_targets_cost_one_inversion(
 def test_ten_edits_cost_one_inversion_and_ten_edits(
     editor: Editor, video: Video, cache: InversionCache, counter: Counter
 ) -> None:
-    edits = [prepared_for(editor, video, f"a {word}") for word in TARGETS]
+    edits = [prepared_for(editor, video, f"a {word}", words=("bear", word)) for word in TARGETS]
     queries = {key: query for prepared in edits for key, query in queries_of(prepared).items()}
     made = invert_for(editor, video, edits[0])
     counter.since()

@@ -83,9 +83,7 @@ class PreparedEdit:
     @property
     def look_ahead_steps(self) -> range:
         """The steps of the look-ahead; none if every part of the mask is in the source."""
-        steps = max(1, round(self.settings.mask.look_ahead * self.request.steps))
-        stop = min(self.first_step + steps, self.request.steps)
-        return range(self.first_step, stop if self.look_ahead else self.first_step)
+        return self.settings.look_ahead_steps(self.request.steps) if self.look_ahead else range(0)
 
     @property
     def timesteps(self) -> tuple[float, ...]:

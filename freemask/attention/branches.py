@@ -70,9 +70,13 @@ class BranchPlan:
     source_guided: bool = False
     replays: bool = True
 
+    def guides(self, step: int) -> bool:
+        """Returns whether an unconditional branch runs in a step."""
+        return self.guided and in_range(self.guidance_range, step, self.steps)
+
     def extra(self, step: int) -> tuple[Branch, ...]:
         """Returns the unconditional branches of a step."""
-        if not (self.guided and in_range(self.guidance_range, step, self.steps)):
+        if not self.guides(step):
             return ()
         source = self.source_output and self.source_guided
         return ("source_unconditional", "unconditional") if source else ("unconditional",)

@@ -6,19 +6,16 @@ from torch import Tensor
 
 from freemask.masks.build import make_masks
 from freemask.masks.selection import select
-from freemask.settings.sections import MaskSettings
+from freemask.settings.presets import UNCALIBRATED, load_settings
 from freemask.types import Video, WordMaps
-
-POLICY = MaskSettings(
-    policy="consensus", words="source", average="geometric", refine=0.1, binarise="otsu"
-)
 
 
 def consensus_label(maps: WordMaps, video: Video) -> Tensor:
-    """Returns the mask `(F, H, W)` in {0, 1} of `mask.policy=consensus` for the word of the maps.
+    """Returns the mask `(F, H, W)` in {0, 1} that an edit without a codebook gets from these maps.
 
     maps: the maps of a word at every cross site and timestep.
     video: the clip.
     """
-    selection = select(None, POLICY, tuple(maps.maps), maps.timesteps)
-    return make_masks({"source": maps}, selection, POLICY, video).values[0]
+    settings = load_settings("shape", method=UNCALIBRATED).mask
+    selection = select(None, settings, tuple(maps.maps), maps.timesteps)
+    return make_masks({"source": maps}, selection, settings, video).values[0]

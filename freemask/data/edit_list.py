@@ -18,8 +18,8 @@ from typing import Any
 from freemask.config import nearest
 from freemask.io.entries import read_entries
 from freemask.io.paths import user_path
-from freemask.io.values import parse_words
-from freemask.types import InputError
+from freemask.io.values import parse_word_pairs
+from freemask.types import InputError, Words
 
 KEYS = ("video", "source", "target", "mask", "words", "task")
 REQUIRED = ("video", "source")
@@ -42,7 +42,7 @@ class ListedEdit:
     source: str
     target: str
     mask: Path | None = None
-    words: tuple[str, str] | tuple[()] = ()
+    words: Words = ()
     task: str = "shape"
 
 
@@ -144,7 +144,7 @@ def _edits(
     if lacks:
         raise InputError(f"{where} lacks {', '.join(lacks)}")
     try:
-        words = _word_pair(text["words"]) if text["words"] else ()
+        words = parse_word_pairs(text["words"]) if text["words"] else ()
         video = finder.find(text["video"])
         mask = finder.find(text["mask"]) if text["mask"] else None
     except InputError as error:
@@ -152,13 +152,6 @@ def _edits(
     for task, target in targets.items():
         if target:
             yield ListedEdit(where, video, text["source"], target, mask, words, task)
-
-
-def _word_pair(text: str) -> tuple[str, str]:
-    pairs = parse_words(text)
-    if len(pairs) != 1:
-        raise InputError(f"{text!r} is not one OLD:NEW, for example bear:panda")
-    return pairs[0]
 
 
 def _text(row: Mapping[str, Any], column: str, where: str) -> str:

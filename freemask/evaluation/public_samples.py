@@ -1,17 +1,15 @@
 """Makes samples of real clips: the edits of FiVE-Bench, and those of a table.
 
-The kinds of FiVE-Bench have the tasks of TASKS_OF_KINDS. Edits of a task that freemask does not
-have are left out; `left_out_kinds` says which.
+The kinds of FiVE-Bench have the tasks of TASKS_OF_KINDS.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from freemask.data.edit_list import ListedEdit
-from freemask.data.five import KINDS, FiveEdit
+from freemask.data.five import FiveEdit
 from freemask.evaluation import optical_flow
 from freemask.evaluation.samples import Sample, SampleSource, check_tasks, known_tasks
 from freemask.io.masks import read_mask
@@ -55,17 +53,6 @@ def five_samples(
         ],
         "FiVE-Bench",
     )
-
-
-def left_out_kinds(edits: Iterable[FiveEdit]) -> list[str]:
-    """Returns a line for every kind of FiVE-Bench whose task freemask does not have."""
-    known = known_tasks()
-    counts = Counter(edit.kind for edit in edits if TASKS_OF_KINDS[edit.kind] not in known)
-    return [
-        f"kind {kind} of FiVE-Bench, {KINDS[kind]}: {count} edits left out, there is no task "
-        f"{TASKS_OF_KINDS[kind]!r}"
-        for kind, count in sorted(counts.items())
-    ]
 
 
 def list_samples(

@@ -18,7 +18,7 @@ from freemask.data.captions import CAPTIONS
 from freemask.data.clips import FRAMES, SIZE, SPRITES
 from freemask.data.edit_list import Columns, read_edit_list
 from freemask.evaluation.methods import METHODS
-from freemask.evaluation.public_samples import five_samples, left_out_kinds, list_samples
+from freemask.evaluation.public_samples import five_samples, list_samples
 from freemask.evaluation.samples import (
     SampleSource,
     folder_samples,
@@ -109,7 +109,6 @@ def _five(request: EvaluationRequest) -> list[SampleSource]:
 
 
 def _five_remarks(request: EvaluationRequest) -> list[str]:
-    edits = five.read_five(user_path(request.data), frames=request.frame_count)
     missing = [
         f"{columns} left out, they need {option}"
         for columns, (key, option) in FIVE_MODELS.items()
@@ -117,7 +116,7 @@ def _five_remarks(request: EvaluationRequest) -> list[str]:
     ]
     if not request.hooks:
         missing.append("FiVE-Acc and motion fidelity left out, they need --hook COMMAND")
-    return [*left_out_kinds(edits), *missing]
+    return missing
 
 
 def _list(request: EvaluationRequest) -> list[SampleSource]:

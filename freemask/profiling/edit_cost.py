@@ -84,8 +84,10 @@ def edit_costs(
     settings = for_editor(settings, kind)
     editor = wanted.blueprint()
     sites = editor.sites(editor.latent_size(size))
-    entries = 0
-    if mask is None and needs_mask(settings):
+    entries, ahead = 0, range(0)
+    if mask is None and needs_mask(settings) and settings.mask.words == "target":
+        ahead = settings.look_ahead_steps(request.steps)
+    elif mask is None and needs_mask(settings):
         scheduler = kind.make_scheduler(kind.read_scheduler(files)[0], request.steps)
         chosen = select(
             read_codebook(files.codebook, settings),
@@ -95,7 +97,16 @@ def edit_costs(
             released=editor.released_sites(sites),
         )
         entries = len(chosen.entries)
-    return costs_of(editor, settings, request, entries=entries, frames=frames, size=size, mask=mask)
+    return costs_of(
+        editor,
+        settings,
+        request,
+        entries=entries,
+        ahead=ahead,
+        frames=frames,
+        size=size,
+        mask=mask,
+    )
 
 
 def costs_of(
@@ -106,12 +117,14 @@ def costs_of(
     frames: int,
     size: tuple[int, int],
     entries: int = 1,
+    ahead: range = range(0),
     mask: Tensor | None = None,
 ) -> tuple[EditCost, ...]:
     """Returns the costs as `edit_costs` does, of settings that fit their editor.
 
     editor: on the meta device, from `Editor.blueprint`.
     entries: noise levels at which word maps are read.
+    ahead: the steps of a look-ahead.
     """
     sites = editor.sites(editor.latent_size(size))
     windows = split(frames, settings.window, editor.latent_time)
@@ -120,7 +133,9 @@ def costs_of(
     memory = footprint(editor, frames=seen, size=size, steps=request.steps, task=request.task).peak
 
     def cost(coverage: float | None) -> EditCost:
-        calls = planned_calls(settings, request, entries=entries, coverage=coverage or 0.0)
+        calls = planned_calls(
+            settings, request, entries=entries, coverage=coverage or 0.0, ahead=ahead
+        )
         return EditCost(coverage, calls, len(windows), flop, memory)
 
     if settings.fusion.rows == "all":

@@ -25,18 +25,15 @@ from freemask.prompts.lexicon import (
     ADJECTIVES,
     ARTICLES,
     COLOURS,
-    EMPTY,
     ENDING,
-    JOINING,
     LEADING,
     MATERIALS,
-    NUMBERS,
     PLACES,
     PREPOSITIONS,
     STYLES,
-    VERBS,
 )
 from freemask.prompts.words import Change, TextWord, changes, find_words, normal_form
+from freemask.settings.sections import AUTO
 from freemask.types import EditRequest, InputError
 
 if TYPE_CHECKING:
@@ -44,7 +41,6 @@ if TYPE_CHECKING:
 
     from freemask.prompts.layout import Word
 
-AUTO = "auto"
 QUALITIES = COLOURS | MATERIALS | ADJECTIVES
 PRIORITY = ("style", "shape", "background", "remove", "add", "material", "colour", "attribute")
 
@@ -100,15 +96,16 @@ def chosen_task(request: EditRequest) -> tuple[str, str]:
 def edited_words(
     source: str, target: str, *, tokenizer: Tokenizer | None = None
 ) -> tuple[tuple[str, str], ...]:
-    """Returns the words of each change between two prompts, as in `PromptEdit`.
+    """Returns the words of each change between two prompts that has any, as in `PromptEdit`.
 
-    Raises `InputError`, which asks for the words, if the prompts say the same.
+    Raises `InputError`, which asks for the words, if no change has.
     """
-    words = tuple(edit.words for edit in read_edits(source, target, tokenizer=tokenizer))
-    if not words or all(pair == ("", "") for pair in words):
+    edits = read_edits(source, target, tokenizer=tokenizer)
+    words = tuple(edit.words for edit in edits if any(edit.words))
+    if not words:
         raise InputError(
             f"cannot tell which word is edited: between {source!r} and {target!r} changes: "
-            f"{'nothing that names an object' if words else 'nothing'}; say it with --words, as in "
+            f"{'nothing that names an object' if edits else 'nothing'}; say it with --words, as in "
             "--words bear:panda"
         )
     return words
@@ -199,9 +196,7 @@ def _ends_phrase(word: str) -> bool:
 def _beside_noun(gone: Sequence[str], come: Sequence[str]) -> bool:
     """Returns whether a change consists of words that came or went without article or joint."""
     words = [*gone, *come]
-    return not (gone and come) and not any(
-        _is_in(word, ARTICLES | NUMBERS | JOINING | PREPOSITIONS | VERBS | EMPTY) for word in words
-    )
+    return not (gone and come) and not any(_is_in(word, LEADING) for word in words)
 
 
 def _noun_beside(change: Change, old: Sequence[str], new: Sequence[str]) -> str:
@@ -218,9 +213,7 @@ def _is_place(
 ) -> bool:
     """Returns whether a change replaces or adds a place: a word of PLACES after a preposition."""
     named = [words[-1] for words in (before, after) if words]
-    if not any(_is_in(word, PLACES) for word in named):
-        return False
-    if not after:
+    if not after or not any(_is_in(word, PLACES) for word in named):
         return False
     sides = [(new, change.j0, change.j1)]
     sides += [(old, change.i0, change.i1)] if before else []

@@ -4,7 +4,7 @@ over."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -59,7 +59,7 @@ class PromptPair:
     words: Words
     weights: Mapping[str, torch.Tensor]
     token_edit: TokenEdit
-    regions: tuple[Region, ...] = field(default=())
+    regions: tuple[Region, ...] = ()
 
 
 def prompt_pair(

@@ -23,7 +23,7 @@ def planned_calls(
     *,
     entries: int,
     coverage: float,
-    ahead: int = 0,
+    ahead: range = range(0),
     fuses: Callable[[int], bool] | None = None,
 ) -> PlannedCalls:
     """Returns the passes of an edit.
@@ -32,12 +32,12 @@ def planned_calls(
     entries: number of noise levels at which word maps are read; an inverted source passes all.
     coverage: share of the backbone's tokens inside the mask, in [0, 1]; it counts for edits that
         compute these alone.
-    ahead: number of steps of a look-ahead, after which the edit goes on.
+    ahead: the steps of a look-ahead, after which the edit goes on.
     fuses: whether a site reads source features in a step; None assumes that every step in a range
         does. A prompt whose tokens take nothing from the source's runs fewer passes.
     """
     steps = request.steps
-    first_step = settings.first_step(steps) + ahead
+    first_step = ahead.stop if ahead else settings.first_step(steps)
     reads = fuses or partial(any_reads, settings.fusion, steps=steps)
     run = (branch_plan(settings, request), first_step, reads)
     denoise, rows = dense_calls(*run, settings.fusion), settings.fusion.rows
@@ -45,8 +45,8 @@ def planned_calls(
         fewer = lane_calls(*run, settings.fusion, coverage)
         denoise = fewer if rows == "inside" else min(fewer, denoise)
     source = steps + FIRST_GUESSES if settings.source == "inverted" else entries
-    branches = 1 if request.guidance == 1 else 2
-    return PlannedCalls(source + ahead * branches, denoise, steps * branches)
+    looks = sum(1 + run[0].guides(step) for step in ahead)
+    return PlannedCalls(source + looks, denoise, steps * (1 if request.guidance == 1 else 2))
 
 
 def planned_for(
@@ -67,7 +67,7 @@ def planned_for(
         prepared.request,
         entries=len(prepared.entries),
         coverage=coverage,
-        ahead=len(prepared.look_ahead_steps),
+        ahead=prepared.look_ahead_steps,
         fuses=partial(any_reads, fusion, steps=steps, tokens=prepared.token_edit),
     )
     return PlannedCalls(*(windows * calls for calls in (once.source, once.denoise, once.plain)))

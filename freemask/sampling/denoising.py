@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -54,13 +53,13 @@ def denoise(
     sampler = sampler_of(prepared)
     state = EDIT_STATES[settings.flow.state](sampler, trajectory, prepared.first_step)
     first = prepared.first_step if begun is None else prepared.look_ahead_steps.stop
-    inside = partial(_latent_weight, fusion.masks.at(first), state, settings.fusion)
     if begun is not None:
-        source = trajectory.before(first)
-        state.enter(first, torch.lerp(source, begun, inside()))
+        inside = _mask_on_latents(fusion.masks.at(first), begun)
+        state.enter(first, torch.lerp(trajectory.before(first), begun, inside))
     elif settings.fresh_noise:
+        inside = _mask_on_latents(fusion.masks.at(first), state.latents)
         noise = torch.randn(state.latents.shape, generator=generator).to(state.latents)
-        state.latents = torch.where(inside() > 0, noise, state.latents)
+        state.latents = torch.where(inside > 0, noise, state.latents)
     with editor.hooked(prepared.sites, fusion):
         for step in range(first, steps):
             timestep = sampler.timesteps[step]
@@ -85,7 +84,10 @@ def denoise(
 
 def _latent_weight(mask: Tensor, state: EditState, fusion: FusionSettings) -> Tensor:
     """Returns the share `(1, 1, F, h, w)` of each latent that the mask edits."""
-    size = state.latents.shape[-2:]
-    if "latents" not in fusion.masked:
-        return torch.zeros(1, 1, len(mask), *size, device=mask.device)
-    return F.interpolate(mask[None, None], size=(len(mask), *size), mode="area")
+    weight = _mask_on_latents(mask, state.latents)
+    return weight if "latents" in fusion.masked else torch.zeros_like(weight)
+
+
+def _mask_on_latents(mask: Tensor, latents: Tensor) -> Tensor:
+    """Returns the share `(1, 1, F, h, w)` of each latent that a mask `(F, H, W)` covers."""
+    return F.interpolate(mask[None, None], size=(len(mask), *latents.shape[-2:]), mode="area")

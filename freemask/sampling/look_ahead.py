@@ -16,6 +16,7 @@ from freemask.masks.build import make_masks
 from freemask.masks.selection import look_ahead_selection
 from freemask.prepare import PreparedEdit
 from freemask.sampling.edit_state import Pinned
+from freemask.sampling.guidance import branch_plan
 from freemask.sampling.inversion import spread_of
 from freemask.sampling.sampler import check_finite
 from freemask.sampling.samplers import sampler_of
@@ -49,13 +50,14 @@ def look_ahead(
         backend=settings.backend,
         ranks=editor.ranks,
     )
+    plan = branch_plan(settings, request)
     generator = torch.Generator().manual_seed(request.seed)
     with editor.hooked(prepared.sites, recorder):
         for done, step in enumerate(steps, start=1):
             timestep = sampler.timesteps[step]
             recorder.at(request.steps - 1 - step if step in steps[-READ:] else None)
             guided = editor.predict(state.latents, timestep, prepared.text["edit"]).float()
-            if request.guidance != 1:
+            if plan.guides(step):
                 recorder.at(None)
                 text = prepared.text["unconditional"]
                 without = editor.predict(state.latents, timestep, text).float()

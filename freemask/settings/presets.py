@@ -1,10 +1,10 @@
 """Loads settings: presets by task, method and the family of a backbone.
 
-A task (`configs/task/NAME.yaml`) is a preset of `Settings` for FreeMask, which the family of a
-backbone changes (`configs/family/NAME.yaml`: `default`, and keys by task). Every other method has a
-preset of its own (`configs/method/NAME.yaml`, with the same keys). With `base: freemask` it changes
-FreeMask's presets; with `family: NAME` only editors of that family have it, and `families` holds
-what a family changes, by name.
+A task (`configs/task/NAME.yaml`) is a preset of `Settings` for FreeMask; with `base: TASK` it
+changes that of another task. The family of a backbone changes both (`configs/family/NAME.yaml`:
+`default`, and keys by task). Every other method has a preset of its own
+(`configs/method/NAME.yaml`, with the same keys). With `base: freemask` it changes FreeMask's
+presets; with `family: NAME` only editors of that family have it.
 """
 
 from __future__ import annotations
@@ -85,14 +85,21 @@ def _serves(method: str, family: str) -> bool:
 
 def _presets(task: str, method: str, family: str) -> list[Any]:
     """Returns the layers of a preset, the lowest first."""
-    freemask = [_load("task", task)]
+    freemask = _task_layers(task)
     if family in (path.stem for path in _presets_in("family")):
         freemask += _layers(_load("family", family), task)
     if method in (AUTO, FREEMASK):
         return freemask
     own = _load("method", method)
     below = freemask if own.get("base") == FREEMASK else []
-    return [*below, *_layers(own, task), *_layers(own.get("families", {}).get(family, {}), task)]
+    return [*below, *_layers(own, task)]
+
+
+def _task_layers(task: str) -> list[Any]:
+    """Returns the layers of a task's preset: those of its base, if it has one, and its own."""
+    own = _load("task", task)
+    below = _task_layers(own.pop("base")) if "base" in own else []
+    return [*below, own]
 
 
 def _layers(preset: Any, task: str) -> list[Any]:

@@ -221,7 +221,7 @@ class Settings:
         inverted noise. Below 1 the first (1 - strength) * steps steps stay the source's and cost
         nothing; they settle the layout.
     fresh_noise: whether latents inside M* begin as noise of the seed instead of as the source's, so
-        that nothing of the source is left there; it wants a strength of 1.
+        that nothing of the source is left there; strength must be 1.
     guidance_range: step range in which guidance runs the unconditional branch; the others take the
         prompt's prediction alone.
     eta: noise of the sampler, in [0, 1]; 0 is DDIM. Flow models add none.
@@ -252,6 +252,11 @@ class Settings:
         _check_choice("backend", self.backend, "auto", "reference", "torch", "triton")
         if not 0 < self.strength <= 1:
             raise InputError(f"strength is {self.strength}; it must be above 0 and at most 1")
+        if self.fresh_noise and self.strength < 1:
+            raise InputError(
+                f"fresh_noise begins with pure noise, and strength is {self.strength}; let "
+                "strength be 1, or fresh_noise false"
+            )
         _check_step_range("guidance_range", self.guidance_range)
         if not 0 <= self.eta <= 1:
             raise InputError(f"eta is {self.eta}; it must lie in [0, 1]")
@@ -259,6 +264,11 @@ class Settings:
     def first_step(self, steps: int) -> int:
         """Returns the step of `steps` at which the edit leaves the source."""
         return steps - max(1, round(self.strength * steps))
+
+    def look_ahead_steps(self, steps: int) -> range:
+        """Returns the steps of `steps` that a look-ahead takes, if there is one."""
+        first, count = self.first_step(steps), max(1, round(self.mask.look_ahead * steps))
+        return range(first, min(first + count, steps))
 
 
 def _check_choice(key: str, value: str, *allowed: str) -> None:

@@ -95,7 +95,10 @@ BAD_TABLES = {
     "no video": ("video,source,target\ncat,a,b\n,a,b\n", "edits.csv:3 lacks video"),
     "no row": ("video,source,target\n", "edits.csv is empty"),
     "no such file": ("video,source,target\nbeer,a,b\n", "edits.csv:2: there is no file 'beer'"),
-    "two words": ('video,source,target,words\nbear,a,b,"a,b"\n', "edits.csv:2: 'a,b' is not one"),
+    "no words": (
+        'video,source,target,words\nbear,a,b,":"\n',
+        "edits.csv:2: ':' is not of the form",
+    ),
 }
 
 

@@ -14,8 +14,8 @@ from five_folder import SIZE, write_five
 from freemask.data.clips import LeftOut
 from freemask.data.edit_list import ListedEdit
 from freemask.data.five import FiveEdit, read_five
-from freemask.evaluation import public_samples, samples
-from freemask.evaluation.public_samples import five_samples, left_out_kinds, list_samples
+from freemask.evaluation import public_samples
+from freemask.evaluation.public_samples import five_samples, list_samples
 from freemask.io.scaling import cover, stretched, whole
 from freemask.types import InputError
 
@@ -72,26 +72,9 @@ def test_checks_read_one_frame(edits: list[FiveEdit]) -> None:
     assert preview.request == source.load().request
 
 
-def test_kinds_without_a_task_are_left_out_until_there_is_one(
-    edits: list[FiveEdit], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        known = ["colour", "shape", "style"]
-        patch.setattr(public_samples, "known_tasks", lambda: known)
-        check_without_additions(edits, known)
-    assert left_out_kinds(edits) == []
-    found = five_samples(edits, samples.known_tasks(), frames=1, choose=whole)
-    assert {"add", "shape", "colour"} <= {source.task for source in found}
-    (added,) = (source for source in found if source.task == "add")
+def test_an_addition_has_a_word_in_the_target_alone(edits: list[FiveEdit]) -> None:
+    (added,) = five_samples(edits, ["add"], frames=1, choose=whole)
     assert added.load().request.words == ("", "in sketch style")
-
-
-def check_without_additions(edits: list[FiveEdit], known: list[str]) -> None:
-    assert left_out_kinds(edits) == [
-        "kind 5 of FiVE-Bench, addition: 1 edits left out, there is no task 'add'"
-    ]
-    found = five_samples(edits, known, frames=1, choose=whole)
-    assert {source.task for source in found} == {"shape", "colour"}
 
 
 def test_a_clip_without_masks_is_left_out_and_a_task_without_edits_refused(

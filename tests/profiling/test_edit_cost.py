@@ -14,12 +14,15 @@ from torch import Tensor
 
 from freemask.cli.commands import main
 from freemask.editors import registry
+from freemask.editors.editor import Editor
 from freemask.editors.registry import editor_class, load_blueprint
+from freemask.editors.request import EditorRequest
+from freemask.pipeline import edit
 from freemask.profiling.checkpoint_report import BACKBONES
-from freemask.profiling.edit_cost import GUESSED, EditCost, costs_of, pass_flop
+from freemask.profiling.edit_cost import GUESSED, EditCost, costs_of, edit_costs, pass_flop
 from freemask.resolve import for_editor
 from freemask.settings.presets import load_settings
-from freemask.types import EditRequest
+from freemask.types import EditRequest, Video
 
 WAN = load_blueprint("wan", checkpoint=BACKBONES / "wan-2.1-1.3b", dtype=torch.bfloat16)
 REQUEST = EditRequest("a bear on the grass", "a panda on the grass", words=("bear", "panda"))
@@ -63,6 +66,15 @@ def test_long_clips_count_every_window() -> None:
     assert many.windows > 2
     assert many.total_flop == pytest.approx(one.total_flop * many.windows)
     assert many.memory == one.memory  # windows run one by one
+
+
+def test_an_addition_counts_its_look_ahead_and_needs_no_codebook(
+    tmp_path: Path, checkpoint: Path, editor: Editor, small: Video
+) -> None:
+    wanted = EditorRequest(checkpoint=str(checkpoint), device="cpu")
+    request = EditRequest("the grass", "a bear on the grass", steps=4)
+    (cost,) = edit_costs(wanted, request, frames=small.num_frames, size=small.size)
+    assert cost.calls == edit(editor, small, request).planned
 
 
 def never(*_: object, **__: object) -> None:

@@ -6,8 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freemask.prompts.edit_kind import chosen_task, read_edits, subject_of, task_of
-from freemask.types import EditRequest
+from freemask.prompts.edit_kind import (
+    chosen_task,
+    edited_words,
+    read_edits,
+    subject_of,
+    task_of,
+)
+from freemask.types import EditRequest, InputError
 
 GRASS, SNOW = "a bear moving left on the grass", "a bear moving left on the snow"
 EDITS = [  # source, target, task, words
@@ -56,6 +62,14 @@ def test_several_changes_are_several_edits() -> None:
         ("shape", ("bear", "panda")),
         ("background", ("grass", "snow")),
     ]
+
+
+def test_a_change_without_words_asks_for_no_mask() -> None:
+    prompts = "a bear on grass", "a panda on grass in sketch style"
+    assert [edit.words for edit in read_edits(*prompts)] == [("bear", "panda"), ("", "")]
+    assert edited_words(*prompts) == (("bear", "panda"),)
+    with pytest.raises(InputError, match="changes: nothing that names an object"):
+        edited_words("a bear", "a bear in sketch style")
 
 
 def test_a_task_that_is_given_is_taken_and_one_that_is_read_has_its_reason() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ def test_every_shipped_file_has_only_known_keys(
 def test_every_method_has_valid_presets(method: str) -> None:
     path = config_folder() / "method" / f"{method}.yaml"
     assert path.read_text().startswith("# ")
-    assert set(OmegaConf.load(path)) <= {"base", "family", "families", "default", *tasks()}
+    assert set(OmegaConf.load(path)) <= {"base", "family", "default", *tasks()}
     for task in tasks():
         assert load_settings(task, method=method) != load_settings(task)
 
@@ -137,7 +137,23 @@ def test_a_method_is_not_laid_over_the_preset_of_another() -> None:
 def test_every_shipped_task_is_valid_and_says_what_it_is(task: str) -> None:
     path = config_folder() / "task" / f"{task}.yaml"
     assert path.read_text().startswith("# ")
-    assert load_settings(task) == merge(Settings, OmegaConf.load(path), {})
+    preset = OmegaConf.load(path)
+    base = load_settings(preset.pop("base")) if "base" in preset else Settings()
+    assert load_settings(task) == merge(Settings, OmegaConf.merge(asdict(base), preset), {})
+
+
+def test_a_task_may_change_another() -> None:
+    attribute, material = load_settings("attribute"), load_settings("material")
+    assert load_settings("colour") == attribute
+    fusion = replace(attribute.fusion, self_replace=[0.0, 0.6])
+    assert material == replace(attribute, strength=0.8, fusion=fusion)
+
+
+def test_fresh_noise_needs_the_whole_run() -> None:
+    assert load_settings("remove").fresh_noise
+    with pytest.raises(InputError, match=r"strength is 0\.5; let strength be 1"):
+        load_settings("remove", {"strength": 0.5})
+    load_settings("remove", {"strength": 0.5, "fresh_noise": False})
 
 
 def test_the_presets_are_those_of_the_design() -> None:

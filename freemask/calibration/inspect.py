@@ -42,7 +42,7 @@ def show_masks(
     prepared = prepare(editor, video, request)
     selection = prepared.selection
     if selection is None:
-        raise InputError(f"task {request.task!r} uses no mask; choose another")
+        raise InputError(f"task {prepared.request.task!r} uses no mask; choose another")
     with atomic_folder(out, FILES) as folder:
         shown_entries = spread_entries(request.steps, selection.entries)
         inversion = invert_for(editor, video, prepared, entries=shown_entries, progress=progress)

@@ -22,6 +22,7 @@ from freemask.kernels.dev.cost import GPUS
 from freemask.masks.morphology import widened
 from freemask.masks.selection import read_codebook, select
 from freemask.profiling.footprint import footprint, inputs_of
+from freemask.prompts.edit_kind import task_of
 from freemask.resolve import for_editor, resolve
 from freemask.sampling.context_windows import split
 from freemask.sampling.cost import planned_calls
@@ -130,7 +131,8 @@ def costs_of(
     windows = split(frames, settings.window, editor.latent_time)
     seen = max(window.anchors + window.end - window.start for window in windows)
     flop = pass_flop(editor, seen, size)
-    memory = footprint(editor, frames=seen, size=size, steps=request.steps, task=request.task).peak
+    task = task_of(request)
+    memory = footprint(editor, frames=seen, size=size, steps=request.steps, task=task).peak
 
     def cost(coverage: float | None) -> EditCost:
         calls = planned_calls(

@@ -84,7 +84,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("edits", type=_path, help="JSON file of the edits")
     parser.add_argument("figures", type=_path, help="JSON file to write")
-    parser.add_argument("--five", type=_path, required=True, help="clone of FiVE-Bench's repository")
+    parser.add_argument("--five", type=_path, required=True, help="clone of its repository")
     parser.add_argument("--cotracker", type=_path, help="weights of CoTracker3; none: no motion")
     parser.add_argument("--model", default="Qwen/Qwen2.5-VL-7B-Instruct", help="model that answers")
     parser.add_argument("--frames", type=int, default=4, help="frames that the model sees")

@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
+from freemask.modules.muon import MuonWithAdamW
+
 Batch = dict[str, Tensor]
 HELD_OUT_EVERY = 100  # steps between two measurements on held-out clips
 
@@ -47,8 +49,7 @@ class TrainingModule(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """Returns the optimiser and its learning-rate schedule."""
         rate, total, warmup, decay = self.schedule
-        trained = [p for p in self.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=decay, fused=True)
+        optimizer = self.make_optimizer(rate, decay)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate_factor(step, warmup, total)
         )
@@ -56,6 +57,11 @@ class TrainingModule(L.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def make_optimizer(self, rate: float, decay: float) -> torch.optim.Optimizer:
+        """Returns the optimiser of all trained weights."""
+        trained = [p for p in self.parameters() if p.requires_grad]
+        return torch.optim.AdamW(trained, lr=rate, weight_decay=decay, fused=True)
 
 
 def learning_rate_factor(step: int, warmup: int, total: int) -> float:
@@ -194,6 +200,7 @@ class FlowTraining(TrainingModule):
     text_bias: receives the bias `(B, 1, 1, N)` on the attention to text tokens before each call.
     held_out: a batch on which the loss is logged.
     uniform, centre: as in `DenoiserTraining`.
+    muon: whether Muon updates the matrices of the transformer's blocks, instead of AdamW.
     compiled: whether `torch.compile` compiles the transformer, once for each length of clips; it is
         then 1.5 times as fast on a CPU.
 
@@ -210,13 +217,24 @@ class FlowTraining(TrainingModule):
         held_out: Batch,
         uniform: float = 0.2,
         centre: float = 0.5,
+        muon: bool = False,
         compiled: bool = False,
         **schedule: Any,
     ) -> None:
         super().__init__(**schedule)
-        self.compiled = compiled
+        self.compiled, self.muon = compiled, muon
         self.transformer, self.text_encoder, self.text_bias = transformer, text_encoder, text_bias
         self.held_out, self.uniform, self.centre = held_out, uniform, centre
+
+    def make_optimizer(self, rate: float, decay: float) -> torch.optim.Optimizer:
+        """Returns AdamW, or Muon for the matrices of the blocks and AdamW for the rest."""
+        if not self.muon:
+            return super().make_optimizer(rate, decay)
+        named = [(name, p) for name, p in self.named_parameters() if p.requires_grad]
+        hidden = [p for name, p in named if ".blocks." in name and p.ndim == 2]
+        return MuonWithAdamW(
+            hidden, [p for _, p in named if all(p is not h for h in hidden)], rate, decay
+        )
 
     def on_fit_start(self) -> None:
         """Gives every process noise of its own, and compiles the transformer if asked to."""

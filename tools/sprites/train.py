@@ -194,13 +194,14 @@ def train_wan_image(work: Path, devices: int, warm_start: bool) -> None:
 
 
 def train_wan_vae(work: Path, devices: int, warm_start: bool) -> None:
-    """Trains the causal VAE of `sprites-wan` on clips; a warm start keeps the encoder."""
+    """Trains the causal VAE of `sprites-wan` on clips.
+
+    A warm start trains the encoder too, so the transformer must be trained on from there.
+    """
     pool, _ = draw_pool(work, "wan_vae")
     vae = make_vae(LOG_VARIANCE)
     if warm_start:
         vae.load_state_dict(shipped("sprites-wan", "vae"))
-        for part in (vae.encoder, vae.quant_conv):
-            part.requires_grad_(False)  # the transformer depends on it
     else:
         vae.load_state_dict(stage_weights(work, "wan_image", "vae.", averaged=False))
     module = training.AutoencoderTraining(vae, **schedule("wan_vae"))
@@ -224,6 +225,7 @@ def train_wan(work: Path, devices: int, warm_start: bool) -> None:
         text_encoder,
         attention.set_bias,
         held_out={"latents": latents.float(), **caption_tokens(tokenizer, captions)},
+        muon=fast_bfloat16(),
         compiled=True,
         **schedule("wan"),
     )

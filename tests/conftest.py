@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,18 @@ from freemask.types import Video
 torch.set_num_threads(1)  # faster for tiny tensors, and one order of sums on every machine
 hypothesis.settings.register_profile("same examples everywhere", derandomize=True)
 hypothesis.settings.load_profile("same examples everywhere")
+
+
+def pytest_collection_finish() -> None:
+    """Keeps what the imports made out of garbage collections, which imageio runs for every clip."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Lets the interpreter clean up as usual."""
+    gc.unfreeze()
+
 
 SPOKEN = "a bear panda red moving left right on the grass in sketch style".split()
 WORDS = list(

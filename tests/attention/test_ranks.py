@@ -68,7 +68,7 @@ def work(rank: int, count: int, checkpoint: Path, folder: Path) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_processes_that_share_a_clip_agree_with_one(
     count: int, wan_checkpoint: Path, tmp_path: Path
 ) -> None:

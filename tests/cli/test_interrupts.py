@@ -119,7 +119,7 @@ def test_an_interruption_before_a_command_writes_nothing(
     assert capsys.readouterr().err == "freemask: interrupted; nothing was written\n"
 
 
-@pytest.mark.parametrize("named", ["out", "."])
+@pytest.mark.parametrize("named", [pytest.param("out", marks=pytest.mark.slow), "."])
 def test_sigterm_while_a_result_is_written_leaves_nothing(
     named: str, folder: Path, checkpoint: Path
 ) -> None:

@@ -26,7 +26,7 @@ def with_sound(video: Video, path: Path) -> list[tuple[float, bytes]]:
 
 
 @pytest.mark.parametrize("codec", ["aac", "libmp3lame", "ac3", "libopus"])
-@pytest.mark.parametrize("span", [(0, 1, None), (8, 2, 5)])
+@pytest.mark.parametrize("span", [pytest.param((0, 1, None), marks=pytest.mark.slow), (8, 2, 5)])
 def test_packets_are_copied_and_trimmed(
     tmp_path: Path, codec: str, span: tuple[int, int, int | None]
 ) -> None:

@@ -13,6 +13,7 @@ from freemask.cli.commands import main
 from freemask.io.video import read_video, write_video
 from freemask.types import Video
 
+SHARED = ("editor=wan", "trainer.devices=2", "trainer.strategy=ddp", "parallel.ulysses=2")
 EDIT = {"source": "a bear on the grass", "target": "a panda on the grass"}
 
 
@@ -72,15 +73,16 @@ def test_tuning_is_refused_with_the_reason(
     assert not (folder / "tuned").exists()
 
 
-def test_two_processes_share_each_clip(wan_tool: PredictTool) -> None:
+def test_two_processes_share_each_clip(
+    wan_tool: PredictTool, capsys: pytest.CaptureFixture[str]
+) -> None:
     own_mask = {"mask.policy": "naive", "fusion.rows": "inside"}
     wan_tool.list([{"id": "a", **EDIT}, {"id": "b", **EDIT, "seed": 1, "overrides": own_mask}])
-    given = ("editor=wan", "trainer.devices=2", "trainer.strategy=ddp", "parallel.ulysses=2")
-    code, printed = wan_tool.run(*given)
+    code, printed = wan_tool.run(*SHARED)
     assert code == 0, printed
     assert wan_tool.done() == ["a", "b"]
     alone = PredictTool(wan_tool.folder, wan_tool.checkpoint, "alone")
-    code, printed = alone.run("editor=wan")
+    code, printed = run(alone, capsys)
     assert code == 0, printed
     for name in wan_tool.done():
         shared, expected = (
@@ -90,8 +92,14 @@ def test_two_processes_share_each_clip(wan_tool: PredictTool) -> None:
         assert np.abs(shared - expected).mean() < 0.01
         clips = [read_video(tool.out / name / "edited.mp4").frames for tool in (wan_tool, alone)]
         assert np.abs(clips[0].astype(int) - clips[1].astype(int)).mean() < 1
-    code, printed = wan_tool.run(*given)
-    assert code == 0, printed
+
+
+@pytest.mark.slow
+def test_processes_that_share_clips_skip_what_is_done(wan_tool: PredictTool) -> None:
+    wan_tool.list([{"id": "a", **EDIT}])
+    for _ in range(2):
+        code, printed = wan_tool.run(*SHARED)
+        assert code == 0, printed
     assert "skipped" in printed
 
 

@@ -84,6 +84,7 @@ def test_a_refusal_names_the_largest_clips_that_fit(gpu) -> None:
     check(Clip(24, (h, w)))
 
 
+@pytest.mark.slow
 def test_a_long_clip_is_told_the_window_that_fits(gpu) -> None:
     gpu(4.5)
     with pytest.raises(InputError, match=r"24 frames of 320x576 need.* give window\.frames=\d+ or"):
@@ -91,6 +92,7 @@ def test_a_long_clip_is_told_the_window_that_fits(gpu) -> None:
     check_memory(WANTED, request(**{"window.frames": 8}), frames=500, size=(320, 576))
 
 
+@pytest.mark.slow
 def test_weights_that_do_not_fit_leave_no_smaller_clip(gpu) -> None:
     gpu(2.0)
     with pytest.raises(InputError, match="nothing smaller would fit: take a smaller checkpoint"):

@@ -109,7 +109,8 @@ def _edit_windows(
         frames.add(edited.frames[final])
         values.add(masks.values[:, final].cpu().transpose(0, 1).numpy())
     joined = torch.from_numpy(values.array()).transpose(0, 1)
-    return Video(frames.array(), video.fps), replace(masks, values=joined), None
+    whole = replace(masks, values=joined, parts=())
+    return Video(frames.array(), video.fps), whole, None
 
 
 def _edit_window(

@@ -44,7 +44,8 @@ class PreparedEdit:
     text: hidden states `(1, N, E)` of each branch: "source", "edit", "unconditional".
     queries: the words whose maps are wanted of the source, by role.
     selection: the cells that make the mask; None if the edit uses no map of the source.
-    regions: the parts of the mask, if it is made of word maps.
+    regions: the parts of the mask, if it is made of word maps: what the source shows first.
+    part_words: for each region, 1 on the tokens of its new word in the target, `(Nt,)`.
     look_ahead: the words whose maps are wanted of a look-ahead of the edit, by role.
     user_mask: the mask that the user gave, if any.
     latent_frames: numbers of the latent frames within a long clip, if this is a window of one.
@@ -61,6 +62,7 @@ class PreparedEdit:
     selection: Selection | None
     user_mask: Masks | None
     regions: tuple[Region, ...] = ()
+    part_words: tuple[Tensor, ...] = ()
     look_ahead: Mapping[str, WordQuery] = field(default_factory=dict)
     latent_frames: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
@@ -144,6 +146,7 @@ def prepare(
     )
     text = _text_states(editor, request, settings)
     queries, ahead = _word_queries(pair, text) if from_maps else ({}, {})
+    regions = sorted(pair.regions, key=lambda r: r.words == "target") if from_maps else []
     return PreparedEdit(
         request=replace(request, words=pair.words),
         settings=settings,
@@ -154,7 +157,8 @@ def prepare(
         queries=queries,
         selection=_select(editor, settings, sites, scheduler) if queries else None,
         user_mask=user_mask,
-        regions=pair.regions if from_maps else (),
+        regions=tuple(regions),
+        part_words=tuple(pair.weights[region.role("target")] for region in regions),
         look_ahead=ahead,
         notes=(*notes, *without_effect(editor, sites, request.overrides)),
     )

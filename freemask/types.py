@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -195,10 +195,13 @@ class Masks:
 
     values: float32 `(S, F, H, W)` in [0, 1]; S is 1 if one mask serves the whole run, else T.
     origin: the maps that the masks come from, for `result.json`.
+    parts: of an edit of several words, the part of each, as `values`, in {0, 1}; no two parts
+        overlap. Empty for an edit of one.
     """
 
     values: Tensor
     origin: str
+    parts: tuple[Tensor, ...] = ()
 
     def at(self, step: int) -> Tensor:
         """Returns the mask `(F, H, W)` of a step of the edit."""
@@ -206,7 +209,13 @@ class Masks:
 
     def to(self, device: Any) -> Masks:
         """Returns the same masks on another device."""
-        return Masks(self.values.to(device), self.origin)
+        return replace(
+            self, values=self.values.to(device), parts=tuple(p.to(device) for p in self.parts)
+        )
+
+    def parts_at(self, step: int) -> list[Tensor]:
+        """Returns the part `(F, H, W)` of each edited word at a step of the edit."""
+        return [part[step if len(part) > 1 else 0] for part in self.parts]
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,8 @@ from freemask.editors.editor import Editor
 from freemask.pipeline import edit
 from freemask.prepare import prepare
 from freemask.resolve import for_editor
+from freemask.sampling import denoising
+from freemask.sampling.guidance import make_fusion
 from freemask.sampling.inversion import invert, invert_for
 from freemask.settings.sections import FusionSettings, MaskSettings, Settings
 from freemask.types import EditRequest, InputError, Video
@@ -284,7 +286,16 @@ def test_removing_begins_as_noise_inside_the_mask(editor: Editor, small: Video) 
     assert not np.array_equal(first.video.frames, other.video.frames)
 
 
-def test_several_words_make_one_mask_each(editor: Editor, small: Video) -> None:
+def test_several_words_make_one_mask_each(
+    editor: Editor, small: Video, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fusions = []
+
+    def spied_fusion(*arguments: Any) -> Any:
+        fusions.append(make_fusion(*arguments))
+        return fusions[-1]
+
+    monkeypatch.setattr(denoising, "make_fusion", spied_fusion)
     request = ask(NAIVE, target="a panda moving left on the snow", task="shape")
     prepared = prepare(editor, small, request)
     assert prepared.request.words == (("bear", "panda"), ("grass", "snow"))
@@ -295,6 +306,14 @@ def test_several_words_make_one_mask_each(editor: Editor, small: Video) -> None:
     masks = edit(editor, small, request).masks.values
     alone = edit(editor, small, replace(request, words=("bear", "panda"))).masks.values
     assert (masks >= alone).all()
+    several, single = fusions
+    panda, snow = several.masks.parts
+    assert torch.equal(panda + snow, masks)
+    assert not (panda * snow).any()
+    tokens = editor.tokenizer.convert_ids_to_tokens(editor.tokenizer(request.target).input_ids)
+    seen = [[tokens[n] for n in words.nonzero()] for words in several.part_words]
+    assert seen == [["panda</w>"], ["snow</w>"]]
+    assert single.part_words == ()
 
 
 def test_a_background_needs_to_know_what_stays(editor: Editor, small: Video) -> None:

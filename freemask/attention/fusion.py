@@ -17,7 +17,7 @@ features are read (the feature store, the footprint, the check for a mask) asks 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,6 +29,7 @@ from torch.profiler import record_function
 from freemask import kernels
 from freemask.attention.branches import Branch, BranchPlan, StepRange, in_range
 from freemask.attention.features import Features, FeatureStore
+from freemask.attention.hidden_keys import without_keys
 from freemask.attention.hooks import AttentionCall, plain
 from freemask.attention.ranks import ALONE, Ranks
 from freemask.attention.token_grid import mask_rows
@@ -36,8 +37,6 @@ from freemask.settings.sections import FusionSettings, Settings
 from freemask.types import Masks, Site, SiteKind
 
 StepRanges = Sequence[StepRange]
-CHANNELS = 8  # added to hide keys; kernels want multiples of it
-HIDING = 64.0
 
 
 @dataclass(frozen=True)
@@ -88,26 +87,6 @@ FUSION_RULES: dict[SiteKind, FusionRule] = {
     "cross": FusionRule(lambda s: list(s.cross_ranges.values()), fuse_cross),
     "temporal": FusionRule(lambda s: [s.temporal_replace], fuse_temporal, row_limited=False),
 }
-
-
-def without_keys(tensors: Mapping[str, Any], hidden: Tensor) -> dict[str, Any]:
-    """Returns the tensors of a blended attention whose edit does not see some keys.
-
-    One more channel, 64 in every query and -64 in those keys, takes their probability below
-    exp(-300): an attention with a bias on its keys, for kernels that know none. Where all keys of a
-    sequence are hidden, all of them are seen.
-
-    tensors: arguments of `kernels.blended_attention`; those that end in D get the channel.
-    hidden: `(B, Nk)`, true on the keys that the edit does not see.
-    """
-    wide = {
-        name: F.pad(value, (0, CHANNELS)) if torch.is_tensor(value) and value.ndim == 4 else value
-        for name, value in tensors.items()
-    }
-    width = tensors["q"].shape[-1]
-    wide["q"][..., width] = HIDING
-    wide["k"][..., width] = -HIDING * hidden[:, None].to(wide["k"])
-    return wide
 
 
 def reads_source(site: Site, settings: FusionSettings, step: int, steps: int) -> bool:
@@ -170,6 +149,7 @@ class Fusion:
     plan: the branches of the steps.
     masks: where to edit, margin included.
     tokens: how the target's tokens take the source's cross-attention.
+    part_words: for each of `masks.parts`, 1 on the target's tokens that only its rows see, `(Nt,)`.
     store: the inversion's queries and keys; None replays the source with the edit.
     backend: backend of `freemask.kernels`.
     part_bytes: bytes of queries that attention handles together, None for the kernels' default.
@@ -180,6 +160,7 @@ class Fusion:
     plan: BranchPlan
     masks: Masks
     tokens: kernels.TokenEdit
+    part_words: Sequence[Tensor] = ()
     store: FeatureStore | None = None
     backend: str = "auto"
     part_bytes: int | None = None
@@ -239,7 +220,7 @@ class Fusion:
             self._kept[f"{call.site.name}.q"] = call.q[:size].clone()
             self._kept[f"{call.site.name}.k"] = call.k[:size].clone()
         if not self.fuses(call.site):
-            return plain(self.weighted(call))
+            return self.unfused(call)
         q_source, k_source = self._source(call, size)
         with record_function(f"freemask.fusion.{call.site.kind}"):
             fuse = FUSION_RULES[call.site.kind].fuse
@@ -255,8 +236,8 @@ class Fusion:
         """
         tensors = {"q": call.q, "k": call.k, "q_source": q_source, "k_source": k_source, **values}
         width = call.q.shape[-1]
-        if self.erases(call.site):
-            tensors = without_keys(tensors, self.key_weights(call.site) > 0)
+        hidden = self.hidden(call)
+        tensors = without_keys(tensors, hidden) if hidden else tensors
         out = kernels.blended_attention(
             **tensors,
             mask=self.row_plan(call.site),
@@ -265,6 +246,24 @@ class Fusion:
             part_bytes=self.part_bytes,
         )
         return out[..., :width]
+
+    def hidden(self, call: AttentionCall) -> list[tuple[Tensor, Tensor]]:
+        """Returns the keys that rows of the edit do not see, as `without_keys` takes them: the
+        mask's own rows while it erases, and the words of the mask's other parts."""
+        if self.erases(call.site):
+            keys = (self.key_weights(call.site) > 0).float()
+            return [(torch.ones_like(call.q[:, 0, :, 0]), keys)]
+        if call.site.kind != "cross" or len(self.part_words) < 2:
+            return []
+        shares = [
+            self.own(mask_rows(part, call.site), call.site)
+            for part in self.masks.parts_at(self._step)
+        ]
+        largest = torch.stack(shares).amax(0)
+        return [
+            ((share < largest).float(), words[None].to(share))
+            for share, words in zip(shares, self.part_words, strict=True)
+        ]
 
     def key_weights(self, site: Site) -> Tensor:
         """Returns the weights `(B, Nk)` of the keys that a call of a site carries."""
@@ -282,9 +281,12 @@ class Fusion:
         return self._plans[key]
 
     def rows(self, site: Site) -> Tensor:
-        """Returns the weights of the rows that this process has."""
-        weights = self.weights(site)
-        return self.ranks.own(weights, (weights.shape[1],), 1) if site.span == "clip" else weights
+        """Returns the weights of the rows that a call of a site has."""
+        return self.own(self.weights(site), site)
+
+    def own(self, rows: Tensor, site: Site) -> Tensor:
+        """Returns those of all rows `(B, N)` of a site that its calls in this process have."""
+        return self.ranks.own(rows, (rows.shape[1],), 1) if site.span == "clip" else rows
 
     def weights(self, site: Site) -> Tensor:
         """Returns the row weights `(B, N)` of a site; its kind may be one that no mask gates."""
@@ -292,6 +294,18 @@ class Fusion:
         if site.kind not in self.settings.masked:
             return torch.zeros_like(rows)
         return 1 - rows if site.kind == "temporal" and self.settings.invert_temporal else rows
+
+    def unfused(self, call: AttentionCall) -> Tensor:
+        """Returns attention that reads no source; that of the edit weights its tokens."""
+        call, size = self.weighted(call), len(call.q) // len(self._batch)
+        edit = call.rows(-size, None)
+        hidden = self.hidden(edit) if call.site.kind == "cross" else []
+        if not hidden:
+            return plain(call)
+        width = call.q.shape[-1]
+        seen = without_keys({"q": edit.q, "k": edit.k, "v": edit.v}, hidden)
+        out = F.scaled_dot_product_attention(seen["q"], seen["k"], seen["v"], scale=width**-0.5)
+        return torch.cat([plain(call.rows(0, -size)), out[..., :width]])
 
     def weighted(self, call: AttentionCall) -> AttentionCall:
         """Returns a call whose cross-attention weights the edit's tokens; it is not fused."""

@@ -105,7 +105,7 @@ class RowFusion(Fusion):
             self._sources[site.name] = call.q, call.k
             return self._attend(call, outside)
         if not self.fuses(site):
-            out = self._attend(self.weighted(call), outside)
+            out = self._attend(call, outside) if site.kind == "self" else self.unfused(call)
         else:
             self._of_edit = outside and (outside[0][-1:], outside[1][-1:])
             source = self._source_of(site)
@@ -132,12 +132,12 @@ class RowFusion(Fusion):
         """See `Fusion.key_weights`: those of the tokens that the lane carries."""
         return self.weights(site)[:, self.tokens_of(self._lane)]
 
-    def rows(self, site: Site) -> Tensor:
-        """See `Fusion.rows`: those of the tokens that the lane carries."""
+    def own(self, rows: Tensor, site: Site) -> Tensor:
+        """See `Fusion.own`: those of the tokens that the lane carries."""
         assert self.split is not None
         tokens = self.tokens_of(self._lane)
         sections = (self.outside_of(self._lane), len(self.split.inside))
-        return self.weights(site)[:, self.ranks.own(tokens, sections)]
+        return rows[:, self.ranks.own(tokens, sections)]
 
     def _seen_outside(self, call: AttentionCall) -> KeysValues | None:
         """Returns the keys and values outside that a lane's self-attention reads beside its own,

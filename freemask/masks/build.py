@@ -35,7 +35,7 @@ def make_masks(
     video: Video,
     regions: Sequence[Region] = (),
 ) -> Masks:
-    """Returns `M*` in pixels: the union of the masks of its regions.
+    """Returns `M*` in pixels: the union of the masks of its regions, and these as its parts.
 
     word_maps: the maps of the clip by role.
     selection: the cells, threshold and pooling.
@@ -46,14 +46,29 @@ def make_masks(
         _region_masks(word_maps, selection, settings, video, region)
         for region in regions or (Region(settings.words),)
     ]
-    return Masks(torch.stack(masks).amax(0), selection.origin)
+    return _union(masks, selection.origin)
 
 
 def joined(masks: Sequence[Masks]) -> Masks:
     """Returns the union of masks; one that serves the whole run joins those of every step."""
-    steps = max(len(one.values) for one in masks)
-    values = [one.values.expand(steps, -1, -1, -1) for one in masks]
-    return Masks(torch.stack(values).amax(0), "; ".join(one.origin for one in masks))
+    parts = [part for one in masks for part in one.parts or (one.values,)]
+    return _union(parts, "; ".join(one.origin for one in masks))
+
+
+def _union(masks: Sequence[Tensor], origin: str) -> Masks:
+    """Returns the union of masks `(S, F, H, W)`, each of one step or of all.
+
+    A pixel of several masks belongs to the part that is smaller, which lies in front.
+    """
+    if len(masks) == 1:
+        return Masks(masks[0], origin)
+    steps = max(map(len, masks))
+    whole = [mask.expand(steps, -1, -1, -1) for mask in masks]
+    taken, parts = torch.zeros_like(whole[0]), dict[int, Tensor]()
+    for number in sorted(range(len(whole)), key=lambda n: float(whole[n].mean())):
+        parts[number] = (whole[number] - taken).clamp(min=0)
+        taken = torch.maximum(taken, whole[number])
+    return Masks(taken, origin, tuple(parts[number] for number in range(len(whole))))
 
 
 def _region_masks(

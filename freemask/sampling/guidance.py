@@ -36,11 +36,15 @@ def make_fusion(
     """Returns the fusion of an edit: over all tokens, or over those inside the mask."""
     settings = prepared.settings
     edited = widened(masks.to(editor.device), settings.fusion.margin)
+    union = editor.latent_time.union
     arguments: dict[str, Any] = {
         "settings": settings.fusion,
         "plan": branch_plan(settings, prepared.request),
-        "masks": replace(edited, values=editor.latent_time.union(edited.values)),
+        "masks": replace(
+            edited, values=union(edited.values), parts=tuple(map(union, edited.parts))
+        ),
         "tokens": prepared.token_edit,
+        "part_words": prepared.part_words if masks.parts else (),
         "backend": settings.backend,
         "part_bytes": editor.attention_part_bytes,
         "ranks": editor.ranks,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from freemask.attention.fusion import without_keys
+from freemask.attention.hidden_keys import without_keys
 
 FRAMES, HEADS, DIM = 3, 2, 4
 
@@ -15,7 +15,7 @@ def test_hidden_keys_have_no_part_in_the_attention() -> None:
     hidden = torch.zeros(FRAMES, 6, dtype=torch.bool)
     hidden[0, 2:5], hidden[1] = True, True
     given = {"q": q, "k": k, "v": v, "q_source": q, "k_source": k, "frame_table": None}
-    wide = without_keys(given, hidden)
+    wide = without_keys(given, [(torch.ones(FRAMES, 4), hidden.float())])
     assert wide["frame_table"] is None
     scores = (wide["q"] @ wide["k"].transpose(-1, -2)) * DIM**-0.5
     found = (scores.softmax(-1) @ wide["v"])[..., :DIM]

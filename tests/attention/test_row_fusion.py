@@ -127,6 +127,22 @@ def test_one_block_with_weighted_words_gives_the_edit_over_all_tokens(one_block:
     assert not torch.allclose(sparse.edit(), Step(one_block, BOX, **PLAIN).edit(), atol=1e-4)
 
 
+@pytest.mark.parametrize("fusion", [PLAIN, FUSED], ids=["plain", "fused"])
+def test_one_block_with_a_word_for_each_part_gives_the_edit_over_all_tokens(
+    fusion: dict[str, Any], one_block: Editor
+) -> None:
+    steps, former = both(one_block, BOX, **fusion), Step(one_block, BOX, **fusion).edit()
+    left, right = BOX[::4].clone(), BOX[::4].clone()  # of latent frames
+    left[..., 28:], right[..., :28] = 0, 0
+    text = steps[0].prepared.text["edit"].shape[1]
+    words = tuple(torch.arange(text) == token for token in (1, 4))
+    for step in steps:
+        masks = replace(step.fusion.masks, parts=(left[None], right[None]))
+        step.fusion = replace(step.fusion, masks=masks, part_words=words)
+    close(steps[1].edit(), steps[0].edit())
+    assert not torch.allclose(steps[0].edit(), former, atol=1e-4)
+
+
 def test_a_guided_source_gives_the_velocities_over_all_tokens(one_block: Editor) -> None:
     coupled = {"flow.state": "coupled", "flow.source_guidance": 3.0, **PLAIN}
     dense, sparse = both(one_block, BOX, **coupled)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from diffusers import WanTransformer3DModel
@@ -9,7 +11,14 @@ from tiny_wan import TRANSFORMER, WIDTH
 
 from freemask.editors.wan_vae import WanVae
 from freemask.modules.sprites import FlowTraining, padding_bias
-from tools.sprites.wan import ShortTextAttention, build_wan_tokenizer, make_text_encoder, make_vae
+from tools.sprites import networks, train
+from tools.sprites.wan import (
+    ShortTextAttention,
+    build_wan_tokenizer,
+    make_text_encoder,
+    make_transformer,
+    make_vae,
+)
 from tools.sprites.wan_data import (
     LENGTHS,
     TOKENS,
@@ -125,3 +134,27 @@ def test_some_clips_have_no_object_and_the_decoder_does_not_decide_their_latents
     assert encoder_hash({k: torch.lerp(w, w, 0.1) for k, w in weights.items()}) == before
     changed = {k: w + 1 if k.startswith("quant_conv.") else w for k, w in weights.items()}
     assert encoder_hash(changed) != before
+
+
+def test_a_warm_start_continues_with_the_exported_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = build_wan_tokenizer(CAPTIONS)
+    text_encoder, transformer = make_text_encoder(tokenizer), make_transformer()
+    torch.nn.init.normal_(transformer.proj_out.weight)
+    text_encoder.half().save_pretrained(tmp_path / "sprites-wan" / "text_encoder")
+    transformer.half().save_pretrained(tmp_path / "sprites-wan" / "transformer")
+    latents = torch.zeros(2, 12, 3, 16, 16)
+    pool = {"latents": latents, "captions": CAPTIONS}
+    trained = []
+    for module in (train, networks):
+        monkeypatch.setattr(module, "ASSETS", tmp_path)
+    monkeypatch.setattr(train, "latent_pools", lambda *_: [pool])
+    monkeypatch.setattr(train, "exported_vae", lambda: None)
+    monkeypatch.setattr(train, "encoded", lambda *_: (latents, CAPTIONS))
+    monkeypatch.setattr(train, "fit", lambda work, stage, module, *_: trained.append(module))
+    train.train_wan(tmp_path, 1, warm_start=True)
+    (module,) = trained
+    for part, kept in ((module.transformer, transformer), (module.text_encoder, text_encoder)):
+        for name, weight in kept.state_dict().items():
+            assert torch.equal(part.state_dict()[name], weight.float()), name

@@ -26,7 +26,7 @@ from lightning.pytorch.loggers import CSVLogger
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from transformers import CLIPModel
+from transformers import CLIPModel, UMT5EncoderModel
 
 from freemask.io.paths import user_path
 from freemask.modules import sprites as training
@@ -215,7 +215,9 @@ def train_wan(work: Path, devices: int, warm_start: bool) -> None:
     transformer, text_encoder = make_transformer(), make_text_encoder(tokenizer)
     if warm_start:
         transformer.load_state_dict(shipped("sprites-wan", "transformer"))
-        text_encoder.load_state_dict(shipped("sprites-wan", "text_encoder"))
+        folder = ASSETS / "sprites-wan" / "text_encoder"
+        text_encoder = UMT5EncoderModel.from_pretrained(folder, dtype=torch.float32)
+        assert text_encoder.config.vocab_size == len(tokenizer), "the tokenizer has other words"
     attention = ShortTextAttention()
     transformer.set_attn_processor(attention)
     seeds = range(HELD_OUT_SEED, HELD_OUT_SEED + 32)

@@ -6,5 +6,5 @@ A job list goes in; a folder with a result or an error for every job comes out, 
 knows which jobs are finished; `report` renders them as HTML. `inversion_cache` shares inversions
 between edits of one clip; `inversion_file` is its format and `inversion_checkpoint` continues an
 interrupted inversion. `out_of_memory` repeats an edit with less memory; `failure` says why an edit
-failed. `freemask.modules` runs the jobs with Lightning.
+failed. `single_edit` runs one edit outside a list; `freemask.modules` runs jobs with Lightning.
 """

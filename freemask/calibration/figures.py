@@ -77,7 +77,7 @@ def draw_word_maps(
                 if codebook is not None:
                     cost = codebook.cost(site, maps.timesteps[entry])
                     cell.set_xlabel(f"{cost:.3f}", fontsize=7, labelpad=2)
-            axes[row, 0].set_ylabel(_short(site.name), rotation=0, ha="right", va="center")
+            axes[row, 0].set_ylabel(short_name(site.name), rotation=0, ha="right", va="center")
         for column, entry in enumerate(entries):
             axes[0, column].set_title(f"t = {maps.timesteps[entry]:g}", fontsize=8)
 
@@ -120,7 +120,7 @@ def _heat_map(figure: Any, axes: Any, codebook: Codebook) -> None:
     image = axes.imshow(table, aspect="auto", cmap="viridis_r", interpolation="nearest")
     row, column = np.unravel_index(int(table.argmin()), table.shape)
     axes.plot(column, row, marker="s", markersize=9, fillstyle="none", color=BEST)
-    axes.set_yticks(range(len(codebook.sites)), [_short(site) for site in codebook.sites])
+    axes.set_yticks(range(len(codebook.sites)), [short_name(site) for site in codebook.sites])
     ticks = np.linspace(0, table.shape[1] - 1, min(6, table.shape[1])).round().astype(int)
     axes.set_xticks(ticks, [f"{codebook.timesteps[i]:g}" for i in ticks])
     axes.set(xlabel="timestep", title="MMC of every site and timestep (lower is better)")
@@ -155,13 +155,13 @@ def _describe(axes: Any, codebook: Codebook) -> None:
         f"{codebook.clips} clips: {codebook.data}",
         f"{codebook.steps} inversion steps, threshold {codebook.threshold:g}"
         f"{', max-pooled' if codebook.max_pool else ''}",
-        f"best site: {_short(codebook.ranked_sites()[0])}",
+        f"best site: {short_name(codebook.ranked_sites()[0])}",
         f"best timestep: {codebook.best_timestep}",
     ]
     axes.text(0, 1, "\n".join(lines), va="top", transform=axes.transAxes, linespacing=1.6)
 
 
-def _short(site: str) -> str:
+def short_name(site: str) -> str:
     """Returns a label: `up_blocks.2.attentions.0.transformer_blocks.0.attn2` -> `up 2.0`."""
     names = [n for n in site.split(".") if n not in ("attentions", "transformer_blocks")]
     return ".".join(names).replace("_blocks.", " ").replace("_block", "").removesuffix(".0.attn2")

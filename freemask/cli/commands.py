@@ -13,7 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import freemask
-from freemask.cli import edit_commands, machine_commands, predict_command, study_commands
+from freemask.cli import (
+    edit_commands,
+    machine_commands,
+    predict_command,
+    study_commands,
+    ui_command,
+)
 from freemask.cli.interrupts import Interrupted
 from freemask.cli.progress import echo_error
 from freemask.types import InputError
@@ -108,6 +114,12 @@ COMMANDS: dict[str, Command] = {
         predict_command.add_predict,
         predict_command.run_predict,
         "freemask predict jobs=jobs.csv out=out/mine trainer.devices=8",
+    ),
+    "ui": Command(
+        "serve a page on which clips are edited",
+        ui_command.add_ui,
+        ui_command.run_ui,
+        "freemask ui --editor wan --checkpoint Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
     ),
     "masks": Command(
         "show the maps of a word and the mask that they give",

@@ -14,12 +14,11 @@ from freemask.cli.interrupts import interruptible
 from freemask.cli.progress import add_force, add_quiet, echo, echo_error
 from freemask.editors.request import EditorRequest
 from freemask.progress import show_progress
-from freemask.types import EditRequest, InputError, Progress
+from freemask.types import EditRequest, InputError
 
 if TYPE_CHECKING:
-    from freemask.batch.jobs import Job, JobInputs
+    from freemask.batch.jobs import JobInputs
     from freemask.editors.editor import Editor
-    from freemask.result import EditResult
 
 
 def add_demo(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +64,7 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
 
 def run_edit(options: argparse.Namespace) -> None:
     from freemask.batch.jobs import ClipRequest, Job, check_job
+    from freemask.batch.single_edit import run_with_fallback
     from freemask.io.read_clip import describe_scaling
     from freemask.prepare import preflight
     from freemask.profiling.memory_check import check_memory
@@ -103,7 +103,7 @@ def run_edit(options: argparse.Namespace) -> None:
         editor = wanted.load_editor()
         shown |= _echo_notes(editor.notes)
         progress = show_progress(quiet=options.quiet, costs=_stage_costs(editor, request))
-        result = _run_edit(editor, job, inputs, progress)
+        result = run_with_fallback(editor, job, inputs, progress=progress)
         if prompt:
             details = {**result.details, "mask_from": teacher.describe(prompt)}
             result = replace(result, details=details)
@@ -148,28 +148,6 @@ def _stage_costs(editor: Editor, request: EditRequest) -> dict[str, float]:
     calls = planned_calls(settings, request, entries=1, coverage=0.5)
     before = "read" if settings.source == "noised" else "inversion"
     return {before: calls.source, "denoise": calls.denoise}
-
-
-def _run_edit(editor: Editor, job: Job, inputs: JobInputs, progress: Progress) -> EditResult:
-    """Runs an edit, and repeats it with less memory after running out.
-
-    Raises `InputError` when no step of the fallback is left.
-    """
-    from freemask.batch.failure import failure_reason
-    from freemask.batch.jobs import run_job
-    from freemask.batch.out_of_memory import OutOfMemoryFallback, is_out_of_memory
-
-    fallback = OutOfMemoryFallback()
-    try:
-        result = fallback.run(
-            editor, job, lambda adapted: run_job(editor, adapted, inputs, progress=progress)
-        )
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        raise InputError(failure_reason(error, job, applied=fallback.applied)) from error
-    applied = tuple(f"memory ran out; the edit was repeated with {x}" for x in fallback.applied)
-    return replace(result, notes=(*result.notes, *applied))
 
 
 def add_masks(parser: argparse.ArgumentParser) -> None:

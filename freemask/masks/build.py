@@ -49,6 +49,24 @@ def make_masks(
     return _union(masks, selection.origin)
 
 
+def mask_heat(
+    word_maps: Mapping[str, WordMaps],
+    selection: Selection,
+    settings: MaskSettings,
+    video: Video,
+    regions: Sequence[Region] = (),
+) -> Tensor:
+    """Returns what `make_masks` makes binary, `(F, H, W)` in [0, 1], at the last step of the edit:
+    at every pixel the largest heat of any region."""
+    cells, shown = selection.cells[-1], []
+    for region in regions or (Region(settings.words),):
+        words = [word_maps[role] for role in region.roles if role in word_maps]
+        mean = _mean_of(words, cells, selection, settings, video.size)
+        heat = _refined(mean[None], settings, video)[0]
+        shown.append(1 - heat if region.words == "kept" else heat)
+    return torch.stack(shown).amax(0)
+
+
 def joined(masks: Sequence[Masks]) -> Masks:
     """Returns the union of masks; one that serves the whole run joins those of every step."""
     parts = [part for one in masks for part in one.parts or (one.values,)]

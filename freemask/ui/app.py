@@ -51,6 +51,22 @@ def build(workplace: Any) -> Any:
     return page
 
 
+def _theme() -> Any:
+    """Returns colours with enough contrast, and fonts of the system."""
+    import gradio as gr
+
+    dark, darker, white = "#1d4ed8", "#1e40af", "#ffffff"
+    fonts = {"font": ("system-ui", "sans-serif"), "font_mono": ("ui-monospace", "monospace")}
+    return gr.themes.Default(primary_hue="blue", **fonts).set(
+        button_primary_background_fill=dark,
+        button_primary_background_fill_hover=darker,
+        button_primary_text_color=white,
+        button_cancel_background_fill="#b91c1c",
+        button_cancel_background_fill_hover="#991b1b",
+        button_cancel_text_color=white,
+    )
+
+
 def start(request: UiRequest, wanted: EditorRequest) -> tuple[Any, str, Any]:
     """Starts to serve a page in threads of its own.
 
@@ -64,10 +80,7 @@ def start(request: UiRequest, wanted: EditorRequest) -> tuple[Any, str, Any]:
 
     folder = WorkFolder(request.work, upload_mb=request.upload_mb)
     os.environ["GRADIO_TEMP_DIR"] = str(folder.uploads)
-    import gradio as gr
-
     workplace = Workplace(request, wanted, folder)
-    system = ("system-ui", "sans-serif")
     try:
         page = build(workplace)
         _, address, _ = page.launch(
@@ -83,7 +96,7 @@ def start(request: UiRequest, wanted: EditorRequest) -> tuple[Any, str, Any]:
             ssr_mode=False,
             mcp_server=False,
             enable_monitoring=False,
-            theme=gr.themes.Default(font=system, font_mono=("ui-monospace", "monospace")),
+            theme=_theme(),
             css=STYLE,
         )
     except OSError as error:

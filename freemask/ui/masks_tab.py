@@ -34,8 +34,12 @@ def masks_tab(workplace: Workplace, fields: EditFields) -> None:
     status = gr.Markdown("", elem_id="mask-status")
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
+            gr.Markdown(
+                "Sites by noise levels, on the middle frame, each with its cost (lower is better). "
+                "A click chooses a cell; the mask is then made of exactly the chosen ones."
+            )
             sheet = gr.Image(
-                label="Sites by noise levels; click on cells to choose them", interactive=False,
+                label="Sites by noise levels", show_label=False, interactive=False,
                 buttons=["fullscreen"], elem_id="sheet", format="png",
                 alt_text="heat of the word at every site and noise level",
             )  # fmt: skip
@@ -132,7 +136,7 @@ class _Handlers:
         same = agreement_with(visitor.mask, policy.values[-1])
         sites = ",".join(dict.fromkeys(site.name for site, _ in cells))
         text = (
-            f"{len(cells)} cells; overlap with the mask of the policy {same:.0%}. The sites alone: "
+            f"Cells: {len(cells)}; overlap with the policy's mask {same:.0%}. The sites alone: "
             f"`mask.sites=explicit mask.explicit=[{sites}]`"
         )
         return sheet.draw(chosen), *self._drawn(visitor, frame, text)

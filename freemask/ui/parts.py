@@ -16,6 +16,7 @@ from freemask.ui.workplace import Cancelled, Workplace
 
 T = TypeVar("T")
 STYLE = """
+.min_value, .max_value { color: #555 !important }
 .fm-prompts p { margin: 0.2em 0; overflow-wrap: anywhere }
 .fm-prompts mark { background: #ffe08a; color: #222; border-radius: 3px; padding: 0 2px }
 .fm-row { display: flex; flex-wrap: wrap; gap: 12px }

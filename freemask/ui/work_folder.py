@@ -38,7 +38,8 @@ class WorkFolder:
     def new_result(self, visitor: str) -> Path:
         """Returns a folder, which does not exist, for the next result of a visitor."""
         folder = self.of(visitor)
-        return folder / f"result-{len(list(folder.glob('result-*'))) + 1}"
+        before = [path for path in folder.glob("result-*") if path.is_dir()]
+        return folder / f"result-{len(before) + 1}"
 
     def inside(self, path: str | Path) -> Path:
         """Returns the path of a file of this folder.

@@ -17,6 +17,7 @@ from freemask.editors.editor import Editor
 from freemask.editors.registry import editor_class
 from freemask.editors.request import EditorRequest
 from freemask.kernels import TokenEdit
+from freemask.kernels.backends import find_backend
 from freemask.masks.build import user_masks
 from freemask.masks.policies import mask_policy
 from freemask.masks.selection import (
@@ -28,7 +29,7 @@ from freemask.masks.selection import (
 )
 from freemask.prompts.prompt_pair import PromptPair, Region, prompt_pair
 from freemask.resolve import for_editor, resolve, without_effect
-from freemask.settings.sections import Settings
+from freemask.settings.sections import AUTO, Settings
 from freemask.types import EditRequest, InputError, Inversion, Masks, Site, Video
 
 
@@ -130,6 +131,7 @@ def prepare(
     )
     settings = for_editor(settings, editor)
     mask_policy(settings.mask.policy)  # an unknown one is an error, needed or not
+    _check_backend(settings.backend)
     scheduler = editor.scheduler(request.steps)
     sites = editor.sites(editor.latent_size(video.size))
     masked = needs_mask(settings)
@@ -196,6 +198,15 @@ def preflight(
         blueprint = editor_class(wanted.editor).blueprint(files.folder, files.dtype)
         codebook.check(blueprint.sites(blueprint.latent_size(size)))
     return notes
+
+
+def _check_backend(name: str) -> None:
+    """Raises `InputError` for a backend of another package that cannot be loaded."""
+    try:
+        if name != AUTO:
+            find_backend(name)
+    except RuntimeError as error:
+        raise InputError(str(error)) from error
 
 
 def _check_effect(needed: bool, task: str) -> None:

@@ -28,6 +28,7 @@ from freemask.editors.text2video_zero import Text2VideoZero
 from freemask.editors.tune_a_video import TuneAVideo
 from freemask.editors.wan import Wan
 from freemask.editors.zeroscope import Zeroscope
+from freemask.plugins import load_plugin
 from freemask.prompts.tokens import check_prompt, word_tokens
 from freemask.types import EditRequest, InputError
 
@@ -58,7 +59,7 @@ def editor_class(name: str) -> type[Editor]:
     plugins = entry_points(group="freemask.editors", name=name)
     if not plugins:
         raise InputError(f"unknown editor {name!r}{nearest(name, available())}")
-    plugin: type[Editor] = next(iter(plugins)).load()
+    plugin: type[Editor] = load_plugin(next(iter(plugins)), Editor, subclass=True)
     return plugin
 
 

@@ -19,6 +19,7 @@ from freemask.evaluation import metrics
 from freemask.evaluation.edited_sample import EditedSample
 from freemask.evaluation.five_scores import FIVE_METRICS
 from freemask.evaluation.metric import Metric
+from freemask.plugins import load_plugin
 from freemask.types import InputError
 
 
@@ -162,13 +163,7 @@ def all_metrics() -> Mapping[str, Metric]:
     for entry in entry_points(group="freemask.metrics"):
         if entry.name in found:
             raise InputError(f"a metric named {entry.name!r} is registered already")
-        metric = entry.load()
-        if not isinstance(metric, Metric):
-            raise InputError(
-                f"{entry.value} must be a freemask.evaluation.scores.Metric to serve as metric "
-                f"{entry.name!r}; it is a {type(metric).__name__}"
-            )
-        found[entry.name] = metric
+        found[entry.name] = load_plugin(entry, Metric)
     return found
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 
 import torch
 from torch import Tensor
@@ -67,6 +68,7 @@ def triton_word(call: WordCall) -> tuple[Tensor, Tensor]:
     return result
 
 
+PLUGINS = "freemask.kernels"  # the entry-point group; its entries are `Backend` objects
 BACKENDS = {
     "reference": Backend(runs_everywhere, reference.blended_attention, reference.word_attention),
     "torch": Backend(
@@ -74,3 +76,28 @@ BACKENDS = {
     ),
     "triton": Backend(why_not_triton, triton_blended, triton_word),
 }
+
+
+def find_backend(name: str) -> Backend:
+    """Returns the backend of a name, built in or of an installed package.
+
+    Raises ValueError for an unknown name, and RuntimeError for one that cannot be loaded or is no
+    `Backend`.
+    """
+    if name in BACKENDS:
+        return BACKENDS[name]
+    plugins = entry_points(group=PLUGINS)
+    if name not in plugins.names:
+        known = ", ".join(["auto", *BACKENDS, *sorted(plugins.names)])
+        raise ValueError(f"backend must be one of {known}; got {name!r}")
+    entry = plugins[name]
+    try:
+        loaded = entry.load()
+    except Exception as error:  # the code of another package
+        raise RuntimeError(f"backend {name!r} ({entry.value}) cannot be loaded: {error}") from error
+    if not isinstance(loaded, Backend):
+        raise RuntimeError(
+            f"backend {name!r} ({entry.value}) must be a freemask.kernels.backends.Backend; it is "
+            f"{loaded!r}"
+        )
+    return loaded

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from freemask.kernels import validate, verify
-from freemask.kernels.backends import BACKENDS, Backend
+from freemask.kernels.backends import BACKENDS, Backend, find_backend
 from freemask.kernels.calls import BlendedCall, WordCall
 from freemask.kernels.rows import empty_output, heads_last
 
@@ -32,9 +32,7 @@ def choose(backend: str, q: Tensor) -> str:
     if backend == "auto":
         triton = q.device.type in AUTO_DEVICES and BACKENDS["triton"].why_not(q) is None
         return TRUSTED if triton else "torch"
-    if backend not in BACKENDS:
-        raise ValueError(f"backend must be one of auto, {', '.join(BACKENDS)}; got {backend!r}")
-    reason = BACKENDS[backend].why_not(q)
+    reason = find_backend(backend).why_not(q)
     if reason is not None:
         raise RuntimeError(f"backend {backend!r} cannot run here: {reason}; use backend='auto'")
     return backend
@@ -51,7 +49,7 @@ def backend_of(chosen: str, kernel: str, q: Tensor) -> Backend:
         chosen = "triton" if verify.trusts(kernel, q) else "torch"
     elif chosen == "triton":
         verify.require(kernel, q)
-    return BACKENDS[chosen]
+    return find_backend(chosen)
 
 
 @torch.library.custom_op("freemask::blended_attention", mutates_args=())

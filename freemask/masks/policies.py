@@ -16,6 +16,7 @@ import numpy as np
 
 from freemask.config import nearest
 from freemask.masks.codebook import Codebook
+from freemask.plugins import load_plugin
 from freemask.types import InputError, Site
 
 Cell = tuple[Site, int]  # a cross site and an inversion entry
@@ -175,5 +176,5 @@ def mask_policy(name: str) -> MaskPolicy:
     if name not in plugins.names:
         known = sorted({*MASK_POLICIES, *plugins.names})
         raise InputError(f"mask.policy is {name!r}{nearest(name, known)}")
-    plugin: MaskPolicy = plugins[name].load()
+    plugin: MaskPolicy = load_plugin(plugins[name], MaskPolicy)
     return plugin

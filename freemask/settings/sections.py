@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from typing import Any
 
 from freemask.types import InputError
 
+BACKENDS = ("auto", "reference", "torch", "triton")  # of `freemask.kernels`, which imports torch
 AUTO = "auto"  # leaves a choice to the checkpoint or the editor
 KINDS = ("cross", "self", "temporal", "latents")  # what a mask can gate
 
@@ -249,7 +251,8 @@ class Settings:
     def __post_init__(self) -> None:
         _check_choice("source", self.source, AUTO, "inverted", "noised")
         _check_choice("features", self.features, "replay", "store")
-        _check_choice("backend", self.backend, "auto", "reference", "torch", "triton")
+        plugins = entry_points(group="freemask.kernels").names
+        _check_choice("backend", self.backend, *BACKENDS, *sorted(plugins))
         if not 0 < self.strength <= 1:
             raise InputError(f"strength is {self.strength}; it must be above 0 and at most 1")
         if self.fresh_noise and self.strength < 1:

@@ -198,8 +198,8 @@ def test_text_becomes_a_value_or_an_error(
         assert convert(text) == value
 
 
-DEFAULTS = {
-    "ui": {"host": "127.0.0.1", "port": None, "auth": None, "share": False, "upload_mb": 200},  # of the command line, by command
+DEFAULTS = {  # of the command line, by command
+    "ui": {"host": "127.0.0.1", "port": None, "auth": None, "share": False, "upload_mb": 200},
     "predict": {"config": config_folder() / "predict.yaml", "retry_failed": False, "quiet": False},
     "demo": {"config": None, "out": Path("out/demo")},
     "doctor": {"json": Path("out/doctor.json")},

@@ -1,9 +1,10 @@
-"""Plugins: a package that pip installs brings an editor, and an edit runs with it."""
+"""The example package, installed by pip, brings an editor, a kernel, a metric and a mask policy."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,43 +14,14 @@ import pytest
 from freemask.io.video import write_video
 from freemask.types import Video
 
-PROJECT = """
-[build-system]
-requires = ["setuptools"]
-build-backend = "setuptools.build_meta"
-[project]
-name = "somebodys-editor"
-version = "1.0"
-[project.entry-points."freemask.editors"]
-somebodys = "somebodys_editor:Somebodys"
-[tool.setuptools]
-py-modules = ["somebodys_editor"]
-"""
-MODULE = """
-from dataclasses import dataclass
-
-from diffusers import UNet3DConditionModel
-
-from freemask.editors import UNetEditor
-
-
-@dataclass
-class SomebodysOptions:
-    loudness: float = 1.0
-
-
-class Somebodys(UNetEditor):
-    name = "somebodys"
-    architectures = ("UNet3DConditionModel",)
-    Options = SomebodysOptions
-
-    @classmethod
-    def load_backbone(cls, checkpoint, options):
-        return checkpoint.model(UNet3DConditionModel)
-
-    def predict(self, latents, timestep, text):
-        out = self.backbone(latents.to(self.dtype), timestep, text.to(self.dtype)).sample
-        return self.options.loudness * out
+EXAMPLE = Path(__file__).parents[2] / "examples" / "plugin"
+COMMANDS = """
+import json, sys
+from freemask.cli.commands import main
+for arguments in json.loads(sys.argv[1]):
+    print("==", main(arguments), flush=True)
+from freemask.evaluation.scores import all_metrics
+print(all_metrics()["brightness"].heading)
 """
 
 
@@ -57,9 +29,7 @@ class Somebodys(UNetEditor):
 def plugins(tmp_path: Path) -> Path:
     """Installs the package into a folder and returns the folder."""
     source, target = tmp_path / "source", tmp_path / "installed"
-    source.mkdir()
-    (source / "pyproject.toml").write_text(PROJECT)
-    (source / "somebodys_editor.py").write_text(MODULE)
+    shutil.copytree(EXAMPLE, source)
     subprocess.run(
         [
             *(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"),
@@ -70,31 +40,44 @@ def plugins(tmp_path: Path) -> Path:
     return target
 
 
-@pytest.mark.slow
-def test_an_installed_package_brings_an_editor(
+def run(plugins: Path, *commands: list[str]) -> subprocess.CompletedProcess[str]:
+    """Runs commands in one process that sees the installed package."""
+    return subprocess.run(
+        [sys.executable, "-c", COMMANDS, json.dumps(commands)],
+        env={**os.environ, "PYTHONPATH": str(plugins), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_an_installed_package_brings_four_things(
     plugins: Path, checkpoint: Path, video: Video, tmp_path: Path
 ) -> None:
     write_video(video, tmp_path / "clip.mp4")
-
-    def freemask(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "freemask", *arguments],
-            env={**os.environ, "PYTHONPATH": str(plugins)},
-            capture_output=True,
-            text=True,
-        )
-
-    assert "somebodys        none             UNet3DConditionModel" in freemask("editors").stdout
     edit = [
         *("edit", "--video", str(tmp_path / "clip.mp4"), "--frames", "2", "--size", "32x48"),
         *("--source", "a bear on the grass", "--target", "a panda on the grass", "--steps", "2"),
-        *("--editor", "somebodys", "--checkpoint", str(checkpoint), "--out", str(tmp_path / "out")),
-        *("mask.policy=naive", "--option"),
+        *("--editor", "half_zeroscope", "--checkpoint", str(checkpoint), "--device", "cpu"),
+        *("--out", str(tmp_path / "out"), "backend=checked", "mask.policy=middle", "--option"),
     ]
-    refused = freemask(*edit, "loudnes=2")
-    assert refused.returncode == 2
-    assert "did you mean 'loudness'" in refused.stderr
-    done = freemask(*edit, "loudness=0.5")
-    assert done.returncode == 0, done.stderr
+    done = run(plugins, ["editors"], [*edit, "scal=2"], [*edit, "scale=0.5"])
+    assert "half_zeroscope   none             UNet3DConditionModel" in done.stdout
+    codes = [line for line in done.stdout.splitlines() if line.startswith("==")]
+    assert codes == ["== 0", "== 2", "== 0"], done.stderr
+    assert "did you mean 'scale'" in done.stderr
+    assert done.stdout.endswith("brightness\n")
     result = json.loads((tmp_path / "out" / "result.json").read_text())
-    assert result["editor"]["name"] == "somebodys"
+    assert result["editor"]["name"] == "half_zeroscope"
+    assert result["settings"]["backend"] == "checked"
+    assert result["mask"] == "middle: the middle of the run"
+
+    module = plugins / "freemask_plugin_example.py"
+    module.write_text("import nothing_there\n" + module.read_text())
+    edit = [*edit[:-1], "--editor=zeroscope"]
+    broken = run(plugins, edit, [*edit, "mask.policy=naive"])
+    assert broken.stdout.splitlines() == ["== 2", "== 2"]
+    for said in (
+        "freemask_plugin_example:MIDDLE, which an installed package brings as 'middle', cannot be",
+        "backend 'checked' (freemask_plugin_example:CHECKED) cannot be loaded: No module named",
+    ):
+        assert said in broken.stderr

@@ -120,7 +120,7 @@ def test_other_packages_add_metrics(entry: Any) -> None:
 
 def test_an_entry_point_that_is_no_metric_or_whose_name_is_taken_is_refused(entry: Any) -> None:
     entry.loaded = len
-    with pytest.raises(InputError, match=r"other:brightness must be a .*Metric"):
+    with pytest.raises(InputError, match=r"other:brightness, .* must be .*Metric; it is"):
         all_metrics()
     entry.name = "psnr_source"
     with pytest.raises(InputError, match="'psnr_source' is registered already"):

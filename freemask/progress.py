@@ -110,6 +110,30 @@ class Pace:
         return rest * self.seconds * total / self._costs[name]
 
 
+class WholeWork:
+    """Measures which share of the whole work is done, from the reports of its stages.
+
+    costs: as in `Pace`; a stage that is not among them adds nothing.
+    """
+
+    def __init__(self, costs: Mapping[str, float]) -> None:
+        self._costs, self._share = dict(costs), 0.0
+
+    def share(self, stage: str, done: int, total: int) -> float:
+        """Takes a report into account; returns the share, in [0, 1] and never less than before.
+
+        stage: as in `Pace.whole`.
+        """
+        *window, name = stage.split()
+        number, count = map(int, window[0].split("/")) if "/" in stage else (1, 1)
+        names, whole = list(self._costs), sum(self._costs.values())
+        if name in self._costs and whole > 0:
+            before = sum(self._costs[earlier] for earlier in names[: names.index(name)])
+            once = (before + self._costs[name] * done / max(total, 1)) / whole
+            self._share = max(self._share, min(1.0, (number - 1 + once) / count))
+        return self._share
+
+
 class StageLines:
     """Reports stages in a log: lines with the time left, and a line at the end of each stage.
 

@@ -1,4 +1,4 @@
-"""Puts an edit back into the frames of its file, at their size."""
+"""Puts an edit back into the frames that it was scaled from, at their size."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from freemask.masks.morphology import faded
 from freemask.result import EditResult
 from freemask.types import ClipOrigin, InputError, Video
 
+Box = tuple[float, float, float, float]  # top, left, height and width in pixels
+
 
 def at_source_size(result: EditResult) -> Video:
     """Returns the edited clip at the size of its file, whose frames are read again.
@@ -28,15 +30,39 @@ def at_source_size(result: EditResult) -> Video:
     origin = result.source.origin
     if origin is None:
         raise InputError("this clip comes from no file, so it has no size to go back to")
-    buffer = FrameBuffer()
-    weights = _weights(result)
-    edited = zip(result.video.frames, weights, strict=True)
-    for (frame, weight), source in zip(edited, _source_frames(origin), strict=False):
-        buffer.add(_pasted(frame, weight, source, origin)[None])
-    frames = buffer.array()
+    frames = _pasted_all(result, _source_frames(origin), origin.box)
     if len(frames) != result.video.num_frames:
         raise InputError(f"{origin.file} has changed since it was read; edit it again")
     return replace(result.video, frames=frames)
+
+
+def at_size_of(result: EditResult, source: Video) -> Video:
+    """Returns the edited clip at the size of the clip in memory whose whole frames were scaled for
+    the edit; one of the same size as it is.
+
+    With `fusion.pixel_blend` the pixels of `source` lie outside the mask and its margin, as in
+    `at_source_size`.
+
+    Raises `InputError` for a clip of another length.
+    """
+    if source.num_frames != result.video.num_frames:
+        raise InputError(
+            f"the edit has {result.video.num_frames} frames and the clip {source.num_frames}; "
+            "give the clip that was edited"
+        )
+    if source.size == result.video.size:
+        return result.video
+    frames = _pasted_all(result, iter(source.frames), (0, 0, *source.size))
+    return replace(result.video, frames=frames)
+
+
+def _pasted_all(result: EditResult, sources: Iterator[np.ndarray], box: Box) -> np.ndarray:
+    """Returns frames with the edit in a box of them, as many as there are."""
+    buffer = FrameBuffer()
+    edited = zip(result.video.frames, _weights(result), strict=True)
+    for (frame, weight), source in zip(edited, sources, strict=False):
+        buffer.add(_pasted(frame, weight, source, box)[None])
+    return buffer.array()
 
 
 def _source_frames(origin: ClipOrigin) -> Iterator[np.ndarray]:
@@ -54,20 +80,18 @@ def _weights(result: EditResult) -> np.ndarray:
     return faded(result.masks.values[-1], fusion.margin).numpy()
 
 
-def _pasted(
-    edited: np.ndarray, weight: np.ndarray, source: np.ndarray, origin: ClipOrigin
-) -> np.ndarray:
-    """Returns a frame of the file with the edit in its box."""
-    top, left = round(origin.box[0]), round(origin.box[1])
+def _pasted(edited: np.ndarray, weight: np.ndarray, source: np.ndarray, box: Box) -> np.ndarray:
+    """Returns a frame with the edit in a box of it."""
+    top, left = round(box[0]), round(box[1])
     bottom, right = (
         min(round(start + length), side)
-        for start, length, side in zip(origin.box, origin.box[2:], source.shape, strict=False)
+        for start, length, side in zip(box, box[2:], source.shape, strict=False)
     )
     size = (right - left, bottom - top)
     scaled = np.asarray(Image.fromarray(edited).resize(size, Image.Resampling.LANCZOS))
     picture = Image.fromarray(weight.astype(np.float32))
     share = np.asarray(picture.resize(size, Image.Resampling.BILINEAR)).clip(0, 1)[..., None]
     pasted = source.copy()
-    box = pasted[top:bottom, left:right]
-    box[...] = np.rint(share * scaled + (1 - share) * box).astype(np.uint8)
+    inside = pasted[top:bottom, left:right]
+    inside[...] = np.rint(share * scaled + (1 - share) * inside).astype(np.uint8)
     return pasted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from freemask.types import Video, WordMaps
 COLOUR, BEST = "#2b6cb0", "#c53030"
 STYLE: Any = {"svg.hashsalt": "freemask", "svg.fonttype": "none", "font.size": 8}
 COLUMNS = 8  # timesteps on a contact sheet
+DPI = 120
 
 
 def draw_codebook(codebook: Codebook, path: Path) -> None:
@@ -28,58 +30,86 @@ def draw_codebook(codebook: Codebook, path: Path) -> None:
     """
     rows = len(codebook.sites)
     grid = {"width_ratios": (3, 2), "height_ratios": (rows, 8)}
-    with _figure(path, 2, 2, figsize=(11, 3.2 + 0.24 * rows), **grid) as (figure, axes):
+    with _axes(2, 2, figsize=(11, 3.2 + 0.24 * rows), **grid) as (figure, axes):
         _heat_map(figure, axes[0, 0], codebook)
         _by_site(axes[0, 1], codebook)
         _by_timestep(axes[1, 0], codebook)
         _describe(axes[1, 1], codebook)
+        _save(figure, path)
 
 
-def draw_word_maps(
-    video: Video,
-    maps: WordMaps,
-    path: Path,
-    *,
-    threshold: float,
-    max_pool: bool,
-    chosen: Collection[Cell] = (),
-    codebook: Codebook | None = None,
-    columns: int = COLUMNS,
-) -> None:
-    """Draws a contact sheet of a word's maps on the middle frame of a clip.
+@dataclass(frozen=True, eq=False)
+class WordMapSheet:
+    """A contact sheet of a word's maps on the middle frame of a clip.
 
     Rows are sites and columns are timesteps, spread over the run. Every cell shows the heat, the
     outline at `threshold`, and its MMC if there is a codebook.
 
-    path: the files are written there, with the suffixes .png and .svg.
+    video: the clip.
+    maps: the maps of the word.
     threshold: on the heat, in (0, 1).
     max_pool: whether maps are max-pooled before they become heat.
     chosen: the cells of the mask; they have a red frame, and their timesteps are among the columns
         if they are few.
+    codebook: the costs of the cells.
     columns: number of evenly spread timesteps.
     """
-    middle, sites = video.num_frames // 2, list(maps.maps)
-    entries = spread_entries(len(maps.timesteps), [entry for _, entry in chosen], columns)
-    shape = video.size[0] / video.size[1]
-    grid = {
-        "squeeze": False,
-        "figsize": (1.2 + 1.25 * len(entries), 1.45 * len(sites) * shape + 0.5),
-    }
-    with _figure(path, len(sites), len(entries), **grid) as (_, axes):
-        for row, site in enumerate(sites):
-            found = heat(maps.maps[site][entries, middle][:, None], video.size, max_pool=max_pool)
+
+    video: Video
+    maps: WordMaps
+    threshold: float
+    max_pool: bool
+    chosen: Collection[Cell] = ()
+    codebook: Codebook | None = None
+    columns: int = COLUMNS
+
+    def save(self, path: Path) -> None:
+        """Writes the sheet under `path`, with the suffixes .png and .svg."""
+        with self._drawn() as figure:
+            _save(figure, path)
+
+    def picture(self) -> np.ndarray:
+        """Returns the sheet as uint8 RGB `(H, W, 3)`."""
+        with self._drawn() as figure:
+            figure.set_dpi(DPI)
+            figure.canvas.draw()
+            return np.array(figure.canvas.buffer_rgba())[..., :3]
+
+    @contextmanager
+    def _drawn(self) -> Iterator[Any]:
+        maps, sites = self.maps, list(self.maps.maps)
+        middle = self.video.num_frames // 2
+        read = [entry for _, entry in self.chosen]
+        entries = spread_entries(len(maps.timesteps), read, self.columns)
+        shape = self.video.size[0] / self.video.size[1]
+        size = (1.2 + 1.25 * len(entries), 1.45 * len(sites) * shape + 0.5)
+        with _axes(len(sites), len(entries), squeeze=False, figsize=size) as (figure, axes):
+            for row, site in enumerate(sites):
+                values = maps.maps[site][entries, middle][:, None]
+                found = heat(values, self.video.size, max_pool=self.max_pool)[:, 0]
+                for column, entry in enumerate(entries):
+                    shown = (self.video.frames[middle], found[column].numpy(), self.threshold)
+                    self._draw_cell(axes[row, column], (site, entry), *shown)
+                name = short_name(site.name)
+                axes[row, 0].set_ylabel(name, rotation=0, ha="right", va="center")
             for column, entry in enumerate(entries):
-                cell = axes[row, column]
-                _draw_cell(cell, video.frames[middle], found[column, 0].numpy(), threshold)
-                if (site, entry) in chosen:
-                    for spine in cell.spines.values():
-                        spine.set(visible=True, color=BEST, linewidth=2.5)
-                if codebook is not None:
-                    cost = codebook.cost(site, maps.timesteps[entry])
-                    cell.set_xlabel(f"{cost:.3f}", fontsize=7, labelpad=2)
-            axes[row, 0].set_ylabel(short_name(site.name), rotation=0, ha="right", va="center")
-        for column, entry in enumerate(entries):
-            axes[0, column].set_title(f"t = {maps.timesteps[entry]:g}", fontsize=8)
+                axes[0, column].set_title(f"t = {maps.timesteps[entry]:g}", fontsize=8)
+            yield figure
+
+    def _draw_cell(
+        self, axes: Any, cell: Cell, frame: np.ndarray, heat_map: np.ndarray, threshold: float
+    ) -> None:
+        axes.imshow(frame.mean(-1), cmap="gray", vmin=0, vmax=255)
+        axes.imshow(heat_map, cmap="inferno", alpha=0.6, vmin=0, vmax=1)
+        if heat_map.min() < threshold <= heat_map.max():
+            axes.contour(heat_map, levels=[threshold], colors="white", linewidths=0.9)
+        axes.set(xticks=[], yticks=[])
+        for spine in axes.spines.values():
+            spine.set(visible=cell in self.chosen, color=BEST, linewidth=2.5)
+        if self.codebook is not None:
+            site, entry = cell
+            cost = self.codebook.cost(site, self.maps.timesteps[entry])
+            axes.set_xlabel(f"{cost:.3f}", fontsize=7, labelpad=2)
 
 
 def spread_entries(count: int, wanted: Sequence[int], columns: int = COLUMNS) -> list[int]:
@@ -89,19 +119,9 @@ def spread_entries(count: int, wanted: Sequence[int], columns: int = COLUMNS) ->
     return sorted({*even, *few})
 
 
-def _draw_cell(axes: Any, frame: np.ndarray, heat_map: np.ndarray, threshold: float) -> None:
-    axes.imshow(frame.mean(-1), cmap="gray", vmin=0, vmax=255)
-    axes.imshow(heat_map, cmap="inferno", alpha=0.6, vmin=0, vmax=1)
-    if heat_map.min() < threshold <= heat_map.max():
-        axes.contour(heat_map, levels=[threshold], colors="white", linewidths=0.9)
-    axes.set(xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-
-
 @contextmanager
-def _figure(path: Path, rows: int, columns: int, **options: Any) -> Iterator[tuple[Any, Any]]:
-    """Yields a figure with its axes, and saves it under `path` as .png and .svg."""
+def _axes(rows: int, columns: int, **options: Any) -> Iterator[tuple[Any, Any]]:
+    """Yields a figure with its axes, and closes it."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -109,10 +129,16 @@ def _figure(path: Path, rows: int, columns: int, **options: Any) -> Iterator[tup
 
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(rows, columns, layout="constrained", **options)
-        yield figure, axes
-        figure.savefig(path.with_suffix(".png"), dpi=120, metadata={"Software": None})
-        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
-        plt.close(figure)
+        try:
+            yield figure, axes
+        finally:
+            plt.close(figure)
+
+
+def _save(figure: Any, path: Path) -> None:
+    """Saves a figure under `path` as .png and .svg."""
+    figure.savefig(path.with_suffix(".png"), dpi=DPI, metadata={"Software": None})
+    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
 
 
 def _heat_map(figure: Any, axes: Any, codebook: Codebook) -> None:

@@ -18,7 +18,6 @@ from freemask.types import EditRequest, InputError
 
 if TYPE_CHECKING:
     from freemask.batch.jobs import JobInputs
-    from freemask.editors.editor import Editor
 
 
 def add_demo(parser: argparse.ArgumentParser) -> None:
@@ -68,6 +67,7 @@ def run_edit(options: argparse.Namespace) -> None:
     from freemask.io.read_clip import describe_scaling
     from freemask.prepare import preflight
     from freemask.profiling.memory_check import check_memory
+    from freemask.sampling.cost import stage_costs
     from freemask.segmentation.edit_mask import TeacherMask, object_stays
 
     clip, request = make_request(ClipRequest, options), make_request(EditRequest, options)
@@ -102,7 +102,7 @@ def run_edit(options: argparse.Namespace) -> None:
             inputs = replace(inputs, mask=mask)
         editor = wanted.load_editor()
         shown |= _echo_notes(editor.notes)
-        progress = show_progress(quiet=options.quiet, costs=_stage_costs(editor, request))
+        progress = show_progress(quiet=options.quiet, costs=stage_costs(editor, request))
         result = run_with_fallback(editor, job, inputs, progress=progress)
         if prompt:
             details = {**result.details, "mask_from": teacher.describe(prompt)}
@@ -130,24 +130,6 @@ def _echo_cost(wanted: EditorRequest, request: EditRequest, inputs: JobInputs) -
     costs = edit_costs(wanted, request, frames=frames, size=size, mask=mask)
     for line in cost_lines(costs):
         echo(line)
-
-
-def _stage_costs(editor: Editor, request: EditRequest) -> dict[str, float]:
-    """Returns the passes of one branch through the backbone in each stage, for the time left.
-
-    The mask is not known yet: half of the picture is assumed.
-    """
-    from freemask.prompts.edit_kind import task_of
-    from freemask.resolve import for_editor
-    from freemask.sampling.cost import planned_calls
-    from freemask.settings.presets import load_settings
-
-    family, method = editor.family, request.method
-    settings = load_settings(task_of(request), request.overrides, method=method, family=family)
-    settings = for_editor(settings, editor)
-    calls = planned_calls(settings, request, entries=1, coverage=0.5)
-    before = "read" if settings.source == "noised" else "inversion"
-    return {before: calls.source, "denoise": calls.denoise}
 
 
 def add_masks(parser: argparse.ArgumentParser) -> None:

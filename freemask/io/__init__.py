@@ -13,6 +13,8 @@ plugin). PyAV is called directly for what imageio cannot do: `probe` reads times
 properties of a stream, `sound` copies audio packets, and `encode` sets timestamps, the quality and
 colour tags of h264, and one palette for a gif.
 
+Other programs pass batches of floats: `image_batches`.
+
 For lists and the command line: `entries` (the entries of a CSV, JSONL, YAML or JSON file) and
 `values` (what text stands for). For what people look at: `panels` and `html`. For folders: `atomic`
 (writes files and folders completely or not at all), `fingerprint` (answers whether two runs do the

@@ -38,6 +38,14 @@ def fingerprint(*values: object) -> str:
     return digest.hexdigest()[:LENGTH]
 
 
+def file_stamp(path: Path) -> str:
+    """Returns a fingerprint of the names, sizes and times of change of a file, or of all files in
+    a folder, which opens none of them; that of nothing for a path that does not exist."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    found = [(file, file.stat()) for file in files if file.is_file()]
+    return fingerprint([[str(file), stat.st_size, stat.st_mtime_ns] for file, stat in found])
+
+
 def _add(digest: Any, value: Any) -> None:
     """Add a value with its type and length, so that no two values share their bytes."""
     if value is None or isinstance(value, bool | int | float | str | bytes):

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
 
-from freemask.types import InputError
+from freemask.io.frame_buffer import FrameBuffer
+from freemask.types import InputError, Video
 
 Size = tuple[int, int]
 
@@ -127,3 +128,13 @@ def cover_and_crop(
     """
     rows, columns = frame.shape[:2]
     return cover((rows, columns), size).apply(frame, resampling)
+
+
+def scaled(video: Video, fit: Fit) -> Video:
+    """Returns a clip in memory with the fit applied to every frame."""
+    if fit == whole(video.size):
+        return video
+    buffer = FrameBuffer()
+    for frame in video.frames:
+        buffer.add(fit.apply(frame)[None])
+    return replace(video, frames=buffer.array())

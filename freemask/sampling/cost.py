@@ -11,8 +11,11 @@ from freemask.attention.row_fusion import coverage_of
 from freemask.editors.editor import Editor
 from freemask.masks.morphology import widened
 from freemask.prepare import PreparedEdit
+from freemask.prompts.edit_kind import task_of
+from freemask.resolve import for_editor
 from freemask.sampling.extrapolation import FIRST_GUESSES
 from freemask.sampling.guidance import branch_plan
+from freemask.settings.presets import load_settings
 from freemask.settings.sections import Settings
 from freemask.types import EditRequest, Masks, PlannedCalls
 
@@ -71,3 +74,17 @@ def planned_for(
         fuses=partial(any_reads, fusion, steps=steps, tokens=prepared.token_edit),
     )
     return PlannedCalls(*(windows * calls for calls in (once.source, once.denoise, once.plain)))
+
+
+def stage_costs(editor: Editor, request: EditRequest) -> dict[str, float]:
+    """Returns the passes of one branch through the backbone in each stage of an edit, by the name
+    under which the stage is reported.
+
+    The mask is not known yet: half of the picture is assumed.
+    """
+    family, method = editor.family, request.method
+    settings = load_settings(task_of(request), request.overrides, method=method, family=family)
+    settings = for_editor(settings, editor)
+    calls = planned_calls(settings, request, entries=1, coverage=0.5)
+    before = "read" if settings.source == "noised" else "inversion"
+    return {before: calls.source, "denoise": calls.denoise}

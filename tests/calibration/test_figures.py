@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from tiny_codebook import CODEBOOK, SITES
 
-from freemask.calibration.figures import draw_codebook, draw_word_maps, spread_entries
+from freemask.calibration.figures import WordMapSheet, draw_codebook, spread_entries
 from freemask.types import Video, WordMaps
 
 
@@ -26,15 +26,15 @@ def test_the_figure_of_a_codebook_is_the_same_every_time(tmp_path: Path) -> None
 def test_a_sheet_shows_the_cost_of_every_cell_that_it_draws(tmp_path: Path) -> None:
     maps = WordMaps({site: torch.rand(3, 2, *site.resolution) for site in SITES}, (1, 401, 801))
     video = Video(np.zeros((2, 12, 20, 3), dtype=np.uint8))
-    draw_word_maps(
-        video, maps, tmp_path / "sheet", threshold=0.5, max_pool=False, codebook=CODEBOOK
-    )
+    sheet = WordMapSheet(video, maps, threshold=0.5, max_pool=False, codebook=CODEBOOK)
+    sheet.save(tmp_path / "sheet")
     text = (tmp_path / "sheet.svg").read_text()
     assert [text.count(f">{cost:.3f}<") for cost in (0.5, 0.3, 0.6, 0.2, 0.1, 0.4)] == [
         1, 1, 1, 2, 2, 2
     ]  # fmt: skip
     with Image.open(tmp_path / "sheet.png") as picture:
         assert picture.width > picture.height
+        np.testing.assert_array_equal(sheet.picture(), np.asarray(picture.convert("RGB")))
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pytest
 
-from freemask.calibration import inspect
+from freemask.calibration.inspect import inspect_masks
 from freemask.calibration.request import CalibrationRequest
 from freemask.editors.editor import Editor
 from freemask.editors.request import EditorRequest
@@ -27,19 +25,17 @@ def test_the_number_of_frames_follows_the_editor(wan_checkpoint: Path, checkpoin
 
 
 def test_a_sheet_of_a_noised_source_shows_levels_beside_the_chosen_ones(
-    wan: Editor, video: Video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    wan: Editor, video: Video
 ) -> None:
-    seen: dict[str, Any] = {}
-    monkeypatch.setattr(
-        inspect, "draw_word_maps", lambda video, maps, path, **rest: seen.update(maps=maps, **rest)
-    )
     prompt = "a bear on the grass"
     request = EditRequest(prompt, prompt, words=("bear", "bear"), steps=20)
     clip = Video(np.repeat(video.frames[:1], 5, axis=0))
-    inspect.show_masks(wan, clip, request, tmp_path / "out")
-    maps, chosen = seen["maps"], seen["chosen"]
+    sheet = inspect_masks(wan, clip, request).sheet
+    maps, chosen = sheet.maps, sheet.chosen
     prepared = prepare(wan, clip, request)
     assert prepared.selection
     read = [prepared.timesteps[entry] for entry in prepared.selection.entries]
     assert 8 <= len(maps.timesteps) <= 8 + len(read)
     assert sorted({maps.timesteps[entry] for _, entry in chosen}) == read
+    alone = inspect_masks(wan, clip, request, columns=0).sheet.maps
+    assert sorted(alone.timesteps) == read

@@ -13,7 +13,14 @@ from collections.abc import Callable
 
 import pytest
 
-from freemask.progress import SpacedLines, StageLines, duration, show_progress, track
+from freemask.progress import (
+    SpacedLines,
+    StageLines,
+    WholeWork,
+    duration,
+    show_progress,
+    track,
+)
 
 STAGES = """
 import time
@@ -184,3 +191,21 @@ def test_a_closed_stream_counts_as_a_log() -> None:
     stream = io.StringIO()
     stream.close()
     assert isinstance(show_progress(stream=stream), StageLines)
+
+
+def test_the_share_of_the_whole_work_follows_the_costs_of_its_stages() -> None:
+    whole = WholeWork({"inversion": 10, "denoise": 30})
+    assert whole.share("inversion", 1, 2) == pytest.approx(0.125)
+    assert whole.share("inversion", 2, 2) == pytest.approx(0.25)
+    assert whole.share("mask", 1, 1) == pytest.approx(0.25)
+    assert whole.share("look ahead", 3, 4) == pytest.approx(0.25)
+    assert whole.share("denoise", 1, 3) == pytest.approx(0.5)
+    assert whole.share("denoise", 3, 3) == 1
+    assert whole.share("inversion", 0, 2) == 1  # repeated after memory ran out
+
+
+def test_the_share_of_several_windows_counts_each_equally() -> None:
+    whole = WholeWork({"read": 1, "denoise": 3})
+    assert whole.share("1/2 denoise", 3, 3) == pytest.approx(0.5)
+    assert whole.share("2/2 look ahead", 1, 3) == pytest.approx(0.5)
+    assert whole.share("2/2 denoise", 1, 3) == pytest.approx(0.75)

@@ -82,7 +82,8 @@ def sources() -> list[Path]:
 
 
 def every_python_file() -> list[Path]:
-    return [*sources(), *sorted((ROOT / "tests").rglob("*.py"))]
+    others = (ROOT / "integrations", ROOT / "tests")
+    return [*sources(), *(path for folder in others for path in sorted(folder.rglob("*.py")))]
 
 
 def of_freemask() -> list[tuple[Path, str, str]]:
@@ -167,6 +168,12 @@ def test_commands_are_imported_only_by_tools_and_tools_by_nobody() -> None:
     assert importers == {"cli", "tools", "__main__"}
     outside = [path for path in sources() if room(path) != "tools"]
     assert not any(name.split(".")[0] == "tools" for path in outside for name in imports(path))
+
+
+def test_integrations_are_imported_by_nobody() -> None:
+    assert list((ROOT / "integrations").rglob("*.py"))
+    for path in sources():
+        assert not any(name.split(".")[0] == "integrations" for name in imports(path)), path
 
 
 def test_every_room_has_a_door_that_says_what_it_is_for() -> None:

@@ -39,9 +39,9 @@ def fingerprint(*values: object) -> str:
 
 
 def file_stamp(path: Path) -> str:
-    """Returns a fingerprint of the names, sizes and times of change of a file, or of all files in
-    a folder, which opens none of them; that of nothing for a path that does not exist."""
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    """Returns a fingerprint of the name, size and time of change of a file, or of the files in a
+    folder and in its folders. Nothing is opened; a path that does not exist has a stamp too."""
+    files = sorted([*path.glob("*"), *path.glob("*/*")]) if path.is_dir() else [path]
     found = [(file, file.stat()) for file in files if file.is_file()]
     return fingerprint([[str(file), stat.st_size, stat.st_mtime_ns] for file, stat in found])
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from . import host
 from .handle import EditorHandle
-from .inputs import EDITOR, Inputs, lines, pairs, text_input
+from .inputs import EDITOR, Inputs, choice, flag, lines, pairs, text_input
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 DEVICES = ("auto", "cpu")
@@ -42,35 +42,27 @@ class LoadEditor:
                     "demo.",
                     default="demo",
                 ),
-                "dtype": (
-                    list(DTYPES),
-                    {
-                        "default": "auto",
-                        "tooltip": "auto: float32 on a CPU; on a GPU float16, for wan bfloat16.",
-                    },
+                "dtype": choice(
+                    DTYPES, "auto: float32 on a CPU; on a GPU float16, for wan bfloat16."
                 ),
-                "device": (
-                    list(DEVICES),
-                    {"default": "auto", "tooltip": "auto: the device that ComfyUI computes on."},
-                ),
-                "keep_loaded": (
-                    "BOOLEAN",
-                    {
-                        "default": True,
-                        "tooltip": "Off: free the memory of the weights after each node that used "
-                        "them, and read them again for the next.",
-                    },
+                "device": choice(DEVICES, "auto: the device that ComfyUI computes on."),
+                "keep_loaded": flag(
+                    True,
+                    "Off: free the memory of the weights after each node that used them, and read "
+                    "them again for the next.",
                 ),
             },
             "optional": {
                 "lora": text_input(
                     "LoRA files, one FILE or FILE:WEIGHT a line (also by name in models/loras).",
                     multiline=True,
+                    placeholder="lora: FILE or FILE:WEIGHT, one a line",
                 ),
                 "options": text_input(
                     "Options of the editor, one name=value a line, for example offload=group for "
                     "wan.",
                     multiline=True,
+                    placeholder="options of the editor: name=value, one a line",
                 ),
                 "revision": text_input(
                     "Branch, tag or commit of a hub id; empty: its main branch."
@@ -78,13 +70,7 @@ class LoadEditor:
                 "variant": text_input(
                     "Variant of the weights, such as fp16; empty: what suits dtype."
                 ),
-                "force": (
-                    "BOOLEAN",
-                    {
-                        "default": False,
-                        "tooltip": "Try clips that do not fit in memory by the estimate.",
-                    },
-                ),
+                "force": flag(False, "Try clips that do not fit in memory by the estimate."),
             },
         }
 

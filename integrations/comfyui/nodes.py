@@ -24,12 +24,35 @@ from .inputs import (
     SIZE,
     STEPS,
     Inputs,
+    choice,
     pairs,
     text_input,
 )
 from .load_editor import LoadEditor
 
 LARGEST_SEED = 2**64 - 1
+GUIDANCE = (
+    "FLOAT",
+    {
+        "default": 7.5,
+        "min": 0.0,
+        "max": 100.0,
+        "step": 0.1,
+        "round": 0.01,
+        "tooltip": "Scale of classifier-free guidance; 1 runs without it.",
+    },
+)
+SEED = (
+    "INT",
+    {
+        "default": 0,
+        "min": 0,
+        "max": LARGEST_SEED,
+        "control_after_generate": True,
+        "tooltip": "Seed of the noise. UNet editors invert the clip and need none, so that the "
+        "same edit comes out for every seed: choose fixed for them.",
+    },
+)
 
 
 class WordMask:
@@ -135,46 +158,27 @@ class EditVideo:
                 "editor": EDITOR_INPUT,
                 "images": IMAGES,
                 "source": text_input(
-                    "What the clip shows, for example: a bear on the grass", multiline=True
+                    "What the clip shows, for example: a bear on the grass",
+                    multiline=True,
+                    placeholder="source: what the clip shows",
                 ),
                 "target": text_input(
-                    "What it should show, for example: a panda on the grass", multiline=True
+                    "What it should show, for example: a panda on the grass",
+                    multiline=True,
+                    placeholder="target: what it should show",
                 ),
-                "task": (
+                "task": choice(
                     [AUTO, *tasks()],
-                    {
-                        "default": AUTO,
-                        "tooltip": "The kind of edit. auto reads it from the difference of the "
-                        "prompts; the report says which it was and why.",
-                    },
+                    "The kind of edit. auto reads it from the difference of the prompts; the "
+                    "report says which it was and why.",
                 ),
                 "words": text_input(
                     "The edited words as old:new, several separated by commas, for example "
                     "bear:panda; empty reads them from the prompts."
                 ),
                 "steps": STEPS,
-                "guidance": (
-                    "FLOAT",
-                    {
-                        "default": 7.5,
-                        "min": 0.0,
-                        "max": 100.0,
-                        "step": 0.1,
-                        "round": 0.01,
-                        "tooltip": "Scale of classifier-free guidance; 1 runs without it.",
-                    },
-                ),
-                "seed": (
-                    "INT",
-                    {
-                        "default": 0,
-                        "min": 0,
-                        "max": LARGEST_SEED,
-                        "control_after_generate": True,
-                        "tooltip": "Seed of the noise. UNet editors invert the clip and need none, "
-                        "so that the same edit comes out for every seed: choose fixed for them.",
-                    },
-                ),
+                "guidance": GUIDANCE,
+                "seed": SEED,
                 "size": SIZE,
             },
             "optional": {

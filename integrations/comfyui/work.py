@@ -91,7 +91,7 @@ def find_mask(
         found, source = _inspected(handle, images, request, size, columns=0)
         mask, heat = (scaled_masks(one.cpu(), source.size) for one in (found.mask, found.heat))
     share = float((mask >= 0.5).float().mean())
-    lines = [f"mask from {found.masks.origin}; {share:.0%} of the picture", *found.prepared.notes]
+    lines = [f"mask: {found.masks.origin}; {share:.0%} of the picture", *found.prepared.notes]
     return mask, heat, "\n".join(lines)
 
 
@@ -133,6 +133,7 @@ def _ready(
     inversion_only: bool = False,
 ) -> Iterator[Editor]:
     """Yields the editor with room for its work. What can be wrong is found before it is loaded."""
+    from freemask.editors.registry import check_prompts
     from freemask.prepare import preflight
     from freemask.profiling.memory_check import check_memory
 
@@ -149,6 +150,7 @@ def _ready(
             inversion_only=inversion_only,
         )
     with handle.editor() as editor:
+        check_prompts(editor.tokenizer, request)
         yield editor
 
 
@@ -166,7 +168,7 @@ def report(result: EditResult, source: Video) -> str:
     height, width = result.video.size
     lines = [
         f"words: {words}" if words else "",
-        f"mask from {result.masks.origin}; {result.edited_share:.0%} of the picture edited",
+        f"mask: {result.masks.origin}; {result.edited_share:.0%} of the picture edited",
         f"{result.video.num_frames} frames, edited at {height}x{width} (height x width), "
         f"returned at {source.size[0]}x{source.size[1]}, {sum(result.timings.values()):.1f} s",
     ]

@@ -12,7 +12,8 @@ from phone_clips import write_clip
 from PIL import Image
 
 from freemask.batch.jobs import ClipRequest
-from freemask.batch.source_size import at_source_size
+from freemask.batch.source_size import at_size_of, at_source_size
+from freemask.io.scaling import scaled, stretched
 from freemask.io.video import read_video
 from freemask.result import EditResult
 from freemask.settings.presets import load_settings
@@ -98,3 +99,20 @@ def test_a_file_that_changed_and_a_clip_of_no_file_are_errors(tmp_path: Path) ->
         at_source_size(edited(video, blend=False))
     with pytest.raises(InputError, match="comes from no file"):
         at_source_size(edited(Video(pictures()), blend=False))
+
+
+def test_a_clip_in_memory_goes_back_to_its_size() -> None:
+    source = Video(pictures(), fps=5)
+    small = scaled(source, stretched(source.size, (32, 48)))
+    mask = torch.zeros(5, 32, 48)
+    mask[:, 8:24, 8:40] = 1
+    back = at_size_of(edited(small, blend=True, mask=mask), source)
+    outside = np.ones((64, 96), bool)
+    outside[14:50, 14:82] = False  # the box, and two pixels of its interpolated border
+    np.testing.assert_array_equal(back.frames[:, outside], source.frames[:, outside])
+    assert (back.frames[:, 18:46, 18:78] == (0, 200, 0)).all()
+    assert (at_size_of(edited(small, blend=False), source).frames == (0, 200, 0)).all()
+    same = edited(source, blend=True, mask=torch.ones(5, 64, 96) / 2)
+    assert at_size_of(same, source) is same.video
+    with pytest.raises(InputError, match="give the clip that was edited"):
+        at_size_of(same, Video(pictures()[:2]))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from freemask.io.fingerprint import fingerprint
+from freemask.io.fingerprint import file_stamp, fingerprint
 from freemask.types import InputError
 
 
@@ -90,3 +90,24 @@ def test_a_pattern_counts_by_its_images_and_a_pipe_is_refused(tmp_path: Path) ->
     for pipe in (tmp_path / "pipe", Path("-")):
         with pytest.raises(InputError, match="is a pipe, which is read once"):
             fingerprint(pipe)
+
+
+def test_a_stamp_changes_with_names_sizes_and_times_but_not_with_content(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    (folder / "unet").mkdir(parents=True)
+    file = folder / "unet" / "weights"
+    file.write_bytes(b"12")
+    os.utime(file, ns=(5, 5))
+    first = file_stamp(folder)
+    file.write_bytes(b"34")
+    os.utime(file, ns=(5, 5))
+    assert file_stamp(folder) == first
+    os.utime(file, ns=(5, 6))
+    later = file_stamp(folder)
+    file.write_bytes(b"345")
+    os.utime(file, ns=(5, 6))
+    longer = file_stamp(folder)
+    file.rename(folder / "weights")
+    assert len({first, later, longer, file_stamp(folder)}) == 4
+    assert file_stamp(folder) == file_stamp(folder / "weights")
+    assert file_stamp(tmp_path / "nowhere") == file_stamp(tmp_path / "nowhere either")

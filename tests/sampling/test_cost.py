@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from freemask.editors.editor import Editor
 from freemask.pipeline import edit
 from freemask.result import EditResult
+from freemask.sampling.cost import stage_costs
 from freemask.types import EditRequest, Video
 
 SIZE = (32, 48)
@@ -80,3 +82,13 @@ def test_plain_generation_is_the_unit(wan: Editor) -> None:
         planned = run(wan, guidance=guidance).planned
         assert planned is not None
         assert planned.plain == passes
+
+
+def test_costs_of_stages_have_the_names_of_reports(wan: Editor, editor: Editor) -> None:
+    request = EditRequest("a bear on the grass", "a panda on the grass", steps=4)
+    for one, before in ((wan, "read"), (editor, "inversion")):
+        costs = stage_costs(one, request)
+        assert list(costs) == [before, "denoise"]
+        assert min(costs.values()) > 0
+    longer = stage_costs(editor, replace(request, steps=8))
+    assert longer["denoise"] > stage_costs(editor, request)["denoise"]

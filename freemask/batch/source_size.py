@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -28,15 +28,25 @@ def at_source_size(result: EditResult) -> Video:
     origin = result.source.origin
     if origin is None:
         raise InputError("this clip comes from no file, so it has no size to go back to")
-    buffer = FrameBuffer()
-    weights = _weights(result)
-    edited = zip(result.video.frames, weights, strict=True)
-    for (frame, weight), source in zip(edited, _source_frames(origin), strict=False):
-        buffer.add(_pasted(frame, weight, source, origin)[None])
-    frames = buffer.array()
-    if len(frames) != result.video.num_frames:
+    video = pasted_back(result, _source_frames(origin), origin.box)
+    if video.num_frames != result.video.num_frames:
         raise InputError(f"{origin.file} has changed since it was read; edit it again")
-    return replace(result.video, frames=frames)
+    return video
+
+
+def pasted_back(
+    result: EditResult, sources: Iterable[np.ndarray], box: tuple[float, float, float, float]
+) -> Video:
+    """Returns the edited clip in the frames that it was scaled from.
+
+    sources: uint8 frames `(H, W, 3)`.
+    box: top, left, height and width of the part of them that was scaled.
+    """
+    buffer = FrameBuffer()
+    edited = zip(result.video.frames, _weights(result), strict=True)
+    for (frame, weight), source in zip(edited, sources, strict=False):
+        buffer.add(_pasted(frame, weight, source, box)[None])
+    return replace(result.video, frames=buffer.array())
 
 
 def _source_frames(origin: ClipOrigin) -> Iterator[np.ndarray]:
@@ -55,19 +65,22 @@ def _weights(result: EditResult) -> np.ndarray:
 
 
 def _pasted(
-    edited: np.ndarray, weight: np.ndarray, source: np.ndarray, origin: ClipOrigin
+    edited: np.ndarray,
+    weight: np.ndarray,
+    source: np.ndarray,
+    box: tuple[float, float, float, float],
 ) -> np.ndarray:
-    """Returns a frame of the file with the edit in its box."""
-    top, left = round(origin.box[0]), round(origin.box[1])
+    """Returns a frame of the source with the edit in its box."""
+    top, left = round(box[0]), round(box[1])
     bottom, right = (
         min(round(start + length), side)
-        for start, length, side in zip(origin.box, origin.box[2:], source.shape, strict=False)
+        for start, length, side in zip(box, box[2:], source.shape, strict=False)
     )
     size = (right - left, bottom - top)
     scaled = np.asarray(Image.fromarray(edited).resize(size, Image.Resampling.LANCZOS))
     picture = Image.fromarray(weight.astype(np.float32))
     share = np.asarray(picture.resize(size, Image.Resampling.BILINEAR)).clip(0, 1)[..., None]
     pasted = source.copy()
-    box = pasted[top:bottom, left:right]
-    box[...] = np.rint(share * scaled + (1 - share) * box).astype(np.uint8)
+    inside = pasted[top:bottom, left:right]
+    inside[...] = np.rint(share * scaled + (1 - share) * inside).astype(np.uint8)
     return pasted

@@ -55,12 +55,17 @@ class UiRequest:
             raise InputError(f"port is {self.port}; it must lie in 1 to 65535")
         if self.auth is not None and not all(self.auth.partition(":")):
             raise InputError("auth must be USER:PASSWORD, as in --auth ann:secret")
-        if self.auth is None and (self.share or self.host not in LOOPBACK):
+        if self.auth is None and not self.local:
             what = "share makes a public link" if self.share else f"others reach host {self.host}"
             raise InputError(
                 f"{what}, and every visitor may run edits on this machine; give --auth "
                 "USER:PASSWORD too"
             )
+
+    @property
+    def local(self) -> bool:
+        """Whether this machine alone reaches the page."""
+        return self.host in LOOPBACK and not self.share
 
     @property
     def login(self) -> tuple[str, str] | None:

@@ -212,7 +212,14 @@ class Workplace:
             self._device.release()
 
     def _wanted(self, form: EditForm) -> EditorRequest:
-        return replace(self.wanted, editor=form.editor, checkpoint=form.checkpoint.strip())
+        checkpoint = form.checkpoint.strip()
+        offered = checkpoint in ("demo", self.wanted.checkpoint)
+        if not (offered or self.request.local) and Path(checkpoint).expanduser().exists():
+            raise InputError(
+                f"{checkpoint!r} is a folder of this machine; visitors from elsewhere take a hub "
+                "id, or the checkpoint that the page was started with"
+            )
+        return replace(self.wanted, editor=form.editor, checkpoint=checkpoint)
 
     def _load(self, wanted: EditorRequest) -> Editor:
         """Returns an editor; one is in memory at a time."""

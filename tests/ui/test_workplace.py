@@ -164,3 +164,15 @@ def test_work_that_takes_too_long_is_stopped(
 def test_a_stroke_needs_a_look(workplace: Workplace) -> None:
     with pytest.raises(InputError, match="look at the clip first"):
         workplace.stroke("ann", np.ones((32, 48), bool), 0, ignore)
+
+
+def test_visitors_from_elsewhere_name_no_folder_of_this_machine(
+    workplace: Workplace, form: EditForm, sd_checkpoint: Path
+) -> None:
+    opened = replace(workplace.request, host="0.0.0.0", auth="ann:secret")
+    other = Workplace(opened, workplace.wanted, workplace.folder)
+    foreign = replace(form, checkpoint=str(sd_checkpoint), editor="text2video_zero")
+    with pytest.raises(InputError, match="is a folder of this machine; visitors from elsewhere"):
+        other.edit("ann", foreign, ignore)
+    assert "passes" in other.estimate(form)  # the checkpoint of the page
+    assert "passes" in workplace.estimate(foreign)

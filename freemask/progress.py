@@ -29,6 +29,12 @@ def in_terminal(stream: TextIO) -> bool:
         return False
 
 
+def in_notebook() -> bool:
+    """Returns whether this process is the kernel of a notebook."""
+    module = sys.modules.get("IPython")
+    return type(module.get_ipython()).__name__ == "ZMQInteractiveShell" if module else False
+
+
 def duration(seconds: float) -> str:
     """Formats a time to two units at most: `8 s`, `3 min 20 s`, `2 h 5 min`."""
     whole = max(round(seconds), 1)
@@ -169,7 +175,7 @@ class StageLines:
 
 
 class StageBars:
-    """Draws a bar for every stage in a terminal, with the time left.
+    """Draws a bar for every stage in a terminal or a notebook, with the time left.
 
     stream: the terminal; standard error by default.
     costs: as in `Pace`.
@@ -196,10 +202,13 @@ class StageBars:
 
     def _open(self, stage: str, done: int, total: int) -> None:
         """Opens the bar of a stage. Steps done before it opens do not count in its rate."""
-        from tqdm import tqdm
-
         self.close()
         self._stage = stage
+        if in_notebook():
+            self._bar = _notebook_bar()(total=total, initial=done, desc=stage)
+            return
+        from tqdm import tqdm
+
         known = os.get_terminal_size(self._stream.fileno()).columns > 0
         size: dict[str, Any] = {"dynamic_ncols": True} if known else UNKNOWN_SIZE
         self._bar = tqdm(total=total, initial=done, desc=f"{stage:>9}", file=self._stream, **size)
@@ -212,6 +221,16 @@ class StageBars:
             self._pace.end()
 
 
+def _notebook_bar() -> Any:
+    """Returns tqdm's bar for notebooks: a widget, or text where ipywidgets is not installed."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there are no widgets
+        from tqdm.auto import tqdm
+    return tqdm
+
+
 def no_progress(stage: str, done: int, total: int) -> None:
     """Shows nothing (a `Progress`)."""
 
@@ -222,7 +241,8 @@ def show_progress(
     costs: Mapping[str, float] | None = None,
     stream: TextIO | None = None,
 ) -> Progress:
-    """Returns a `Progress` that fits a stream: bars in a terminal, spaced lines elsewhere.
+    """Returns a `Progress` that fits a stream: bars in a terminal or a notebook, spaced lines
+    elsewhere.
 
     quiet: whether nothing is shown.
     costs: as in `Pace`; the time until the result is then shown too.
@@ -231,7 +251,7 @@ def show_progress(
     if quiet:
         return no_progress
     stream = stream or sys.stderr
-    kind = StageBars if in_terminal(stream) else StageLines
+    kind = StageBars if in_terminal(stream) or in_notebook() else StageLines
     return kind(stream, costs=costs)
 
 

@@ -38,7 +38,7 @@ def edit(handle: EditorHandle, images: Tensor, **inputs: Any) -> tuple[Tensor, T
     return EditVideo().edit(handle, images, **{**given, **inputs})
 
 
-def find(handle: EditorHandle, images: Tensor, **inputs: Any) -> tuple[Tensor, Tensor, str]:
+def find(handle: EditorHandle, images: Tensor, **inputs: Any) -> tuple[Tensor, Tensor, Tensor, str]:
     """Runs Word mask."""
     return WordMask().find(handle, images, **_looking(inputs))
 

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "freemask"
 ROOMS = (  # a room imports only from itself and from rooms named before it
     "types kernels config plugins telemetry progress io settings prompts data result attention "
     "editors segmentation masks resolve prepare sampling pipeline batch calibration profiling "
-    "evaluation modules ui cli __main__ __init__"
+    "evaluation modules modular ui cli __main__ __init__"
 ).split()
 ALONE = ("types", "kernels")  # import nothing of freemask outside themselves
 STRANGERS = (("batch", "evaluation"), ("evaluation", "batch"))  # neither imports the other

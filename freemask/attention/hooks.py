@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from freemask.types import Site
 
+PlainAttention = Callable[[Tensor, Tensor, Tensor], Tensor]
 ProjectText = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
@@ -35,6 +36,8 @@ class AttentionCall:
     k, v: keys and values `(B, H, Nk, D)`.
     frame_table: `(B, R)`, the entries of k and v that a sequence sees, end to end; None for its
         own entry.
+    plain_attention: computes plain attention from q, k and v, where another one than PyTorch's was
+        chosen for the layer.
     """
 
     site: Site
@@ -43,6 +46,7 @@ class AttentionCall:
     k: Tensor
     v: Tensor
     frame_table: Tensor | None = None
+    plain_attention: PlainAttention | None = None
 
     def rows(self, start: int, end: int | None) -> AttentionCall:
         """Returns the call for a part of the batch that holds whole branches."""
@@ -63,6 +67,8 @@ def plain(call: AttentionCall) -> Tensor:
     if call.frame_table is not None:
         table = call.frame_table.to(k.device)
         k, v = (rearrange(x[table], "b r heads n d -> b heads (r n) d") for x in (k, v))
+    if call.plain_attention is not None:
+        return call.plain_attention(call.q, k, v)
     return F.scaled_dot_product_attention(call.q, k, v)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -14,8 +14,6 @@ from freemask.io.scaling import whole
 from freemask.masks.morphology import faded
 from freemask.result import EditResult
 from freemask.types import ClipOrigin, InputError, Video
-
-Box = tuple[float, float, float, float]  # top, left, height and width in pixels
 
 
 def at_source_size(result: EditResult) -> Video:
@@ -30,10 +28,25 @@ def at_source_size(result: EditResult) -> Video:
     origin = result.source.origin
     if origin is None:
         raise InputError("this clip comes from no file, so it has no size to go back to")
-    frames = _pasted_all(result, _source_frames(origin), origin.box)
-    if len(frames) != result.video.num_frames:
+    video = pasted_back(result, _source_frames(origin), origin.box)
+    if video.num_frames != result.video.num_frames:
         raise InputError(f"{origin.file} has changed since it was read; edit it again")
-    return replace(result.video, frames=frames)
+    return video
+
+
+def pasted_back(
+    result: EditResult, sources: Iterable[np.ndarray], box: tuple[float, float, float, float]
+) -> Video:
+    """Returns the edited clip in the frames that it was scaled from.
+
+    sources: uint8 frames `(H, W, 3)`.
+    box: top, left, height and width of the part of them that was scaled.
+    """
+    buffer = FrameBuffer()
+    edited = zip(result.video.frames, _weights(result), strict=True)
+    for (frame, weight), source in zip(edited, sources, strict=False):
+        buffer.add(_pasted(frame, weight, source, box)[None])
+    return replace(result.video, frames=buffer.array())
 
 
 def at_size_of(result: EditResult, source: Video) -> Video:
@@ -52,17 +65,7 @@ def at_size_of(result: EditResult, source: Video) -> Video:
         )
     if source.size == result.video.size:
         return result.video
-    frames = _pasted_all(result, iter(source.frames), (0, 0, *source.size))
-    return replace(result.video, frames=frames)
-
-
-def _pasted_all(result: EditResult, sources: Iterator[np.ndarray], box: Box) -> np.ndarray:
-    """Returns frames with the edit in a box of them, as many as there are."""
-    buffer = FrameBuffer()
-    edited = zip(result.video.frames, _weights(result), strict=True)
-    for (frame, weight), source in zip(edited, sources, strict=False):
-        buffer.add(_pasted(frame, weight, source, box)[None])
-    return buffer.array()
+    return pasted_back(result, source.frames, (0, 0, *source.size))
 
 
 def _source_frames(origin: ClipOrigin) -> Iterator[np.ndarray]:
@@ -80,8 +83,13 @@ def _weights(result: EditResult) -> np.ndarray:
     return faded(result.masks.values[-1], fusion.margin).numpy()
 
 
-def _pasted(edited: np.ndarray, weight: np.ndarray, source: np.ndarray, box: Box) -> np.ndarray:
-    """Returns a frame with the edit in a box of it."""
+def _pasted(
+    edited: np.ndarray,
+    weight: np.ndarray,
+    source: np.ndarray,
+    box: tuple[float, float, float, float],
+) -> np.ndarray:
+    """Returns a frame of the source with the edit in its box."""
     top, left = round(box[0]), round(box[1])
     bottom, right = (
         min(round(start + length), side)

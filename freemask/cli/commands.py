@@ -115,6 +115,13 @@ COMMANDS: dict[str, Command] = {
         predict_command.run_predict,
         "freemask predict jobs=jobs.csv out=out/mine trainer.devices=8",
     ),
+    "export-diffusers": Command(
+        "write a folder that diffusers' ModularPipeline loads as FreeMask",
+        machine_commands.add_export,
+        machine_commands.run_export,
+        "freemask export-diffusers out/freemask-wan --editor wan \\\n"
+        "      --checkpoint Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
+    ),
     "ui": Command(
         "serve a page on which clips are edited",
         ui_command.add_ui,

@@ -18,6 +18,7 @@ from freemask.cli.arguments import (
 )
 from freemask.cli.interrupts import interruptible
 from freemask.cli.progress import echo
+from freemask.editors.request import EditorRequest
 from freemask.types import InputError
 
 
@@ -126,3 +127,15 @@ def run_doctor(options: argparse.Namespace) -> int:
         broken = f"{report['broken']} broken" if report["broken"] else "nothing is broken"
         echo(f"{broken}; {options.json} holds the report, for an issue")
     return 1 if report["broken"] else 0
+
+
+def add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=path, help="the folder to write")
+    add_request(parser, EditorRequest, skip=("device", "dtype", "lora", "options"))
+
+
+def run_export(options: argparse.Namespace) -> None:
+    from freemask.modular.export import export
+
+    with interruptible(options.folder, atomic=True):
+        echo(export(make_request(EditorRequest, options), options.folder))

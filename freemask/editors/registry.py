@@ -125,7 +125,7 @@ def preflight(
     chosen = typed_options(kind, options)
     loras = [LoraFile.parse(text) for text in lora]
     wanted = Wanted(dtype=precision, variant=variant, revision=revision)
-    files = kind.open(_locate(name, checkpoint), wanted)
+    files = kind.open(locate(name, checkpoint), wanted)
     check_size(size, kind.frame_multiple(files))
     config, _ = kind.read_scheduler(files)
     kind.make_scheduler(config, request.steps)
@@ -167,7 +167,7 @@ def load_tokenizer(
     kind = editor_class(name)
     _, precision = runtime(device, dtype, kind.half)
     wanted = Wanted(dtype=precision, variant=variant, revision=revision)
-    return kind.load_tokenizer(kind.open(_locate(name, checkpoint), wanted))
+    return kind.load_tokenizer(kind.open(locate(name, checkpoint), wanted))
 
 
 def native_frame(
@@ -209,12 +209,12 @@ def _configs(
     reader."""
     wanted, kind = Wanted(revision=revision, variant=variant), editor_class(name)
     path = checkpoints.resolve(
-        _locate(name, checkpoint), wanted, parts=kind.layout.parts, configs_only=True
+        locate(name, checkpoint), wanted, parts=kind.layout.parts, configs_only=True
     )
     return path, kind.reader(path, wanted.dtype, variant)
 
 
-def _locate(name: str, checkpoint: str | Path) -> str | Path:
+def locate(name: str, checkpoint: str | Path) -> str | Path:
     """Returns the folder of the demo checkpoint for "demo", and any other checkpoint as it is."""
     if checkpoint != "demo":
         return checkpoint
@@ -255,7 +255,7 @@ def load_editor(
     chosen, precision = runtime(device, dtype, found.half)
     wanted = typed_options(found, options)
     return found.load(
-        _locate(name, checkpoint),
+        locate(name, checkpoint),
         device=chosen,
         dtype=precision,
         options=wanted,
@@ -282,5 +282,5 @@ def load_blueprint(
     kind = editor_class(name)
     chosen = typed_options(kind, options)
     wanted = Wanted(dtype=dtype, variant=variant, revision=revision)
-    path = checkpoints.resolve(_locate(name, checkpoint), wanted, parts=kind.layout.parts)
+    path = checkpoints.resolve(locate(name, checkpoint), wanted, parts=kind.layout.parts)
     return kind.blueprint(path, dtype, chosen)

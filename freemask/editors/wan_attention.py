@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.transformers.transformer_wan import WanAttention
 from einops import rearrange
 from torch import Tensor, nn
@@ -88,6 +89,8 @@ class WanProcessor:
             )
         self.site, self.attend, self.project_text = site, attend, project_text
         self.exchange = exchange if site.kind == "self" else None
+        backend = getattr(layer.processor, "_attention_backend", None)
+        self.plain_attention = None if backend is None else partial(dispatched, backend)
 
     @torch.compiler.disable  # a compiled block would be compiled again for each site and step
     def __call__(
@@ -103,10 +106,19 @@ class WanProcessor:
         k, v = project_context(attn, context, rotary_emb)
         if self.exchange is not None:
             k, v = self.exchange(k), self.exchange(v)
-        out = self.attend(AttentionCall(self.site, self.project_text, q, k, v))
+        chosen = self.plain_attention
+        call = AttentionCall(self.site, self.project_text, q, k, v, plain_attention=chosen)
+        out = self.attend(call)
         merged = rearrange(out, "b heads n d -> b n (heads d)").type_as(q)
         projected: Tensor = attn.to_out[1](attn.to_out[0](merged))
         return projected
+
+
+def dispatched(backend: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Returns attention `(B, H, N, D)` by a backend of diffusers (`set_attention_backend`)."""
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    out: Tensor = dispatch_attention_fn(q, k, v, backend=backend)
+    return out.transpose(1, 2)
 
 
 def project_queries(attn: Any, hidden: Tensor, rotation: Rotation | None = None) -> Tensor:

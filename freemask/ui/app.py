@@ -101,7 +101,9 @@ def start(request: UiRequest, wanted: EditorRequest) -> tuple[Any, str, Any]:
         )
     except OSError as error:
         folder.close()
-        raise InputError(f"cannot listen at {request.host}: {error}; give another --port") from None
+        place = f"{request.host}:{request.port or '7860 to 7959'}"
+        reason = str(error).split(";")[0].split(". You can")[0]
+        raise InputError(f"cannot listen at {place} ({reason}); give another --port") from None
     return page, address, workplace
 
 

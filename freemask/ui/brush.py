@@ -1,4 +1,7 @@
-"""Changes a mask by strokes on one frame, and carries them through the clip by optical flow."""
+"""Changes a mask by strokes on one frame, and carries them through the clip.
+
+A stroke follows the motion of the picture (optical flow), or a model follows what lies under it.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from freemask.data.object_prompt import ObjectPrompt
 from freemask.evaluation.optical_flow import LEAST_SIDE, available, estimate_flow
-from freemask.types import InputError, Video
+from freemask.progress import no_progress
+from freemask.types import InputError, Progress, Video
 
 
 def painted(mask: Tensor, strokes: Tensor, *, add: bool) -> Tensor:
@@ -28,10 +33,7 @@ def carried(video: Video, stroke: np.ndarray, frame: int) -> Tensor:
     Raises `InputError` for a stroke of another size, and for a clip whose motion cannot be
     estimated.
     """
-    if stroke.shape != video.size:
-        raise InputError(f"the stroke is {stroke.shape}, the clip {video.size}; draw it again")
-    if not 0 <= frame < video.num_frames:
-        raise InputError(f"frame {frame + 1} is none of {video.num_frames}")
+    _check(video, stroke, frame)
     strokes = torch.zeros(video.num_frames, *video.size)
     strokes[frame] = torch.from_numpy(stroke).float()
     if video.num_frames == 1 or not stroke.any():
@@ -42,6 +44,56 @@ def carried(video: Video, stroke: np.ndarray, frame: int) -> Tensor:
     for n in range(frame, 0, -1):
         strokes[n - 1] = _moved(strokes[n], forward[n - 1])
     return strokes
+
+
+def tracked(
+    video: Video,
+    stroke: np.ndarray,
+    frame: int,
+    model: str,
+    *,
+    device: str = "auto",
+    progress: Progress = no_progress,
+) -> Tensor:
+    """Returns the object under a stroke on every frame of a clip, `(F, H, W)` in {0, 1}.
+
+    model: folder or hub id of a model that follows the object in a box, such as SAM 2; the box is
+        that of the stroke.
+    progress: called with the stage, the frames done and the frames in all.
+    others: as in `carried`.
+
+    Raises `InputError` as `carried` does, and for a model that takes no box or cannot be loaded.
+    """
+    from freemask.segmentation.registry import loaded_teacher
+
+    _check(video, stroke, frame)
+    found = torch.zeros(video.num_frames, *video.size)
+    if not stroke.any():
+        return found
+    rows, columns = np.nonzero(stroke)
+    height, width = stroke.shape
+    box = (
+        columns.min() / width, rows.min() / height,
+        (columns.max() + 1) / width, (rows.max() + 1) / height,
+    )  # fmt: skip
+    prompt = ObjectPrompt(box=tuple(map(float, box)))
+    forward, backward = range(frame, video.num_frames), range(frame, -1, -1)
+    done = 0
+    with loaded_teacher(model, device) as teacher:
+        for order in (forward, backward):
+            part = Video(np.ascontiguousarray(video.frames[list(order)]), video.fps)
+            for number, seen in zip(order, teacher.segment(part, prompt), strict=True):
+                found[number] = torch.from_numpy(seen.mask).float()
+                progress("track", done := done + 1, video.num_frames + 1)
+    return found
+
+
+def _check(video: Video, stroke: np.ndarray, frame: int) -> None:
+    """Raises `InputError` for a stroke that is not on a frame of a clip."""
+    if stroke.shape != video.size:
+        raise InputError(f"the stroke is {stroke.shape}, the clip {video.size}; draw it again")
+    if not 0 <= frame < video.num_frames:
+        raise InputError(f"frame {frame + 1} is none of {video.num_frames}")
 
 
 def _motions(video: Video) -> tuple[Tensor, Tensor]:

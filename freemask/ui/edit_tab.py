@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,6 @@ TASKS = (
     AUTO, "shape", "attribute", "colour", "material", "background", "add", "remove", "style"
 )  # fmt: skip
 LARGEST_SEED = 2**31 - 1
-SMALLEST_SIDE = 256  # pixels of a shown clip
 
 
 @dataclass(frozen=True)
@@ -63,35 +62,19 @@ def form_of(values: tuple[Any, ...], overrides: Mapping[str, Any] | None = None)
 
     Raises `InputError` for values that are no edit.
     """
-    (
-        video,
-        source,
-        target,
-        words,
-        task,
-        editor,
-        checkpoint,
-        frames,
-        size,
-        steps,
-        scale,
-        seed,
-        mask,
-    ) = values
+    given = dict(zip((field.name for field in fields(EditFields)), values, strict=True))
+    text = ("video", "source", "target", "words")
     return EditForm(
-        video=video or "",
-        source=source or "",
-        target=target or "",
-        words=words or "",
-        task=task,
-        editor=editor,
-        checkpoint=checkpoint or "demo",
-        frames=whole_number(frames, "frames"),
-        size=parse_size(size) if (size or "").strip() else None,
-        steps=whole_number(steps, "steps"),
-        guidance=float(scale),
-        seed=whole_number(seed, "seed"),
-        mask=mask or None,
+        **{name: given[name] or "" for name in text},
+        task=given["task"],
+        editor=given["editor"],
+        checkpoint=given["checkpoint"] or "demo",
+        frames=whole_number(given["frames"], "frames"),
+        size=parse_size(given["size"]) if (given["size"] or "").strip() else None,
+        steps=whole_number(given["steps"], "steps"),
+        guidance=float(given["guidance"]),
+        seed=whole_number(given["seed"], "seed"),
+        mask=given["mask"] or None,
         overrides=overrides or {},
     )
 
@@ -128,7 +111,7 @@ def edit_tab(workplace: Workplace) -> EditFields:
     with gr.Row():
         with gr.Column(min_width=320):
             example = gr.Button("Use the example clip", elem_id="example")
-            fields = edit_fields(workplace)
+            filled = edit_fields(workplace)
             shown = gr.HTML(prompts_html("", ""), elem_id="prompts")
             task_text = gr.Markdown(task_line("", ""), elem_id="task")
             cost = gr.Markdown("", elem_id="cost")
@@ -156,28 +139,28 @@ def edit_tab(workplace: Workplace) -> EditFields:
                 interactive=False, elem_id="command",
             )  # fmt: skip
     hand = [by_hand, threshold, margin]
-    _say_what_is_edited(workplace, fields, shown, task_text, cost, given)
-    example.click(_example(workplace), None, [fields.video, fields.source, fields.target])
+    _say_what_is_edited(workplace, filled, shown, task_text, cost, given)
+    example.click(_example(workplace), None, [filled.video, filled.source, filled.target])
     device = {"concurrency_limit": 1, "concurrency_id": "device"}
     looking = show.click(
-        _look(workplace), [*fields.all(), *hand], [mask_group, mask_view, status], **device
+        _look(workplace), [*filled.all(), *hand], [mask_group, mask_view, status], **device
     )
     for control in hand:
         control.change(
             _redraw(workplace), hand, mask_view, trigger_mode="always_last", show_progress="hidden"
         )
     outputs = [result, wipe, after, files, command, status]
-    editing = run.click(_edit(workplace), [*fields.all(), *hand], outputs, **device)
-    repeated = again.click(lambda: random.randint(0, LARGEST_SEED), None, fields.seed).then(
-        _edit(workplace), [*fields.all(), *hand], outputs, **device
+    editing = run.click(_edit(workplace), [*filled.all(), *hand], outputs, **device)
+    repeated = again.click(lambda: random.randint(0, LARGEST_SEED), None, filled.seed).then(
+        _edit(workplace), [*filled.all(), *hand], outputs, **device
     )
     stop.click(_cancel(workplace), None, status, cancels=[looking, editing, repeated], queue=False)
-    return fields
+    return filled
 
 
 def _say_what_is_edited(
     workplace: Workplace,
-    fields: EditFields,
+    filled: EditFields,
     shown: gr.HTML,
     task_text: gr.Markdown,
     cost: gr.Markdown,
@@ -190,7 +173,7 @@ def _say_what_is_edited(
             source or "", target or "", task
         )
 
-    prompts = [fields.source, fields.target, fields.task]
+    prompts = [filled.source, filled.target, filled.task]
     for field in prompts:
         field.change(words, prompts, [shown, task_text], show_progress="hidden", queue=False)
 
@@ -200,15 +183,15 @@ def _say_what_is_edited(
         except Exception as error:  # the same error stops the edit, and says so there
             return f"No estimate: {str(error).splitlines()[0][:300]}" if values[0] else ""
 
-    sized = [fields.video, fields.frames, fields.size, fields.steps, fields.editor]
-    for field in (*sized, fields.checkpoint, fields.task):
+    sized = [filled.video, filled.frames, filled.size, filled.steps, filled.editor]
+    for field in (*sized, filled.checkpoint, filled.task):
         field.change(
-            estimate, fields.all(), cost, trigger_mode="always_last", show_progress="hidden"
+            estimate, filled.all(), cost, trigger_mode="always_last", show_progress="hidden"
         )
-    for field in (fields.source, fields.target):
-        field.blur(estimate, fields.all(), cost, show_progress="hidden")
-    fields.mask.change(
-        lambda mask: "The mask of the tab Masks is used." if mask else "", fields.mask, given
+    for field in (filled.source, filled.target):
+        field.blur(estimate, filled.all(), cost, show_progress="hidden")
+    filled.mask.change(
+        lambda mask: "The mask of the tab Masks is used." if mask else "", filled.mask, given
     )
 
 
@@ -240,9 +223,9 @@ def _look(workplace: Workplace) -> Callable[..., tuple[Any, str, str]]:
         progress: gr.Progress = gr.Progress(),  # noqa: B008, Gradio finds it so
         *values: Any,
     ) -> tuple[Any, str, str]:
-        *fields, by_hand, threshold, margin = values
+        *given, by_hand, threshold, margin = values
         name = visitor_of(request)
-        workplace.look(name, form_of(tuple(fields)), report_of(progress))
+        workplace.look(name, form_of(tuple(given)), report_of(progress))
         view = _mask_view(workplace, name, by_hand, threshold, margin)
         return gr.update(visible=True), view, "This is the mask of the edit."
 
@@ -281,9 +264,9 @@ def _edit(workplace: Workplace) -> Callable[..., tuple[Any, ...]]:
         progress: gr.Progress = gr.Progress(),  # noqa: B008, Gradio finds it so
         *values: Any,
     ) -> tuple[Any, ...]:
-        *fields, by_hand, threshold, margin = values
+        *given, by_hand, threshold, margin = values
         name = visitor_of(request)
-        form = form_of(tuple(fields), _overrides(by_hand, threshold, margin))
+        form = form_of(tuple(given), _overrides(by_hand, threshold, margin))
         result, out = workplace.edit(name, form, report_of(progress))
         clips = shown_clips(result, out)
         return (

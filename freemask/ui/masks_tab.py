@@ -14,7 +14,7 @@ from torch import Tensor
 from freemask.io.masks import write_masks
 from freemask.io.video import write_mp4
 from freemask.types import InputError
-from freemask.ui.brush import carried, painted
+from freemask.ui.brush import painted
 from freemask.ui.edit_tab import EditFields, form_of, report_of
 from freemask.ui.looks import agreement_with, overlay
 from freemask.ui.mask_sheet import MaskSheet
@@ -73,7 +73,7 @@ def masks_tab(workplace: Workplace, fields: EditFields) -> None:
         handlers.choose, [cells, threshold, frame], [sheet, *drawn], trigger_mode="always_last"
     )
     frame.change(handlers.show, frame, canvas, trigger_mode="always_last", show_progress="hidden")
-    paint.click(handlers.paint, [canvas, frame, way], drawn)
+    paint.click(handlers.paint, [canvas, frame, way], drawn, **device)
     undo.click(handlers.choose, [cells, threshold, frame], [sheet, *drawn])
     use.click(handlers.use, None, [fields.mask, status])
 
@@ -146,14 +146,20 @@ class _Handlers:
         return self._canvas(self._visitor(request), int(frame))
 
     def paint(
-        self, request: gr.Request, canvas: dict[str, Any], frame: int, way: str
+        self,
+        request: gr.Request,
+        canvas: dict[str, Any],
+        frame: int,
+        way: str,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008, Gradio finds it so
     ) -> tuple[Any, ...]:
         """Applies a stroke to the mask of every frame."""
         visitor = self._visitor(request)
         assert visitor.look is not None
         assert visitor.mask is not None
         stroke = stroke_of(canvas, visitor.look.video.size)
-        strokes = carried(visitor.look.video, stroke, int(frame) - 1)
+        number, report = int(frame) - 1, report_of(progress)
+        strokes = self.workplace.stroke(visitor.name, stroke, number, report)
         visitor.mask = painted(visitor.mask, strokes, add=way == ADD)
         return self._drawn(visitor, int(frame), "The stroke follows what it covers.")
 

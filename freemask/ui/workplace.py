@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from freemask.batch.jobs import Job, JobInputs, check_job
@@ -23,6 +24,7 @@ from freemask.profiling.memory_check import check_memory
 from freemask.progress import duration
 from freemask.result import EditResult
 from freemask.types import InputError, Progress
+from freemask.ui.brush import carried, tracked
 from freemask.ui.form import EditForm
 from freemask.ui.looks import COLUMNS, Look, look
 from freemask.ui.request import UiRequest
@@ -53,12 +55,18 @@ class Visitor:
     mask: Tensor | None = None
     results: list[Path] = field(default_factory=list)
 
-    def watched(self, report: Report) -> Progress:
-        """Returns a `Progress` that ends the work when the visitor cancels."""
+    def watched(self, report: Report, minutes: float) -> Progress:
+        """Returns a `Progress` that ends the work when the visitor cancels, or after some time."""
+        end = time.monotonic() + 60 * minutes
 
         def step(stage: str, done: int, total: int) -> None:
             if self.stop.is_set():
                 raise Cancelled
+            if time.monotonic() > end:
+                raise InputError(
+                    f"the work took more than {minutes:g} minutes and was stopped; take fewer "
+                    "frames or steps, or a smaller size (--most-minutes)"
+                )
             report(stage, done, total)
 
         return step
@@ -140,9 +148,27 @@ class Workplace:
                 inputs.video,
                 form.request,
                 columns=COLUMNS,
-                progress=visitor.watched(report),
+                progress=visitor.watched(report, self.request.most_minutes),
             )
             return visitor.look
+
+    def stroke(self, name: str, stroke: np.ndarray, frame: int, report: Report) -> Tensor:
+        """Returns a visitor's stroke on every frame of the clip that was looked at.
+
+        stroke: bool `(H, W)`. frame: the number of its frame.
+
+        Raises `InputError` as `brush.carried` and `brush.tracked` do, and `Cancelled`.
+        """
+        visitor = self.visitor(name)
+        if visitor.look is None:
+            raise InputError("look at the clip first")
+        video, model = visitor.look.video, self.request.teacher
+        if model is None:
+            return carried(video, stroke, frame)
+        with self._working(visitor):
+            watch = visitor.watched(report, self.request.most_minutes)
+            device = self.wanted.device
+            return tracked(video, stroke, frame, model, device=device, progress=watch)
 
     def edit(self, name: str, form: EditForm, report: Report) -> tuple[EditResult, Path]:
         """Runs a visitor's edit; returns it and the folder that it is saved in.
@@ -156,7 +182,8 @@ class Workplace:
             editor = self._load(wanted)
             job = Job("edit", form.clip, form.request, mask=form.mask)
             begun = time.monotonic()
-            result = run_with_fallback(editor, job, inputs, progress=visitor.watched(report))
+            watch = visitor.watched(report, self.request.most_minutes)
+            result = run_with_fallback(editor, job, inputs, progress=watch)
             seconds = time.monotonic() - begun
             out = self.folder.new_result(name)
             result.save(out)
@@ -185,7 +212,14 @@ class Workplace:
             self._device.release()
 
     def _wanted(self, form: EditForm) -> EditorRequest:
-        return replace(self.wanted, editor=form.editor, checkpoint=form.checkpoint.strip())
+        checkpoint = form.checkpoint.strip()
+        offered = checkpoint in ("demo", self.wanted.checkpoint)
+        if not (offered or self.request.local) and Path(checkpoint).expanduser().exists():
+            raise InputError(
+                f"{checkpoint!r} is a folder of this machine; visitors from elsewhere take a hub "
+                "id, or the checkpoint that the page was started with"
+            )
+        return replace(self.wanted, editor=form.editor, checkpoint=checkpoint)
 
     def _load(self, wanted: EditorRequest) -> Editor:
         """Returns an editor; one is in memory at a time."""

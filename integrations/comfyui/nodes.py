@@ -64,11 +64,12 @@ class WordMask:
         f"{POLARITY} The heat is what the mask is cut from; a threshold on it gives another mask."
     )
     FUNCTION = "find"
-    RETURN_TYPES = ("MASK", "MASK", "STRING")
-    RETURN_NAMES = ("mask", "heat", "report")
+    RETURN_TYPES = ("MASK", "MASK", "IMAGE", "STRING")
+    RETURN_NAMES = ("mask", "heat", "preview", "report")
     OUTPUT_TOOLTIPS = (
         f"One mask a frame, at the size of the images. {POLARITY}",
         "What the mask is cut from, in [0, 1], 1 where the word is surest.",
+        "The images with the mask in colour.",
         "Where the mask comes from, and remarks.",
     )
 
@@ -85,8 +86,9 @@ class WordMask:
         steps: int,
         size: str,
         settings: str = "",
-    ) -> tuple[Tensor, Tensor, str]:
-        """Returns the mask `(B, H, W)`, its heat `(B, H, W)` and where the mask comes from.
+    ) -> tuple[Tensor, Tensor, Tensor, str]:
+        """Returns the mask `(B, H, W)`, its heat `(B, H, W)`, the images with the mask in colour
+        `(B, H, W, 3)`, and where the mask comes from.
 
         Raises `InputError` for a word that is not in the prompt, and as `freemask.edit` does.
         """

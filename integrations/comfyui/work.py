@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from freemask.io.image_batches import images_of, mask_for, scaled_masks, video_of
+from freemask.io.panels import mask_overlay
 from freemask.io.scaling import native, scaled
 from freemask.types import EditRequest, Video
 
@@ -79,20 +80,22 @@ def edit_images(
 
 def find_mask(
     handle: EditorHandle, images: Tensor, request: EditRequest, *, size: str = SIZES[0]
-) -> tuple[Tensor, Tensor, str]:
-    """Finds the word of a request; returns its mask, the heat that it is cut from, and remarks.
+) -> tuple[Tensor, Tensor, Tensor, str]:
+    """Finds the word of a request; returns its mask, the heat that it is cut from, the clip with
+    the mask in colour, and remarks.
 
     size: as in `fitted`.
 
-    Mask and heat are float32 `(F, H, W)` in [0, 1] at the size of the images, mask 1 = edit.
-    Raises as `edit_images` does.
+    Mask and heat are float32 `(F, H, W)` in [0, 1], mask 1 = edit, and the clip is float32
+    `(F, H, W, 3)` in [0, 1], all at the size of the images. Raises as `edit_images` does.
     """
     with plain_tensors():
         found, source = _inspected(handle, images, request, size, columns=0)
         mask, heat = (scaled_masks(one.cpu(), source.size) for one in (found.mask, found.heat))
+        shown = images_of(mask_overlay(source, mask.numpy()))
     share = float((mask >= 0.5).float().mean())
     lines = [f"mask: {found.masks.origin}; {share:.0%} of the picture", *found.prepared.notes]
-    return mask, heat, "\n".join(lines)
+    return mask, heat, shown, "\n".join(lines)
 
 
 def draw_sheet(

@@ -199,6 +199,7 @@ def test_text_becomes_a_value_or_an_error(
 
 
 DEFAULTS = {  # of the command line, by command
+    "export-diffusers": {"editor": "zeroscope", "checkpoint": "demo", "variant": None},
     "ui": {"host": "127.0.0.1", "port": None, "auth": None, "share": False, "upload_mb": 200},
     "predict": {"config": config_folder() / "predict.yaml", "retry_failed": False, "quiet": False},
     "demo": {"config": None, "out": Path("out/demo")},
@@ -232,6 +233,7 @@ REQUIRED = {
     "edit": ["--video=v", "--source=a", "--target=b"],
     "masks": ["--video=v", "--source=a", "--words=w"],
     "tune": ["--video=v", "--prompt=a"],
+    "export-diffusers": ["out"],
 }
 
 

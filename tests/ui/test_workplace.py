@@ -148,3 +148,31 @@ def test_the_example_is_an_edit(workplace: Workplace) -> None:
         "a bear moving left on the grass",
         "a panda moving left on the grass",
     )
+
+
+def test_work_that_takes_too_long_is_stopped(
+    workplace: Workplace, form: EditForm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 10**6, 600))  # ten minutes between two looks at it
+    monkeypatch.setattr("freemask.ui.workplace.time.monotonic", lambda: next(clock))
+    short = replace(workplace.request, most_minutes=15)
+    with pytest.raises(InputError, match="took more than 15 minutes and was stopped"):
+        Workplace(short, workplace.wanted, workplace.folder).edit("ann", form, ignore)
+    assert not list(workplace.folder.of("ann").glob("result-*"))
+
+
+def test_a_stroke_needs_a_look(workplace: Workplace) -> None:
+    with pytest.raises(InputError, match="look at the clip first"):
+        workplace.stroke("ann", np.ones((32, 48), bool), 0, ignore)
+
+
+def test_visitors_from_elsewhere_name_no_folder_of_this_machine(
+    workplace: Workplace, form: EditForm, sd_checkpoint: Path
+) -> None:
+    opened = replace(workplace.request, host="0.0.0.0", auth="ann:secret")
+    other = Workplace(opened, workplace.wanted, workplace.folder)
+    foreign = replace(form, checkpoint=str(sd_checkpoint), editor="text2video_zero")
+    with pytest.raises(InputError, match="is a folder of this machine; visitors from elsewhere"):
+        other.edit("ann", foreign, ignore)
+    assert "passes" in other.estimate(form)  # the checkpoint of the page
+    assert "passes" in workplace.estimate(foreign)

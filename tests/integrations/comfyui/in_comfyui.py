@@ -18,7 +18,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-EXTRAS = ("nodes_video", "nodes_mask", "nodes_preview_any")
+EXTRAS = ("nodes_video", "nodes_preview_any")
 STEPS = 2
 
 

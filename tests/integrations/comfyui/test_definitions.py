@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from integrations.comfyui import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 
+FOLDER = Path(__file__).parents[3] / "integrations/comfyui"
 NODES = pytest.mark.parametrize("node", NODE_CLASS_MAPPINGS.values(), ids=NODE_CLASS_MAPPINGS)
 TYPES = {"INT": int, "FLOAT": float, "STRING": str, "BOOLEAN": bool}
 SOCKETS = ("IMAGE", "MASK", "FREEMASK_EDITOR")
@@ -17,6 +21,22 @@ SOCKETS = ("IMAGE", "MASK", "FREEMASK_EDITOR")
 def inputs_of(node: Any) -> dict[str, tuple[Any, ...]]:
     groups = node.INPUT_TYPES()
     return {**groups["required"], **groups.get("optional", {})}
+
+
+def test_the_folder_is_loaded_by_its_path_under_any_name() -> None:
+    name = "/anywhere/custom_nodes/freemask"
+    spec = importlib.util.spec_from_file_location(name, FOLDER / "__init__.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+        assert list(module.NODE_CLASS_MAPPINGS) == list(NODE_CLASS_MAPPINGS)
+        assert module.NODE_CLASS_MAPPINGS["FreeMaskEditVideo"].__module__.startswith(name)
+    finally:
+        for loaded in [one for one in sys.modules if one.startswith(name)]:
+            del sys.modules[loaded]
 
 
 def test_there_are_four_nodes_and_each_has_a_name() -> None:

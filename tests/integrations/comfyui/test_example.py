@@ -24,7 +24,6 @@ OWN = [node for node in WORKFLOW["nodes"] if node["type"] in NODE_CLASS_MAPPINGS
 WIDGETS = {  # of ComfyUI's own nodes, in the order of a workflow; None is no input
     "LoadVideo": ["file", None],
     "GetVideoComponents": [],
-    "MaskToImage": [],
     "PreviewImage": [],
     "PreviewAny": [],
     "CreateVideo": ["fps"],
@@ -33,7 +32,6 @@ WIDGETS = {  # of ComfyUI's own nodes, in the order of a workflow; None is no in
 OUTPUTS = {
     "LoadVideo": ["VIDEO"],
     "GetVideoComponents": ["IMAGE", "AUDIO", "FLOAT"],
-    "MaskToImage": ["IMAGE"],
     "PreviewImage": [],
     "PreviewAny": [],
     "CreateVideo": ["VIDEO"],
@@ -116,9 +114,6 @@ def stand_in(kind: str, inputs: dict[str, Any]) -> tuple[Any, ...]:
         return (read_video(FOLDER / inputs["file"]),)
     if kind == "GetVideoComponents":
         return images_of(inputs["video"]), None, inputs["video"].fps
-    if kind == "MaskToImage":
-        mask = inputs["mask"]
-        return (mask.reshape((-1, 1, *mask.shape[-2:])).movedim(1, -1).expand(-1, -1, -1, 3),)
     return tuple(inputs.values())
 
 
@@ -146,9 +141,9 @@ def test_the_prompt_runs_and_the_mask_lies_on_the_bear() -> None:
     with torch.inference_mode():  # as in ComfyUI
         results = execute(PROMPT)
     images = results["2"][0]
-    mask, heat, _ = results["4"]
+    mask, heat, preview, _ = results["4"]
     edited, used, report = results["6"]
-    assert images.shape == edited.shape == (8, 64, 64, 3)
+    assert images.shape == edited.shape == preview.shape == (8, 64, 64, 3)
     assert mask.shape == heat.shape == used.shape == (8, 64, 64)
     scene = sprites.sample_scene(
         5, "heldout", frames=8, size=(64, 64), object="bear", colour=None, ground="grass",
@@ -160,7 +155,7 @@ def test_the_prompt_runs_and_the_mask_lies_on_the_bear() -> None:
     far = torch.nn.functional.max_pool2d(used, 15, stride=1, padding=7) == 0
     torch.testing.assert_close(edited[far], images[far], rtol=0, atol=0)
     assert (edited - images)[found].abs().mean() > 0.1
-    assert results["9"][0].shape[0] == 1
+    assert results["8"][0].shape[0] == 1
     assert report.startswith("task shape: 'bear' becomes 'panda'")
 
 

@@ -23,10 +23,13 @@ def test_mask_heat_and_sheet_are_those_of_freemask_masks(
     overrides = parse_overrides(NAIVE.splitlines())
     request = EditRequest(SOURCE, SOURCE, ("bear", "bear"), steps=STEPS, overrides=overrides)
     expected = inspect_masks(editor, video_of(images), request)
-    mask, heat, report = find(handle, images)
+    mask, heat, preview, report = find(handle, images)
     torch.testing.assert_close(mask, expected.mask, rtol=0, atol=0)
     torch.testing.assert_close(heat, expected.heat, rtol=0, atol=0)
     torch.testing.assert_close(mask, (heat >= 0.99).float(), rtol=0, atol=0)
+    assert (preview.shape, preview.dtype) == (images.shape, torch.float32)
+    torch.testing.assert_close(preview[mask == 0], images[mask == 0], rtol=0, atol=0)
+    assert bool((preview[mask == 1] != images[mask == 1]).any(-1).all())
     assert report.startswith(f"mask: {expected.masks.origin}; {float(mask.mean()):.0%} of the")
     sheet = draw(handle, images)
     assert (sheet.ndim, len(sheet), sheet.shape[3], sheet.dtype) == (4, 1, 3, torch.float32)
@@ -35,8 +38,8 @@ def test_mask_heat_and_sheet_are_those_of_freemask_masks(
 
 def test_masks_have_the_size_of_the_images(handle: EditorHandle, images: Tensor) -> None:
     big = F.interpolate(images.movedim(-1, 1), size=(45, 67)).movedim(1, -1)
-    mask, heat, _ = find(handle, big, size="checkpoint")
-    assert mask.shape == heat.shape == (2, 45, 67)
+    mask, heat, preview, _ = find(handle, big, size="checkpoint")
+    assert mask.shape == heat.shape == preview.shape[:3] == (2, 45, 67)
     assert mask.min() >= 0
     assert mask.max() <= 1
 

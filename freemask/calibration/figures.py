@@ -93,7 +93,7 @@ class WordMapSheet:
                 name = short_name(site.name)
                 axes[row, 0].set_ylabel(name, rotation=0, ha="right", va="center")
             for column, entry in enumerate(entries):
-                axes[0, column].set_title(f"t = {maps.timesteps[entry]:g}", fontsize=8)
+                axes[0, column].set_title(f"t = {maps.timesteps[entry]:.4g}", fontsize=8)
             yield figure
 
     def _draw_cell(
@@ -148,7 +148,7 @@ def _heat_map(figure: Any, axes: Any, codebook: Codebook) -> None:
     axes.plot(column, row, marker="s", markersize=9, fillstyle="none", color=BEST)
     axes.set_yticks(range(len(codebook.sites)), [short_name(site) for site in codebook.sites])
     ticks = np.linspace(0, table.shape[1] - 1, min(6, table.shape[1])).round().astype(int)
-    axes.set_xticks(ticks, [f"{codebook.timesteps[i]:g}" for i in ticks])
+    axes.set_xticks(ticks, [f"{codebook.timesteps[i]:.4g}" for i in ticks])
     axes.set(xlabel="timestep", title="MMC of every site and timestep (lower is better)")
     figure.colorbar(image, ax=axes, fraction=0.03, pad=0.01)
 
@@ -182,12 +182,15 @@ def _describe(axes: Any, codebook: Codebook) -> None:
         f"{codebook.steps} inversion steps, threshold {codebook.threshold:g}"
         f"{', max-pooled' if codebook.max_pool else ''}",
         f"best site: {short_name(codebook.ranked_sites()[0])}",
-        f"best timestep: {codebook.best_timestep}",
+        f"best timestep: {codebook.best_timestep:.4g}",
     ]
     axes.text(0, 1, "\n".join(lines), va="top", transform=axes.transAxes, linespacing=1.6)
 
 
 def short_name(site: str) -> str:
-    """Returns a label: `up_blocks.2.attentions.0.transformer_blocks.0.attn2` -> `up 2.0`."""
+    """Returns a label: `up_blocks.2.attentions.0.transformer_blocks.0.attn2` -> `up 2.0`, and
+    `blocks.4.attn2` of a transformer -> `block 4`."""
+    if site.startswith("blocks."):
+        return f"block {site.split('.')[1]}"
     names = [n for n in site.split(".") if n not in ("attentions", "transformer_blocks")]
     return ".".join(names).replace("_blocks.", " ").replace("_block", "").removesuffix(".0.attn2")

@@ -69,7 +69,7 @@ class Wan(Editor):
     )
     architectures: ClassVar[tuple[str, ...]] = (TRANSFORMER,)
     family: ClassVar[str] = "flow"
-    demo: ClassVar[str | None] = None  # `sprites-wan` is in training
+    demo: ClassVar[str | None] = "sprites-wan"
     half: ClassVar[torch.dtype] = torch.bfloat16
     sources: ClassVar[tuple[str, ...]] = ("noised", "inverted")
     states: ClassVar[tuple[str, ...]] = ("coupled", "pinned")

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from tiny_codebook import CODEBOOK, SITES
 
-from freemask.calibration.figures import WordMapSheet, draw_codebook, spread_entries
+from freemask.calibration.figures import WordMapSheet, draw_codebook, short_name, spread_entries
 from freemask.types import Video, WordMaps
 
 
@@ -48,3 +48,13 @@ def test_a_sheet_shows_the_cost_of_every_cell_that_it_draws(tmp_path: Path) -> N
 )
 def test_columns_are_spread_over_the_run(count: int, wanted: list[int], entries: list[int]) -> None:
     assert spread_entries(count, wanted, 4) == entries
+
+
+def test_sites_have_short_names_of_their_own() -> None:
+    names = {
+        "up_blocks.2.attentions.0.transformer_blocks.0.attn2": "up 2.0",
+        "mid_block.attentions.0.transformer_blocks.0.attn2": "mid.0",
+        "blocks.0.attn2": "block 0",
+        "blocks.12.attn2": "block 12",
+    }
+    assert {site: short_name(site) for site in names} == names

@@ -114,6 +114,7 @@ def test_a_review_labels_and_stops_and_a_rejected_clip_is_left_out(
     assert "cat: left out, its mask was rejected in labels.yaml" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_clip_rejected_after_it_was_measured_does_not_count(
     given: list[str], clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from command_desk import Desk
 
-from freemask.batch import jobs
+from freemask.batch import jobs, single_edit
 from freemask.cli import commands
 from freemask.io.video import read_video, write_video
 from freemask.result import FILES
@@ -230,13 +230,13 @@ def test_an_edit_that_runs_out_of_memory_is_repeated_or_says_what_to_do(
             raise MemoryError
         return real(*given, **options)
 
-    monkeypatch.setattr(jobs, "run_job", partial(short, fails=1))
+    monkeypatch.setattr(single_edit, "run_job", partial(short, fails=1))
     assert commands.main(desk.edit()) == 0
     assert "memory ran out; the edit was repeated with VAE one" in capsys.readouterr().err
     notes = json.loads((tmp_path / "out" / "result.json").read_text())["notes"]
     assert any(note.startswith("memory ran out") for note in notes)
     runs.clear()
-    monkeypatch.setattr(jobs, "run_job", partial(short, fails=99))
+    monkeypatch.setattr(single_edit, "run_job", partial(short, fails=99))
     assert commands.main(desk.edit(out=tmp_path / "none")) == 2
     assert "memory ran out, also with VAE one frame at a time" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()

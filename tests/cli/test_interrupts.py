@@ -160,7 +160,10 @@ RESUMED = {  # command -> its arguments, and the folder that it continues from
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("command", RESUMED)
+@pytest.mark.parametrize(
+    "command",
+    ["evaluate", *(pytest.param(c, marks=pytest.mark.slow) for c in ("calibrate", "tune"))],
+)
 def test_calibrate_evaluate_and_tune_continue(
     command: str, folder: Path, checkpoint: Path, sd_checkpoint: Path
 ) -> None:

@@ -47,6 +47,7 @@ def test_a_run_leaves_tables_rows_and_a_page(whole: Path) -> None:
     assert "http" not in page
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same_rows_quietly(
     whole: Path, checkpoint: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

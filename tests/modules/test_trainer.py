@@ -54,7 +54,9 @@ def sbatch(node: int, port: int, *, nodes: int = 2) -> tuple[list[str], dict[str
     return [sys.executable], {f"SLURM_{k}": str(v) for k, v in {**numbers, **names}.items()}
 
 
-@pytest.mark.parametrize("launcher", [pytest.param(torchrun, marks=pytest.mark.slow), srun])
+@pytest.mark.parametrize(
+    "launcher", [pytest.param(one, marks=pytest.mark.slow) for one in (torchrun, srun)]
+)
 def test_two_nodes_share_the_jobs(launcher: Launcher, tool: PredictTool) -> None:
     tool.list([{"id": f"{n}", "seed": n} for n in range(3)])
     port = free_port()

@@ -60,6 +60,7 @@ def test_an_edit_is_measured_at_each_coverage(wan_checkpoint: Path, monkeypatch)
     assert all(record["time"] > 0 and record["memory"] > 0 for record in records)
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_tables_for_a_transformer(
     wan_checkpoint: Path,
     tmp_path: Path,

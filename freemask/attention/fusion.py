@@ -171,9 +171,11 @@ class Fusion:
     _batch: tuple[Branch, ...] = ("edit",)
     _features: Features = field(default_factory=dict)
     _plans: dict[tuple[object, ...], kernels.MaskPlan] = field(default_factory=dict)
+    _hidden: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = field(default_factory=dict)
 
     def at(self, step: int) -> None:
         """Sets the step of the edit."""
+        self._hidden.clear()
         if len(self.masks.values) > 1:
             self._plans.clear()
         self._step, self._age = step, (self._age + 1) % self.settings.source_every
@@ -255,15 +257,15 @@ class Fusion:
             return [(torch.ones_like(call.q[:, 0, :, 0]), keys)]
         if call.site.kind != "cross" or len(self.part_words) < 2:
             return []
-        shares = [
-            self.own(mask_rows(part, call.site), call.site)
-            for part in self.masks.parts_at(self._step)
-        ]
-        largest = torch.stack(shares).amax(0)
-        return [
-            ((share < largest).float(), words[None].to(share))
-            for share, words in zip(shares, self.part_words, strict=True)
-        ]
+        if call.site.resolution not in self._hidden:
+            parts = self.masks.parts_at(self._step)
+            shares = [self.own(mask_rows(part, call.site), call.site) for part in parts]
+            largest = torch.stack(shares).amax(0)
+            self._hidden[call.site.resolution] = [
+                ((share < largest).float(), words[None].to(share))
+                for share, words in zip(shares, self.part_words, strict=True)
+            ]
+        return self._hidden[call.site.resolution]
 
     def key_weights(self, site: Site) -> Tensor:
         """Returns the weights `(B, Nk)` of the keys that a call of a site carries."""

@@ -46,14 +46,12 @@ class Visitor:
     stop: set when the visitor cancels or leaves.
     look: the last look at the clip.
     mask: the mask that was chosen from it and painted, `(F, H, W)` in {0, 1}.
-    results: folders of the finished edits, the newest last.
     """
 
     name: str
     stop: threading.Event = field(default_factory=threading.Event)
     look: Look | None = None
     mask: Tensor | None = None
-    results: list[Path] = field(default_factory=list)
 
     def watched(self, report: Report, minutes: float) -> Progress:
         """Returns a `Progress` that ends the work when the visitor cancels, or after some time."""
@@ -187,7 +185,6 @@ class Workplace:
             seconds = time.monotonic() - begun
             out = self.folder.new_result(name)
             result.save(out)
-            visitor.results.append(out)
             self._measure(wanted, form, inputs, seconds)
             return result, out
 

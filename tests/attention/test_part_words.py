@@ -89,3 +89,17 @@ def test_a_part_of_every_step_meets_one_of_the_whole_run() -> None:
     assert not (made.parts[0] * made.parts[1]).any()
     assert torch.equal(made.parts[0] + made.parts[1], made.values)
     assert [float(part.sum()) for part in made.parts_at(0)] == [0.0, 2.0]
+
+
+def test_parts_of_every_step_hide_words_by_the_step() -> None:
+    call, fusion = make_call("cross", 3), make_fusion()
+    swapped = tuple(torch.stack(pair) for pair in ((LEFT, RIGHT), (RIGHT, LEFT)))
+    fusion = replace(fusion, masks=replace(fusion.masks, parts=swapped))
+    found = []
+    for step in (0, 1):
+        fusion.at(step)
+        found.append(edited(fusion, call))
+    torch.testing.assert_close(found[0], edited(make_fusion(), call))
+    assert not torch.allclose(found[1], found[0])
+    fusion.at(0)
+    assert torch.equal(edited(fusion, call), found[0])

@@ -11,6 +11,7 @@ what a single map shows, such as a cloud.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -42,28 +43,54 @@ def make_masks(
     video: the clip, which guides the refinement.
     regions: the parts of the mask; one, as `settings.words` says, if none are given.
     """
-    masks = [
-        _region_masks(word_maps, selection, settings, video, region)
-        for region in regions or (Region(settings.words),)
-    ]
-    return _union(masks, selection.origin)
+    return cut(region_heats(word_maps, selection, settings, video, regions), selection, settings)
 
 
-def mask_heat(
+@dataclass(frozen=True, eq=False)
+class RegionHeat:
+    """What the mask of a region is cut from.
+
+    region: the region.
+    heat: `(G, S, F, H, W)` in [0, 1], for each of G groups of words, whose masks are united, and
+        each step that has a mask of its own.
+    """
+
+    region: Region
+    heat: Tensor
+
+
+def region_heats(
     word_maps: Mapping[str, WordMaps],
     selection: Selection,
     settings: MaskSettings,
     video: Video,
     regions: Sequence[Region] = (),
-) -> Tensor:
-    """Returns what `make_masks` makes binary, `(F, H, W)` in [0, 1], at the last step of the edit:
-    at every pixel the largest heat of any region."""
-    cells, shown = selection.cells[-1], []
+) -> list[RegionHeat]:
+    """Returns what `cut` makes binary, by region. The arguments are those of `make_masks`."""
+    found = []
     for region in regions or (Region(settings.words),):
-        words = [word_maps[role] for role in region.roles if role in word_maps]
-        mean = _mean_of(words, cells, selection, settings, video.size)
-        heat = _refined(mean[None], settings, video)[0]
-        shown.append(1 - heat if region.words == "kept" else heat)
+        roles = [word_maps[role] for role in region.roles if role in word_maps]
+        groups = [[maps] for maps in roles] if region.words == "union" else [roles]
+        heats = [_refined_heat(group, selection, settings, video) for group in groups]
+        found.append(RegionHeat(region, torch.stack(heats)))
+    return found
+
+
+def cut(heats: Sequence[RegionHeat], selection: Selection, settings: MaskSettings) -> Masks:
+    """Returns the masks of regions. The other arguments are those of `make_masks`."""
+    masks = []
+    for one in heats:
+        groups = torch.stack([_binarise(heat, selection, settings) for heat in one.heat])
+        mask = groups.amax(0)
+        masks.append(1 - mask if one.region.words == "kept" else mask)
+    return _union(masks, selection.origin)
+
+
+def shown_heat(heats: Sequence[RegionHeat]) -> Tensor:
+    """Returns the heat `(F, H, W)` in [0, 1] of the last step of an edit: at every pixel the
+    largest of any region, 1 = edit."""
+    last = [(one, one.heat[:, -1].amax(0)) for one in heats]
+    shown = [1 - heat if one.region.words == "kept" else heat for one, heat in last]
     return torch.stack(shown).amax(0)
 
 
@@ -89,26 +116,12 @@ def _union(masks: Sequence[Tensor], origin: str) -> Masks:
     return Masks(taken, origin, tuple(parts[number] for number in range(len(whole))))
 
 
-def _region_masks(
-    word_maps: Mapping[str, WordMaps],
-    selection: Selection,
-    settings: MaskSettings,
-    video: Video,
-    region: Region,
-) -> Tensor:
-    """Returns binary masks `(S, F, H, W)` of a region."""
-    roles = [word_maps[role] for role in region.roles if role in word_maps]
-    groups = [[maps] for maps in roles] if region.words == "union" else [roles]
-    masks = torch.stack([_masks_of(group, selection, settings, video) for group in groups]).amax(0)
-    return 1 - masks if region.words == "kept" else masks
-
-
-def _masks_of(
+def _refined_heat(
     words: Sequence[WordMaps], selection: Selection, settings: MaskSettings, video: Video
 ) -> Tensor:
-    """Returns binary masks `(S, F, H, W)` of the maps of one or more words."""
+    """Returns the refined mean `(S, F, H, W)` of the maps of one or more words."""
     means = [_mean_of(words, cells, selection, settings, video.size) for cells in selection.cells]
-    return _binarise(_refined(torch.stack(means), settings, video), selection, settings)
+    return _refined(torch.stack(means), settings, video)
 
 
 def _mean_of(

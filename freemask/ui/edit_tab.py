@@ -17,7 +17,7 @@ from freemask.result import EditResult
 from freemask.settings.sections import AUTO
 from freemask.types import Video
 from freemask.ui.form import EditForm, marked, task_line
-from freemask.ui.looks import as_overrides, overlay
+from freemask.ui.overlay import as_overrides, overlay
 from freemask.ui.parts import (
     clips_html,
     prompts_html,
@@ -247,12 +247,12 @@ def _mask_view(
     found = workplace.visitor(name).look
     if found is None:
         return ""
-    masks, heat = found.masks(threshold=threshold if by_hand else None)
+    mask = found.mask(threshold=threshold if by_hand else None)
     preset = found.prepared.settings.fusion.margin
-    drawn = overlay(found.video, heat, masks.values[-1], margin=margin if by_hand else preset)
+    drawn = overlay(found.video, found.heat(), mask, margin=margin if by_hand else preset)
     path = workplace.folder.of(name) / f"mask-{random.getrandbits(32):08x}.mp4"
     write_mp4(drawn, path)
-    share = float((masks.values[-1] >= 0.5).float().mean())
+    share = float((mask >= 0.5).float().mean())
     title = f"mask (white), its margin (blue), heat: {share:.0%} of the picture"
     return clips_html([(title, path)])
 

@@ -11,11 +11,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from freemask.calibration.consensus_label import consensus_label
 from freemask.calibration.figures import short_name
+from freemask.calibration.look import Look
 from freemask.calibration.mmc import BINS, ClipCost
 from freemask.masks.heat import heat
 from freemask.masks.policies import Cell
 from freemask.types import InputError
-from freemask.ui.looks import Look, heated
+from freemask.ui.overlay import heated
 
 TILE = 96  # pixels of a cell's longer side
 LABEL, HEAD, GAP = 110, 22, 6  # width of a row's name, height of a column's, between cells
@@ -52,8 +53,7 @@ class MaskSheet:
         if book is not None:
             timesteps = self.look.prepared.timesteps
             return {name: book.cost(s, timesteps[entry]) for name, (s, entry) in self.cells.items()}
-        selection = self.look.prepared.selection
-        assert selection is not None
+        selection = self.look.selection
         measured = ClipCost.measure(maps, consensus_label(maps, self.look.video))
         row = round(selection.threshold * BINS) - 1
         table = measured.costs[int(selection.max_pool), row]

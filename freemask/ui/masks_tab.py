@@ -16,8 +16,8 @@ from freemask.io.video import write_mp4
 from freemask.types import InputError
 from freemask.ui.brush import painted
 from freemask.ui.edit_tab import EditFields, form_of, report_of
-from freemask.ui.looks import agreement_with, overlay
 from freemask.ui.mask_sheet import MaskSheet
+from freemask.ui.overlay import agreement_with, overlay
 from freemask.ui.parts import clips_html, readable, visitor_of
 from freemask.ui.workplace import Visitor, Workplace
 
@@ -103,11 +103,10 @@ class _Handlers:
         visitor = self._visitor(request)
         assert visitor.look is not None
         made = MaskSheet(visitor.look)
-        masks, _ = visitor.look.masks()
-        visitor.mask = masks.values[-1]
+        visitor.mask = visitor.look.mask()
         choices = gr.update(choices=made.labelled(), value=[])
         frames = gr.update(maximum=max(2, visitor.look.video.num_frames), value=1)
-        return made.draw(), choices, frames, *self._drawn(visitor, 1, masks.origin)
+        return made.draw(), choices, frames, *self._drawn(visitor, 1, visitor.look.selection.origin)
 
     def click(self, request: gr.Request, event: gr.SelectData, chosen: list[str]) -> list[str]:
         """Adds or removes the cell of a click."""
@@ -126,14 +125,13 @@ class _Handlers:
         look = visitor.look
         assert look is not None
         sheet = MaskSheet(look)
-        policy, _ = look.masks()
+        policy = look.mask()
         if not chosen:
-            visitor.mask = policy.values[-1]
-            return sheet.draw(), *self._drawn(visitor, frame, policy.origin)
+            visitor.mask = policy
+            return sheet.draw(), *self._drawn(visitor, frame, look.selection.origin)
         cells = sheet.chosen(chosen)
-        masks, _ = look.masks(threshold=threshold, cells=cells)
-        visitor.mask = masks.values[-1]
-        same = agreement_with(visitor.mask, policy.values[-1])
+        visitor.mask = look.mask(threshold=threshold, cells=cells)
+        same = agreement_with(visitor.mask, policy)
         sites = ",".join(dict.fromkeys(site.name for site, _ in cells))
         text = (
             f"Cells: {len(cells)}; overlap with the policy's mask {same:.0%}. The sites alone: "

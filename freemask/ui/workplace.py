@@ -14,6 +14,7 @@ from torch import Tensor
 
 from freemask.batch.jobs import Job, JobInputs, check_job
 from freemask.batch.single_edit import run_with_fallback
+from freemask.calibration.look import Look, look
 from freemask.data import sprites
 from freemask.editors.editor import Editor
 from freemask.editors.request import EditorRequest
@@ -26,7 +27,6 @@ from freemask.result import EditResult
 from freemask.types import InputError, Progress
 from freemask.ui.brush import carried, tracked
 from freemask.ui.form import EditForm
-from freemask.ui.looks import COLUMNS, Look, look
 from freemask.ui.request import UiRequest
 from freemask.ui.work_folder import WorkFolder
 
@@ -135,7 +135,7 @@ class Workplace:
 
         report: called with the stage, the steps done and the steps in all.
 
-        Raises `InputError` as `looks.look` does, and `Cancelled`.
+        Raises `InputError` as `look.look` does, and `Cancelled`.
         """
         visitor = self.visitor(name)
         with self._working(visitor):
@@ -145,7 +145,6 @@ class Workplace:
                 editor,
                 inputs.video,
                 form.request,
-                columns=COLUMNS,
                 progress=visitor.watched(report, self.request.most_minutes),
             )
             return visitor.look

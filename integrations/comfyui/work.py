@@ -18,7 +18,7 @@ from . import host
 from .handle import EditorHandle
 
 if TYPE_CHECKING:
-    from freemask.calibration.inspect import MaskInspection
+    from freemask.calibration.look import Look
     from freemask.editors.editor import Editor
     from freemask.result import EditResult
 
@@ -91,10 +91,10 @@ def find_mask(
     """
     with plain_tensors():
         found, source = _inspected(handle, images, request, size, columns=0)
-        mask, heat = (scaled_masks(one.cpu(), source.size) for one in (found.mask, found.heat))
+        mask, heat = (scaled_masks(one.cpu(), source.size) for one in (found.mask(), found.heat()))
         shown = images_of(mask_overlay(source, mask.numpy()))
     share = float((mask >= 0.5).float().mean())
-    lines = [f"mask: {found.masks.origin}; {share:.0%} of the picture", *found.prepared.notes]
+    lines = [f"mask: {found.selection.origin}; {share:.0%} of the picture", *found.prepared.notes]
     return mask, heat, shown, "\n".join(lines)
 
 
@@ -109,21 +109,21 @@ def draw_sheet(
     """
     with plain_tensors():
         found, _ = _inspected(handle, images, request, size, columns=SHEET_COLUMNS)
-        return images_of(Video(found.sheet.picture()[None]))
+        return images_of(Video(found.sheet().picture()[None]))
 
 
 def _inspected(
     handle: EditorHandle, images: Tensor, request: EditRequest, size: str, *, columns: int
-) -> tuple[MaskInspection, Video]:
+) -> tuple[Look, Video]:
     """Reads a word's maps from a batch of images; returns them, and its clip at its own size."""
-    from freemask.calibration.inspect import inspect_masks
+    from freemask.calibration.look import look
     from freemask.sampling.cost import stage_costs
 
     source, clip = fitted(handle, images, size)
     with _ready(handle, request, clip, inversion_only=True) as editor:
         costs = {name: 1.0 for name in stage_costs(editor, request) if name != "denoise"}
         progress = host.progress(costs)
-        return inspect_masks(editor, clip, request, columns=columns, progress=progress), source
+        return look(editor, clip, request, columns=columns, progress=progress), source
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from freemask.calibration.inspect import inspect_masks
+from freemask.calibration.look import look
 from freemask.calibration.request import CalibrationRequest
 from freemask.editors.editor import Editor
 from freemask.editors.request import EditorRequest
@@ -30,12 +30,12 @@ def test_a_sheet_of_a_noised_source_shows_levels_beside_the_chosen_ones(
     prompt = "a bear on the grass"
     request = EditRequest(prompt, prompt, words=("bear", "bear"), steps=20)
     clip = Video(np.repeat(video.frames[:1], 5, axis=0))
-    sheet = inspect_masks(wan, clip, request).sheet
+    sheet = look(wan, clip, request).sheet()
     maps, chosen = sheet.maps, sheet.chosen
     prepared = prepare(wan, clip, request)
     assert prepared.selection
     read = [prepared.timesteps[entry] for entry in prepared.selection.entries]
     assert 8 <= len(maps.timesteps) <= 8 + len(read)
     assert sorted({maps.timesteps[entry] for _, entry in chosen}) == read
-    alone = inspect_masks(wan, clip, request, columns=0).sheet.maps
+    alone = look(wan, clip, request, columns=0).main
     assert sorted(alone.timesteps) == read

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from node_calls import NAIVE, SOURCE, STEPS, draw, find
 from torch import Tensor
 
-from freemask.calibration.inspect import inspect_masks
+from freemask.calibration.look import look
 from freemask.config import parse_overrides
 from freemask.editors.editor import Editor
 from freemask.io.image_batches import video_of
@@ -22,18 +22,18 @@ def test_mask_heat_and_sheet_are_those_of_freemask_masks(
 ) -> None:
     overrides = parse_overrides(NAIVE.splitlines())
     request = EditRequest(SOURCE, SOURCE, ("bear", "bear"), steps=STEPS, overrides=overrides)
-    expected = inspect_masks(editor, video_of(images), request)
+    expected = look(editor, video_of(images), request)
     mask, heat, preview, report = find(handle, images)
-    torch.testing.assert_close(mask, expected.mask, rtol=0, atol=0)
-    torch.testing.assert_close(heat, expected.heat, rtol=0, atol=0)
+    torch.testing.assert_close(mask, expected.mask(), rtol=0, atol=0)
+    torch.testing.assert_close(heat, expected.heat(), rtol=0, atol=0)
     torch.testing.assert_close(mask, (heat >= 0.99).float(), rtol=0, atol=0)
     assert (preview.shape, preview.dtype) == (images.shape, torch.float32)
     torch.testing.assert_close(preview[mask == 0], images[mask == 0], rtol=0, atol=0)
     assert bool((preview[mask == 1] != images[mask == 1]).any(-1).all())
-    assert report.startswith(f"mask: {expected.masks.origin}; {float(mask.mean()):.0%} of the")
+    assert report.startswith(f"mask: {expected.selection.origin}; {float(mask.mean()):.0%} of the")
     sheet = draw(handle, images)
     assert (sheet.ndim, len(sheet), sheet.shape[3], sheet.dtype) == (4, 1, 3, torch.float32)
-    np.testing.assert_array_equal((sheet[0] * 255).round().numpy(), expected.sheet.picture())
+    np.testing.assert_array_equal((sheet[0] * 255).round().numpy(), expected.sheet().picture())
 
 
 def test_masks_have_the_size_of_the_images(handle: EditorHandle, images: Tensor) -> None:

@@ -70,6 +70,7 @@ class WanProcessor:
     attend: the attention itself.
     project_text: returns the layer's keys and values of text states.
     exchange: gathers the keys and values of other processes; None if this one has all tokens.
+    text_tokens: number of text tokens; a context with fewer lacks its padding (`without_padding`).
 
     Raises `InputError` for a layer that also attends to an image.
     """
@@ -89,6 +90,7 @@ class WanProcessor:
             )
         self.site, self.attend, self.project_text = site, attend, project_text
         self.exchange = exchange if site.kind == "self" else None
+        self.text_tokens = 0
         backend = getattr(layer.processor, "_attention_backend", None)
         self.plain_attention = None if backend is None else partial(dispatched, backend)
 
@@ -104,6 +106,8 @@ class WanProcessor:
         q = project_queries(attn, hidden_states, rotary_emb)
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         k, v = project_context(attn, context, rotary_emb)
+        if self.site.kind == "cross":
+            k, v = padded(k, self.text_tokens), padded(v, self.text_tokens)
         if self.exchange is not None:
             k, v = self.exchange(k), self.exchange(v)
         chosen = self.plain_attention
@@ -137,6 +141,28 @@ def project_context(
     """Returns the keys and values `(B, H, Nk, D)` of a context `(B, Nk, C)`."""
     k = _heads(attn.norm_k(attn.to_k(context)), attn.heads, rotation)
     return k, _heads(attn.to_v(context), attn.heads, None)
+
+
+def without_padding(text: Tensor) -> Tensor:
+    """Returns text states `(B, n, E)` up to the first that pads every prompt.
+
+    text: `(B, N, E)`, zero beyond the last token of a prompt. All padding has one key and one value
+        in a layer, so `padded` gives them back from the last state.
+    """
+    used = (text != 0).any(-1).any(0).nonzero()
+    return text[:, : int(used.max()) + 2 if len(used) else 1]
+
+
+def padded(states: Tensor, tokens: int) -> Tensor:
+    """Returns keys or values `(B, H, N, D)` from the first n of them, the last of which is that of
+    the padding.
+
+    tokens: N; fewer than n changes nothing.
+    """
+    missing = tokens - states.shape[2]
+    if missing <= 0:
+        return states
+    return torch.cat([states, states[:, :, -1:].expand(-1, -1, missing, -1)], dim=2)
 
 
 def text_projection(attn: nn.Module, embedder: nn.Module) -> ProjectText:

@@ -1,7 +1,8 @@
 """Runs lanes (`attention.lanes`) through a Wan transformer, block by block.
 
 This is the forward pass of `WanTransformer3DModel` with its parts called one by one. A token keeps
-its rotation and its modulation wherever it stands in a sequence.
+its rotation and its modulation wherever it stands in a sequence. Layers that freemask has hooked
+project the padding of a prompt once instead of up to 512 times.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from freemask.attention.lanes import Lane
 from freemask.attention.ranks import Exchange, Ranks
+from freemask.editors.wan_attention import WanProcessor, without_padding
 from freemask.editors.wan_checkpoints import WanBackbone
 
 
@@ -54,6 +56,16 @@ def predict_lanes(
     return [_end(transformer, stream, ranks) for stream in streams]
 
 
+def _text_of(transformer: Any, lane: Lane) -> Tensor:
+    """Returns the text states of a lane, without their padding if layers can restore it."""
+    layers = [block.attn2.processor for block in transformer.blocks]
+    if not all(isinstance(layer, WanProcessor) for layer in layers):
+        return lane.text
+    for layer in layers:
+        layer.text_tokens = lane.text.shape[1]
+    return without_padding(lane.text)
+
+
 def _begin(
     transformer: Any, lane: Lane, timestep: float, ranks: Ranks, *, per_token: bool
 ) -> _Stream:
@@ -63,7 +75,7 @@ def _begin(
     count = len(tokens) if per_token else None
     times = torch.full((len(latents) * (count or 1),), timestep, device=latents.device)
     temb, modulation, text, _ = transformer.condition_embedder(
-        times, lane.text, None, timestep_seq_len=count
+        times, _text_of(transformer, lane), None, timestep_seq_len=count
     )
     return _Stream(
         lane,

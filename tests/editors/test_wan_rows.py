@@ -14,6 +14,7 @@ from freemask.attention.hooks import plain
 from freemask.attention.lanes import Lane
 from freemask.editors import load_editor
 from freemask.editors.editor import Editor
+from freemask.editors.wan_attention import padded, without_padding
 from freemask.types import InputError
 
 GRID = (3, 4, 6)  # latent frames, tokens of a frame
@@ -87,6 +88,33 @@ def test_hooks_see_the_tokens_of_their_lane(experts: Editor) -> None:
     with experts.hooked(experts.sites((8, 12)), attend):
         experts.predict_lanes([lane(latents, text, torch.arange(9))], 500.0)
     assert set(seen) == {(9, 9), (9, 512)}
+
+
+@torch.no_grad()
+def test_padding_is_projected_once(experts: Editor, monkeypatch: pytest.MonkeyPatch) -> None:
+    latents, text = inputs(experts)
+    expected = experts.predict(latents, 500.0, text)
+    layer = experts.backbone.at(500.0).blocks[0].attn2.to_k
+    widths: list[int] = []
+    forward = layer.forward
+    monkeypatch.setattr(layer, "forward", lambda x: widths.append(x.shape[1]) or forward(x))
+    with experts.hooked(experts.sites((8, 12)), plain):
+        (found,) = experts.predict_lanes([lane(latents, text)], 500.0)
+    tokens = int((text != 0).any(-1).sum(1).max())
+    assert widths == [tokens + 1]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_text_without_padding_keeps_one_state_of_it() -> None:
+    text = torch.zeros(2, 8, 3)
+    text[0, :2], text[1, :4] = 1.0, 2.0
+    assert torch.equal(without_padding(text), text[:, :5])
+    assert without_padding(torch.ones(1, 8, 3)).shape == (1, 8, 3)
+    assert without_padding(torch.zeros(1, 8, 3)).shape == (1, 1, 3)
+    keys = torch.randn(2, 1, 5, 4)
+    assert torch.equal(padded(keys, 8)[:, :, 4:], keys[:, :, 4:].expand(-1, -1, 4, -1))
+    assert torch.equal(padded(keys, 8)[:, :, :5], keys)
+    assert torch.equal(padded(keys, 0), keys)
 
 
 def test_a_lane_counts_its_share_of_the_clip() -> None:

@@ -128,7 +128,12 @@ def edit_times(request: ProfileRequest, editor: Editor) -> list[dict[str, Any]]:
     clip, steps = request.clip(), request.steps
     preset = load_settings(request.task, family=editor.family).strength
     edit_request = request.edit_request(
-        **{"fusion.rows": "inside", "fusion.margin": 0.0, "strength": preset}
+        **{
+            "fusion.rows": "inside",
+            "fusion.margin": 0.0,
+            "strength": preset,
+            "mask.policy": "consensus",  # reads a few levels, as edits do; naive reads all
+        }
     )
     plain_run = partial(
         generate, editor, edit_request.target, frames=clip.num_frames, size=clip.size, steps=steps

@@ -75,6 +75,16 @@ def test_a_family_changes_the_presets_of_freemask_alone(task: str) -> None:
     assert load_settings(task, given, family="flow").strength == 0.4
 
 
+@pytest.mark.parametrize("task", tasks())
+def test_the_solver_of_a_flow_suits_the_state(task: str) -> None:
+    settings = load_settings(task, family="flow")
+    pinned = settings.flow.state == "pinned"
+    assert settings.flow.solver == ("multistep" if pinned else "euler")
+    assert pinned == (task in ("add", "remove"))
+    if task == "remove":
+        assert settings.guidance_range == [0, 0]
+
+
 def test_a_method_of_another_family_is_refused_with_those_that_there_are() -> None:
     own = "auto, flowedit, flowedit_mask, freemask, inversion, released, sdedit, uncalibrated"
     with pytest.raises(InputError, match=f"'ddim' does not serve flow .* methods are {own}"):

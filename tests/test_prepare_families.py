@@ -35,7 +35,7 @@ def test_an_edit_has_the_preset_of_its_editors_family(
     prepared = prepare(wan, tiny, REQUEST)
     expected = load_settings("shape", method="uncalibrated", family="flow")
     assert prepared.settings.mask == expected.mask
-    assert prepared.settings.strength == expected.strength == 0.85
+    assert prepared.settings.strength == expected.strength == 0.75
     assert prepared.settings.source == "noised"
     assert prepare(editor, small, REQUEST).settings.strength == 0.7
     assert prepare(wan, tiny, with_overrides({"strength": 0.5})).settings.strength == 0.5

@@ -81,6 +81,11 @@ class BranchPlan:
         source = self.source_output and self.source_guided
         return ("source_unconditional", "unconditional") if source else ("unconditional",)
 
+    def refreshes(self, step: int, *, outside: str) -> bool:
+        """Returns whether a step must compute keys and values outside the mask whatever their age:
+        a branch of the edit runs that the step before did not, and `outside` is "own"."""
+        return outside == "own" and not set(self.extra(step)) <= set(self.extra(step - 1))
+
     def passes(
         self, step: int, *, fuses: bool, kept: bool = False
     ) -> tuple[tuple[Branch, ...], ...]:
@@ -142,7 +147,8 @@ def lane_calls(
         for lane in plan.lanes(
             step,
             fuses=fuses(step),
-            refresh=(step - first_step) % settings.source_every == 0,
+            refresh=(step - first_step) % settings.source_every == 0
+            or plan.refreshes(step, outside=settings.outside),
             outside=settings.outside,
         )
     )

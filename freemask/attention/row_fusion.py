@@ -75,11 +75,12 @@ class RowFusion(Fusion):
     @property
     def lanes(self) -> tuple[LanePlan, ...]:
         """The lanes of the current step, the source's first."""
+        outside = self.settings.outside
         return self.plan.lanes(
             self._step,
             fuses=self.reads(self._step),
-            refresh=self._age == 0,
-            outside=self.settings.outside,
+            refresh=self._age == 0 or self.plan.refreshes(self._step, outside=outside),
+            outside=outside,
         )
 
     def tokens_of(self, lane: LanePlan) -> Tensor:
@@ -151,8 +152,9 @@ class RowFusion(Fusion):
             kept = call.k[:, :, :count], call.v[:, :, :count]
             self._outside[call.site.name, own] = kept
             return None
-        k, v = self._outside[call.site.name, own]
-        shape = (len(call.q), -1, -1, -1)
+        branches = len(call.q)  # the last of those that were kept, if guidance has ended since
+        k, v = (kept[-branches:] for kept in self._outside[call.site.name, own])
+        shape = (branches, -1, -1, -1)
         return k.expand(shape), v.expand(shape)
 
     def _source_of(self, site: Site) -> KeysValues:

@@ -201,7 +201,8 @@ def test_a_step_costs_what_its_lanes_carry(
     state: str, outside: str, every: int, wan: Editor
 ) -> None:
     keys = {"flow.state": state, "fusion.outside": outside, "fusion.source_every": every}
-    step = Step(wan, BOX, **PLAIN, **keys, **{"fusion.rows": "inside"})
+    guided = {"flow.source_guidance": 1.0, "guidance_range": [0.0, 1.0]}
+    step = Step(wan, BOX, **PLAIN, **keys, **guided, **{"fusion.rows": "inside"})
     fusion = step.fusion
     assert isinstance(fusion, RowFusion)
     found, coverage = [], fusion.coverage

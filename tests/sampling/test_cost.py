@@ -39,6 +39,13 @@ WAN: dict[str, dict[str, Any]] = {
     "pinned": {"flow.state": "pinned"},
     "kept": {"fusion.rows": "inside", "fusion.source_every": 2},
     "own": {"fusion.rows": "inside", "fusion.outside": "own", "fusion.source_every": 3},
+    "own, guided later": {
+        "fusion.rows": "inside",
+        "fusion.outside": "own",
+        "fusion.source_every": 3,
+        "guidance_range": [0.5, 1.0],
+        "strength": 1.0,
+    },
     "guided source": {"flow.state": "coupled", "flow.source_guidance": 3.0},
     "inverted": {"source": "inverted", "strength": 1.0},
     "some guidance": {"guidance_range": [0.5, 1.0], "strength": 1.0},

@@ -81,11 +81,6 @@ class BranchPlan:
         source = self.source_output and self.source_guided
         return ("source_unconditional", "unconditional") if source else ("unconditional",)
 
-    def refreshes(self, step: int, *, outside: str) -> bool:
-        """Returns whether a step must compute keys and values outside the mask whatever their age:
-        a branch of the edit runs that the step before did not, and `outside` is "own"."""
-        return outside == "own" and not set(self.extra(step)) <= set(self.extra(step - 1))
-
     def passes(
         self, step: int, *, fuses: bool, kept: bool = False
     ) -> tuple[tuple[Branch, ...], ...]:
@@ -100,14 +95,16 @@ class BranchPlan:
             return (replayed, extra) if extra else (replayed,)
         return ((*extra, "edit"),)
 
-    def lanes(self, step: int, *, fuses: bool, refresh: bool, outside: str) -> tuple[LanePlan, ...]:
+    def lanes(self, step: int, *, fuses: bool, due: bool, outside: str) -> tuple[LanePlan, ...]:
         """Returns the lanes of a step, the source's first.
 
         fuses: as in `passes`.
-        refresh: whether keys and values outside the mask are computed in this step.
+        due: whether keys and values outside the mask are as old as they may be. Own ones are also
+            computed again when a branch begins, which has none yet.
         outside: "source" or "own", as in `FusionSettings`.
         """
         own = outside == "own"
+        refresh = due or (own and not set(self.extra(step)) <= set(self.extra(step - 1)))
         edit = LanePlan((*self.extra(step), "edit"), dense=refresh and own)
         if self.source_output or fuses or (refresh and not own):
             return LanePlan(("source",), dense=refresh), edit
@@ -147,8 +144,7 @@ def lane_calls(
         for lane in plan.lanes(
             step,
             fuses=fuses(step),
-            refresh=(step - first_step) % settings.source_every == 0
-            or plan.refreshes(step, outside=settings.outside),
+            due=(step - first_step) % settings.source_every == 0,
             outside=settings.outside,
         )
     )

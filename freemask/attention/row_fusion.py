@@ -75,12 +75,11 @@ class RowFusion(Fusion):
     @property
     def lanes(self) -> tuple[LanePlan, ...]:
         """The lanes of the current step, the source's first."""
-        outside = self.settings.outside
         return self.plan.lanes(
             self._step,
             fuses=self.reads(self._step),
-            refresh=self._age == 0 or self.plan.refreshes(self._step, outside=outside),
-            outside=outside,
+            due=self._age == 0,
+            outside=self.settings.outside,
         )
 
     def tokens_of(self, lane: LanePlan) -> Tensor:

@@ -15,7 +15,6 @@ from freemask.masks.policies import Cell
 from freemask.masks.selection import Selection, codebook_for
 from freemask.prepare import PreparedEdit, prepare
 from freemask.sampling.inversion import invert_for
-from freemask.settings.sections import MaskSettings
 from freemask.types import EditRequest, InputError, Masks, Progress, Video, WordMaps
 
 
@@ -94,11 +93,13 @@ class Look:
     def _found(self, cells: Sequence[Cell]) -> list[RegionHeat]:
         """Returns the heat of the regions; it does not depend on the threshold and is kept."""
         if tuple(cells) not in self._heats:
-            settings: MaskSettings = self.prepared.settings.mask
-            regions = self.prepared.regions_behind
             self._heats.clear()  # of a long clip, one takes much memory
             self._heats[tuple(cells)] = region_heats(
-                self.maps, self._chosen(cells), settings, self.video, regions
+                self.maps,
+                self._chosen(cells),
+                self.prepared.settings.mask,
+                self.video,
+                self.prepared.regions_behind,
             )
         return self._heats[tuple(cells)]
 

@@ -186,6 +186,21 @@ def test_kept_keys_serve_until_they_are_computed_again(
     assert not torch.allclose(step.edit(2), first, atol=1e-4)
 
 
+def test_a_branch_reads_its_own_keys_after_guidance_has_ended(wan: Editor) -> None:
+    kept = {"fusion.outside": "own", "fusion.source_every": 2, "fusion.rows": "inside", **PLAIN}
+    guided = Step(wan, BOX, **kept, guidance_range=[0.0, 0.5 / STEPS])  # in the first step alone
+    alone = Step(wan, BOX, guidance=1.0, **kept)
+    assert not torch.allclose(guided.edit(0), alone.edit(0), atol=1e-4)
+    close(guided.edit(1), alone.edit(1))
+
+
+def test_a_branch_that_begins_computes_its_own_keys(wan: Editor) -> None:
+    kept = {"fusion.outside": "own", "fusion.source_every": 2, "fusion.rows": "inside", **PLAIN}
+    later = Step(wan, BOX, **kept, guidance_range=[0.5 / STEPS, 1.0])  # from the second step on
+    later.edit(0)
+    close(later.edit(1), Step(wan, BOX, **kept).edit(0))
+
+
 CALLS = {  # of steps 0, 1, 2; c is the share of the tokens inside
     ("pinned", "source", 1): lambda c: (1 + 2 * c,) * 3,
     ("pinned", "source", 2): lambda c: (1 + 2 * c, 2 * c, 1 + 2 * c),

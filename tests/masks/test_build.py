@@ -11,7 +11,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from freemask.masks.build import joined, make_masks, otsu_mask, user_masks, whole_frame
+from freemask.masks.build import (
+    joined,
+    make_masks,
+    otsu_mask,
+    region_heats,
+    shown_heat,
+    user_masks,
+    whole_frame,
+)
 from freemask.masks.guided_filter import refine
 from freemask.masks.heat import heat
 from freemask.masks.policies import Cell
@@ -212,6 +220,16 @@ def test_the_mask_of_a_word_that_stays_is_everything_else() -> None:
     own = masks_of({"source": bright_at(2, 7)}, chosen).values
     rest = masks_of({"kept": bright_at(2, 7)}, chosen, words="kept").values
     assert torch.equal(rest, 1 - own)
+
+
+@pytest.mark.parametrize("words", ["source", "union", "both"])
+def test_the_heat_that_is_shown_is_what_the_mask_is_cut_from(words: str) -> None:
+    maps = {"source": bright_at(2, 7), "target": bright_at(0, 0)}
+    chosen, settings = selection((SITES[1], 0)), MaskSettings(words=words)
+    found = shown_heat(region_heats(maps, chosen, settings, CLIP))
+    mask = make_masks(maps, chosen, settings, CLIP).values[-1]
+    assert torch.equal(mask, (found >= chosen.threshold).float())
+    assert 0 < mask.mean() < 0.5
 
 
 def test_several_regions_make_one_mask() -> None:

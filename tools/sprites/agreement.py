@@ -9,7 +9,7 @@ labels" of docs/masks-and-mmc.md.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -129,8 +129,7 @@ def report(editor: Editor, clips: Sequence[MeasuredClip]) -> list[str]:
         f"rank correlation of {len(lmmc['true'])} sites: {rank_correlation(*lmmc.values()):.2f}; "
         f"on one clip: mean {np.mean(alone):.3f}, least {min(alone):.3f}"
     ]
-    halves = (clips[::2], clips[1::2])
-    parts = [mask_scores(editor, *pair) for pair in (halves, halves[::-1])]
+    parts = [mask_scores(editor, *pair) for pair in halves(clips)]
     scores = {name: np.array(parts[0][name] + parts[1][name]) for name in MASKS}
     for name, values in scores.items():
         mean, low, high = paired_interval(scores["consensus"], values)
@@ -142,18 +141,34 @@ def report(editor: Editor, clips: Sequence[MeasuredClip]) -> list[str]:
     return lines
 
 
-def main() -> None:
-    """Measures and prints."""
+def halves(clips: Sequence[MeasuredClip]) -> list[tuple[Sequence[MeasuredClip], ...]]:
+    """Returns each half of the clips, followed by the other half."""
+    return [(clips[::2], clips[1::2]), (clips[1::2], clips[::2])]
+
+
+def print_table(
+    description: str | None, editor: str, lines: Callable[[Editor, int, int], Sequence[str]]
+) -> None:
+    """Reads the options of a table and prints it.
+
+    description: of the command.
+    editor: name of the editor, unless --editor says otherwise.
+    lines: returns the table's lines for an editor, a number of clips and one of steps.
+    """
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--editor", default="zeroscope", help="its demo checkpoint is measured")
+    parser.add_argument("--editor", default=editor, help="its demo checkpoint is measured")
     parser.add_argument("--clips", type=int, default=24)
     parser.add_argument("--steps", type=int, default=20)
     options = parser.parse_args()
-    editor = load_editor(options.editor, device="cpu")
-    for line in report(editor, measure(editor, options.clips, options.steps)):
+    for line in lines(load_editor(options.editor, device="cpu"), options.clips, options.steps):
         print(line)  # noqa: T201
+
+
+def main() -> None:
+    """Measures and prints."""
+    print_table(__doc__, "zeroscope", lambda editor, *size: report(editor, measure(editor, *size)))
 
 
 if __name__ == "__main__":

@@ -4,12 +4,12 @@
 
 It prints the table "Other maps" of docs/masks-and-mmc.md: for each kind of map the LMMC of its best
 site, the cost of its best cell, and the mIoU of the masks of the preset `shape`, where each half of
-the clips is masked with the codebook of the other half.
+the clips is masked with the codebook of the other half. Attention maps are written out here, which
+the small checkpoints allow.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -23,7 +23,6 @@ from freemask.attention.token_grid import row_maps
 from freemask.calibration.mmc import ClipCost
 from freemask.data.clips import FRAMES, SIZE, CaptionedClip, load_clips, sprites_clips
 from freemask.editors.editor import Editor
-from freemask.editors.registry import load_editor
 from freemask.evaluation.metrics import paired_interval
 from freemask.progress import show_progress
 from freemask.prompts.tokens import word_weights
@@ -34,7 +33,13 @@ from freemask.sampling.samplers import make_sampler
 from freemask.settings.presets import load_settings
 from freemask.settings.sections import Settings
 from freemask.types import Site, WordMaps
-from tools.sprites.agreement import MeasuredClip, codebook_of, mask_score
+from tools.sprites.agreement import (
+    MeasuredClip,
+    codebook_of,
+    halves,
+    mask_score,
+    print_table,
+)
 
 NOISES = 4  # draws of the noise of a noised source
 PLAIN = "word map"  # the kind that freemask reads; the others are compared with it
@@ -147,13 +152,13 @@ def measure(editor: Editor, count: int, steps: int) -> dict[str, list[MeasuredCl
 
 
 def masked(editor: Editor, clips: Sequence[MeasuredClip]) -> np.ndarray:
-    """Returns the mIoU of each clip's mask under the codebook of the half that it is not in."""
-    halves, preset = (clips[::2], clips[1::2]), load_settings("shape").mask
-    scores = np.empty(len(clips))
-    for own, others in ((0, 1), (1, 0)):
-        codebook = codebook_of(halves[others], "true")
-        scores[own::2] = [mask_score(editor, clip, preset, codebook) for clip in halves[own]]
-    return scores
+    """Returns the mIoU of each clip's mask under the codebook of the half that it is not in, half
+    by half."""
+    preset, scores = load_settings("shape").mask, []
+    for half, others in halves(clips):
+        codebook = codebook_of(others, "true")
+        scores += [mask_score(editor, clip, preset, codebook) for clip in half]
+    return np.array(scores)
 
 
 def report(editor: Editor, by_kind: Mapping[str, Sequence[MeasuredClip]]) -> list[str]:
@@ -173,16 +178,7 @@ def report(editor: Editor, by_kind: Mapping[str, Sequence[MeasuredClip]]) -> lis
 
 def main() -> None:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--editor", default="wan", help="its demo checkpoint is measured")
-    parser.add_argument("--clips", type=int, default=24)
-    parser.add_argument("--steps", type=int, default=20)
-    options = parser.parse_args()
-    editor = load_editor(options.editor, device="cpu")
-    for line in report(editor, measure(editor, options.clips, options.steps)):
-        print(line)  # noqa: T201
+    print_table(__doc__, "wan", lambda editor, *size: report(editor, measure(editor, *size)))
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ REPEATED = {  # fields of text that is given several times: their option and its
     "lora": ("--lora", "FILE[:WEIGHT]"),
     "columns": ("--column", "KEY=COLUMN"),
     "hooks": ("--hook", "COMMAND"),
+    "ablations": ("--ablation", "NAME:SETTINGS"),
 }
 AT_LEAST_ONE = ("frames", "steps", "clips", "processes", "save_every")
 

@@ -8,7 +8,7 @@ Figures are measured on frames in memory.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from freemask.calibration.mmc import ClipCost
 from freemask.editors.backbone_calls import BackboneCalls
 from freemask.editors.editor import Editor
 from freemask.evaluation.edited_sample import EditedSample
-from freemask.evaluation.methods import METHODS, BenchmarkSettings
+from freemask.evaluation.methods import BenchmarkSettings
 from freemask.evaluation.models import load_models
 from freemask.evaluation.samples import Sample, SampleSource
 from freemask.evaluation.scores import score
@@ -80,7 +80,10 @@ def run_sample(
         method: prepare(editor, sample.video, settings.request(sample, method))
         for method in settings.methods_for(sample)
     }
-    inversions = _invert_once(editor, sample.video, edits)
+    oracles = {method for method in edits if settings.known[method].true_mask}
+    inversions = _invert_once(
+        editor, sample.video, [_to_invert(edits[m], m in oracles) for m in edits]
+    )
     unedited = EditedSample(
         sample,
         sample.video,
@@ -93,7 +96,7 @@ def run_sample(
     if source.five:
         named |= {"name": source.five.clip, "kind": source.five.kind}
     rows = []
-    for method, result, cost in _edit_all(editor, sample, edits, inversions):
+    for method, result, cost in _edit_all(editor, sample, edits, inversions, oracles):
         edited = replace(
             unedited,
             video=result.video,
@@ -120,13 +123,17 @@ def _edit_all(
     sample: Sample,
     edits: Mapping[str, PreparedEdit],
     inversions: Mapping[str, tuple[Inversion, Cost]],
+    oracles: Collection[str],
 ) -> Iterable[tuple[str, EditResult, Cost]]:
-    """Yields each method with its result and its cost, inversion included."""
+    """Yields each method with its result and its cost, inversion included.
+
+    oracles: the methods that use the true mask.
+    """
     results: dict[str, tuple[EditResult, float]] = {}
     for method, prepared in edits.items():
-        inversion, before = inversions[_inversion_key(_to_invert(method, prepared))]
+        inversion, before = inversions[_inversion_key(_to_invert(prepared, method in oracles))]
         true_mask = None
-        if METHODS[method].true_mask and prepared.regions:
+        if method in oracles and prepared.regions:
             assert sample.object_mask is not None
             true_mask = torch.from_numpy(sample.object_mask)
         key = f"{_effect(prepared)} {true_mask is None}"
@@ -180,11 +187,9 @@ def _all_maps(inversion: Inversion) -> bool:
     return maps is not None and set(maps.timesteps) == set(inversion.trajectory.timesteps)
 
 
-def _to_invert(method: str, prepared: PreparedEdit) -> PreparedEdit:
+def _to_invert(prepared: PreparedEdit, true_mask: bool) -> PreparedEdit:
     """Returns an edit as its inversion sees it: an edit with the true mask reads no word maps."""
-    if METHODS[method].true_mask:
-        return replace(prepared, selection=None, queries={})
-    return prepared
+    return replace(prepared, selection=None, queries={}) if true_mask else prepared
 
 
 def _inversion_key(prepared: PreparedEdit) -> str:
@@ -214,11 +219,10 @@ def _effect(prepared: PreparedEdit) -> str:
 
 
 def _invert_once(
-    editor: Editor, video: Video, edits: Mapping[str, PreparedEdit]
+    editor: Editor, video: Video, wanted: Iterable[PreparedEdit]
 ) -> dict[str, tuple[Inversion, Cost]]:
     """Returns every different inversion and its cost, by the key of `_inversion_key`."""
     inversions = {}
-    wanted = [_to_invert(method, prepared) for method, prepared in edits.items()]
     for prepared in sorted(wanted, key=lambda item: -len(item.queries)):
         key = _inversion_key(prepared)
         if key not in inversions:

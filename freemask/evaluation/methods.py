@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
-from freemask.config import nearest
+from freemask.config import nearest, parse_overrides
 from freemask.evaluation.samples import Sample
 from freemask.settings.presets import FLOW, FREEMASK, load_settings, methods
 from freemask.settings.sections import Settings
@@ -64,6 +66,7 @@ METHODS = {
     "flowedit": BenchmarkMethod("flowedit"),
     "flowedit_mask": BenchmarkMethod("flowedit_mask"),
 }
+ABLATION = re.compile(r"([A-Za-z]\w*):\s*(.+)")
 DEFAULT_METHODS = {
     FLOW: ("sdedit", "inversion", "flowedit", "flowedit_mask", "freemask", "oracle"),
     "diffusion": ("reconstruct", "ddim", "naive", "freemask"),
@@ -76,6 +79,24 @@ def benchmark_methods(family: str) -> list[str]:
     return [name for name, method in METHODS.items() if method.preset in presets]
 
 
+def parse_ablation(text: str) -> tuple[str, BenchmarkMethod]:
+    """Returns the name and the method of an ablation, FreeMask with other settings.
+
+    text: "NAME: key=value key=value".
+
+    Raises `InputError` for a malformed text, and for a name that a method has.
+    """
+    found = ABLATION.fullmatch(text.strip())
+    if not found:
+        raise InputError(
+            f"ablation {text!r} is not understood; write its name and its settings, as in "
+            '--ablation "dense: fusion.rows=all"'
+        )
+    if found[1] in METHODS:
+        raise InputError(f"ablation {text!r} has the name of a method; choose another")
+    return found[1], BenchmarkMethod(overrides=parse_overrides(found[2].split()))
+
+
 @dataclass(frozen=True)
 class BenchmarkSettings:
     """Settings that all samples of a run share.
@@ -84,6 +105,8 @@ class BenchmarkSettings:
     steps: number of denoising steps, >= 1.
     guidance: scale of classifier-free guidance.
     overrides: settings of every method that differ from its preset, by dotted key.
+    ablations: a further method, "NAME: key=value key=value": freemask with these settings; may be
+        given several times.
     cost_clips: number of clips per task on which time and memory are measured, >= 0.
     clip: folder of a CLIP model, or "demo"; None leaves the CLIP metrics out.
     lpips: file with the weights of AlexNet; None leaves LPIPS out.
@@ -91,13 +114,14 @@ class BenchmarkSettings:
     dino: folder or hub id of a DINO model, for the structure distance of FiVE-Bench.
     niqe: measure the NIQE of FiVE-Bench with pyiqa, which must be installed.
 
-    Raises `InputError` for an unknown method, and for numbers out of range.
+    Raises `InputError` for an unknown method, for numbers out of range, and as `parse_ablation`.
     """
 
     methods: tuple[str, ...] = ()
     steps: int = 50
     guidance: float = 7.5
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    ablations: tuple[str, ...] = ()
     cost_clips: int = 6
     clip: str | None = None
     lpips: str | None = None
@@ -108,9 +132,20 @@ class BenchmarkSettings:
     def __post_init__(self) -> None:
         at_least(1, steps=self.steps)
         at_least(0, cost_clips=self.cost_clips)
-        unknown = [name for name in self.methods if name not in METHODS]
+        known = self.known
+        unknown = [name for name in self.methods if name not in known]
         if unknown:
-            raise InputError(f"unknown method {unknown[0]!r}{nearest(unknown[0], METHODS)}")
+            raise InputError(f"unknown method {unknown[0]!r}{nearest(unknown[0], known)}")
+
+    @cached_property
+    def known(self) -> dict[str, BenchmarkMethod]:
+        """The methods of the benchmark and the ablations, by name."""
+        known = dict(METHODS)
+        for name, method in map(parse_ablation, self.ablations):
+            if name in known:
+                raise InputError(f"two ablations are named {name!r}; give each its own name")
+            known[name] = method
+        return known
 
     @property
     def five_models(self) -> dict[str, Any]:
@@ -121,42 +156,44 @@ class BenchmarkSettings:
         """Returns the methods that can run on a sample: one without a mask has no true mask."""
         if sample.object_mask is not None:
             return self.methods
-        return tuple(name for name in self.methods if not METHODS[name].true_mask)
+        return tuple(name for name in self.methods if not self.known[name].true_mask)
 
     def overrides_of(self, method: str) -> dict[str, Any]:
         """Returns the overrides of a method; its own take precedence over those of the run."""
-        return {**self.overrides, **METHODS[method].overrides}
+        return {**self.overrides, **self.known[method].overrides}
 
     def for_family(self, family: str, editor: str) -> BenchmarkSettings:
-        """Returns the settings for an editor, with its family's methods if none are given.
+        """Returns the settings for an editor, with its family's methods if none are given, and with
+        the ablations after them.
 
         editor: its name, for the error.
 
         Raises `InputError` for a method that the editor does not have; it names those that it has.
         """
+        ablations = [parse_ablation(text)[0] for text in self.ablations]
         known = benchmark_methods(family)
         for name in self.methods:
-            if name not in known:
+            if name not in (*known, *ablations):
                 raise InputError(
                     f"editor {editor} has no method {name!r}; it has {', '.join(known)}"
                 )
         usual = DEFAULT_METHODS.get(family, (FREEMASK, "oracle"))
-        return replace(self, methods=self.methods or usual)
+        return replace(self, methods=tuple(dict.fromkeys([*(self.methods or usual), *ablations])))
 
     def resolve(self, task: str, method: str, family: str = "") -> Settings:
         """Returns the settings of a method under a task, for editors of a family."""
-        preset, overrides = METHODS[method].preset, self.overrides_of(method)
+        preset, overrides = self.known[method].preset, self.overrides_of(method)
         return load_settings(task, overrides, method=preset, family=family)
 
     def request(self, sample: Sample, method: str) -> EditRequest:
         """Returns the request of a method for a sample."""
         request = replace(
             sample.request,
-            method=METHODS[method].preset,
+            method=self.known[method].preset,
             steps=self.steps,
             guidance=self.guidance,
             overrides=self.overrides_of(method),
         )
-        if METHODS[method].reconstruct:
+        if self.known[method].reconstruct:
             return replace(request, target=request.source, guidance=1.0)
         return request

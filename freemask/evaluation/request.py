@@ -42,6 +42,8 @@ class EvaluationRequest(EditorRequest):
         (FiVE-Bench) or "list" (a table of edits); "auto" tells it from the data.
     data: "sprites", the folder of clips or of FiVE-Bench, or the file of a table.
     clips: number of sprites clips per task, >= 1.
+    first_clip: number of the first sprites clip, >= 0; give a large one, as 1000000, to tune
+        settings on clips that no table of the documentation shows.
     captions: the captions file of a folder in DAVIS layout; default captions.yaml in it.
     columns: a column of a table, KEY=COLUMN, where KEY is video, source, target, mask, words, task,
         or target.TASK for a target of that task; may be given several times.
@@ -64,6 +66,7 @@ class EvaluationRequest(EditorRequest):
     benchmark: str = AUTO
     data: str = SPRITES
     clips: int = 24
+    first_clip: int = 0
     captions: Path | None = None
     columns: tuple[str, ...] = ()
     hooks: tuple[str, ...] = ()
@@ -73,6 +76,7 @@ class EvaluationRequest(EditorRequest):
 
     def __post_init__(self) -> None:
         at_least(1, clips=self.clips, processes=self.processes)
+        at_least(0, first_clip=self.first_clip)
         if self.frames != "auto":
             at_least(1, frames=self.frames)
         name = sample_set_name(self.benchmark, self.data)
@@ -155,6 +159,7 @@ class EvaluationRequest(EditorRequest):
         return fingerprint(
             editor.dependencies,
             [self.data, *self.sample_set.files(self), self.columns, self.size, self.frame_count],
+            self.first_clip,
             [settings.steps, settings.guidance, models],
             resolved,
             [user_path(path) for path in sorted(map(str, codebooks))],

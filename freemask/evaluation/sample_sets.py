@@ -17,7 +17,6 @@ from freemask.data import five
 from freemask.data.captions import CAPTIONS
 from freemask.data.clips import FRAMES, SIZE, SPRITES
 from freemask.data.edit_list import Columns, read_edit_list
-from freemask.evaluation.methods import METHODS
 from freemask.evaluation.public_samples import five_samples, list_samples
 from freemask.evaluation.samples import (
     SampleSource,
@@ -89,7 +88,9 @@ def sample_set_name(benchmark: str, data: str) -> str:
 
 def _sprites(request: EvaluationRequest) -> list[SampleSource]:
     size = request.size or SIZE
-    return sprites_samples(request.wanted_tasks, request.clips, size, request.frame_count)
+    return sprites_samples(
+        request.wanted_tasks, request.clips, size, request.frame_count, first=request.first_clip
+    )
 
 
 def _davis(request: EvaluationRequest) -> list[SampleSource]:
@@ -128,7 +129,8 @@ def _list(request: EvaluationRequest) -> list[SampleSource]:
 def _list_remarks(request: EvaluationRequest) -> list[str]:
     edits = read_edit_list(user_path(request.data), Columns.parse(request.columns))
     without = sum(edit.mask is None for edit in edits)
-    masked = [name for name in request.settings.methods if METHODS[name].true_mask]
+    settings = request.settings
+    masked = [name for name in settings.methods if settings.known[name].true_mask]
     if not (without and masked):
         return []
     return [f"{', '.join(masked)} left out for {without} edits, which have no mask"]

@@ -239,15 +239,23 @@ def check_tasks(tasks: Sequence[str], known: Iterable[str] = tuple(TASKS)) -> No
 
 
 def sprites_samples(
-    tasks: Sequence[str], clips: int, size: tuple[int, int] = SIZE, frames: int = 8
+    tasks: Sequence[str],
+    clips: int,
+    size: tuple[int, int] = SIZE,
+    frames: int = 8,
+    *,
+    first: int = 0,
 ) -> list[SampleSource]:
     """Returns `clips` held-out samples of each task, clip by clip, with the tasks interleaved.
+
+    first: how many seeds come between the benchmark's first clip and the first of these.
 
     Raises `InputError` for an unknown task.
     """
     check_tasks(tasks)
+    seed = FIRST_SEED + first
     return [
-        SampleSource(task, number, partial(TASKS[task].draw, FIRST_SEED + number, size, frames))
+        SampleSource(task, number, partial(TASKS[task].draw, seed + number, size, frames))
         for number in range(clips)
         for task in tasks
     ]

@@ -213,7 +213,7 @@ DEFAULTS = {  # of the command line, by command
     "masks": {"task": "auto", "steps": 50, "frames": 8, "out": Path("out/masks")},
     "editors": {"memory": False, "frames": 8, "size": (512, 512), "steps": 50, "dtype": "float16"},
     "evaluate": {
-        "clips": 24, "data": "sprites", "methods": (),
+        "clips": 24, "first_clip": 0, "data": "sprites", "methods": (), "ablations": [],
         "tasks": (), "benchmark": "auto", "columns": [], "hooks": [], "clip": None, "lpips": None,
         "lpips_squeeze": None, "dino": None, "niqe": False, "processes": 1, "captions": None,
         "size": None, "frames": "auto", "steps": 50, "out": Path("out/evaluate"),

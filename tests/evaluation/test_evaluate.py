@@ -51,6 +51,7 @@ def test_the_fingerprint_follows_settings_presets_and_captions(
     assert before == replace(request, clips=3, processes=2).fingerprint(editor)
     harder = replace(SETTINGS, overrides={"fusion.margin": 0.7})
     assert replace(request, settings=harder).fingerprint(editor) != before
+    assert replace(request, first_clip=7).fingerprint(editor) != before
     captions = davis / "captions.yaml"
     written = captions.read_text()
     captions.write_text(written.replace("panda", "cow"))

@@ -70,3 +70,38 @@ def test_a_reconstruction_keeps_the_source_prompt_without_guidance() -> None:
 def test_an_unknown_method_is_named() -> None:
     with pytest.raises(InputError, match="unknown method 'naiv'; did you mean 'naive'"):
         BenchmarkSettings(("naiv",))
+
+
+def test_an_ablation_is_freemask_with_other_settings() -> None:
+    text = "dense: fusion.rows=all guidance_range=[0.0,0.5]"
+    settings = BenchmarkSettings(ablations=(text,)).for_family("flow", "wan")
+    assert settings.methods == (*FLOW_METHODS, "freemask", "oracle", "dense")
+    resolved = settings.resolve("shape", "dense", "flow")
+    assert (resolved.fusion.rows, resolved.guidance_range) == ("all", [0.0, 0.5])
+    assert settings.resolve("shape", "freemask", "flow") == load_settings("shape", family="flow")
+    request = settings.request(samples.shape_sample(3, (32, 32), 2), "dense")
+    assert (request.method, request.overrides["fusion.rows"]) == ("freemask", "all")
+
+
+def test_an_ablation_takes_its_place_among_named_methods_once() -> None:
+    text = "dense: fusion.rows=all"
+    settings = BenchmarkSettings(("dense", "freemask"), ablations=(text,))
+    assert settings.for_family("flow", "wan").methods == ("dense", "freemask")
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("fusion.rows=all", "is not understood; write its name and its settings"),
+        ("oracle: fusion.rows=all", "has the name of a method; choose another"),
+        ("dense: fusion.rows", "'fusion.rows' is not of the form key=value"),
+    ],
+)
+def test_a_malformed_ablation_is_refused(text: str, error: str) -> None:
+    with pytest.raises(InputError, match=error):
+        BenchmarkSettings(ablations=(text,))
+
+
+def test_two_ablations_of_one_name_are_refused() -> None:
+    with pytest.raises(InputError, match="two ablations are named 'dense'"):
+        BenchmarkSettings(ablations=("dense: fusion.rows=all", "dense: fusion.margin=0.1"))

@@ -66,6 +66,13 @@ def test_clips_have_the_number_of_frames_asked_for() -> None:
     assert source.load().video.frames.shape == (3, *SIZE, 3)
 
 
+def test_clips_can_begin_at_another_number() -> None:
+    first, second = samples.sprites_samples(["shape"], 2, SIZE)
+    (later,) = samples.sprites_samples(["shape"], 1, SIZE, first=1)
+    assert later.key == first.key
+    np.testing.assert_array_equal(later.load().video.frames, second.load().video.frames)
+
+
 def test_an_unknown_task_is_named() -> None:
     with pytest.raises(InputError, match="unknown task 'shapes'; did you mean 'shape'"):
         samples.sprites_samples(["shapes"], 1)

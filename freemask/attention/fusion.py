@@ -17,7 +17,7 @@ features are read (the feature store, the footprint, the check for a mask) asks 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,8 +29,8 @@ from torch.profiler import record_function
 from freemask import kernels
 from freemask.attention.branches import Branch, BranchPlan, StepRange, in_range
 from freemask.attention.features import Features, FeatureStore
-from freemask.attention.hidden_keys import without_keys
 from freemask.attention.hooks import AttentionCall, plain
+from freemask.attention.key_channels import with_copies, without_keys
 from freemask.attention.ranks import ALONE, Ranks
 from freemask.attention.token_grid import mask_rows
 from freemask.settings.sections import FusionSettings, Settings
@@ -64,7 +64,7 @@ def fuse_self(fusion: Fusion, call: AttentionCall, q_source: Tensor, k_source: T
 
 def fuse_cross(fusion: Fusion, call: AttentionCall, q_source: Tensor, k_source: Tensor) -> Tensor:
     """M-CA: outside the mask carries the source's attention to the target's tokens."""
-    values = fusion.tokens.values(call.v, fusion.progress)
+    values = fusion.factors(call, k_source.shape[2]).values(call.v)
     return fusion.blend(call, q_source, k_source, **values.arguments())
 
 
@@ -171,11 +171,13 @@ class Fusion:
     _batch: tuple[Branch, ...] = ("edit",)
     _features: Features = field(default_factory=dict)
     _plans: dict[tuple[object, ...], kernels.MaskPlan] = field(default_factory=dict)
+    _factors: dict[tuple[int, int], kernels.TokenFactors] = field(default_factory=dict)
     _hidden: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = field(default_factory=dict)
 
     def at(self, step: int) -> None:
         """Sets the step of the edit."""
         self._hidden.clear()
+        self._factors.clear()
         if len(self.masks.values) > 1:
             self._plans.clear()
         self._step, self._age = step, (self._age + 1) % self.settings.source_every
@@ -238,16 +240,28 @@ class Fusion:
         """
         tensors = {"q": call.q, "k": call.k, "q_source": q_source, "k_source": k_source, **values}
         width = call.q.shape[-1]
-        hidden = self.hidden(call)
-        tensors = without_keys(tensors, hidden) if hidden else tensors
         out = kernels.blended_attention(
-            **tensors,
+            **self.visible(call, tensors),
             mask=self.row_plan(call.site),
             scale=width**-0.5,
             backend=self.backend,
             part_bytes=self.part_bytes,
         )
         return out[..., :width]
+
+    def visible(self, call: AttentionCall, tensors: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Returns the tensors of a call with channels that count padding and hide keys."""
+        tensors = with_copies(tensors, call.tokens) if call.site.kind == "cross" else tensors
+        hidden = self.hidden(call)
+        return without_keys(tensors, hidden) if hidden else tensors
+
+    def factors(self, call: AttentionCall, source: int) -> kernels.TokenFactors:
+        """Returns what multiplies a call's values; `source` keys stand for the source's tokens."""
+        target = call.k.shape[2]
+        if (source, target) not in self._factors:
+            factors = self.tokens.at(self.progress, source=source, target=target)
+            self._factors[source, target] = factors.to(call.v)
+        return self._factors[source, target]
 
     def hidden(self, call: AttentionCall) -> list[tuple[Tensor, Tensor]]:
         """Returns the keys that rows of the edit do not see, as `without_keys` takes them: the
@@ -262,7 +276,7 @@ class Fusion:
             shares = [self.own(mask_rows(part, call.site), call.site) for part in parts]
             largest = torch.stack(shares).amax(0)
             self._hidden[call.site.resolution] = [
-                ((share < largest).float(), words[None].to(share))
+                ((share < largest).float(), words[None, : call.k.shape[2]].to(share))
                 for share, words in zip(shares, self.part_words, strict=True)
             ]
         return self._hidden[call.site.resolution]
@@ -305,7 +319,7 @@ class Fusion:
         if not hidden:
             return plain(call)
         width = call.q.shape[-1]
-        seen = without_keys({"q": edit.q, "k": edit.k, "v": edit.v}, hidden)
+        seen = self.visible(edit, {"q": edit.q, "k": edit.k, "v": edit.v})
         out = F.scaled_dot_product_attention(seen["q"], seen["k"], seen["v"], scale=width**-0.5)
         return torch.cat([plain(call.rows(0, -size)), out[..., :width]])
 
@@ -314,7 +328,8 @@ class Fusion:
         if call.site.kind != "cross" or bool((self.tokens.weights == 1).all()):
             return call
         v = call.v.clone()
-        v[-len(v) // len(self._batch) :] *= self.tokens.weights.to(v)[:, None]
+        weights = self.factors(call, call.k.shape[2]).edit
+        v[-len(v) // len(self._batch) :] *= weights.to(v)[:, None]
         return replace(call, v=v)
 
     def _source(self, call: AttentionCall, size: int) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from freemask.attention.key_channels import repeated, with_copies
 from freemask.types import Site
 
 PlainAttention = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -36,6 +37,7 @@ class AttentionCall:
     k, v: keys and values `(B, H, Nk, D)`.
     frame_table: `(B, R)`, the entries of k and v that a sequence sees, end to end; None for its
         own entry.
+    copies: how many tokens the last key and value stand for: those that pad a text are equal.
     plain_attention: computes plain attention from q, k and v, where another one than PyTorch's was
         chosen for the layer.
     """
@@ -46,7 +48,13 @@ class AttentionCall:
     k: Tensor
     v: Tensor
     frame_table: Tensor | None = None
+    copies: int = 1
     plain_attention: PlainAttention | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens that the keys stand for."""
+        return self.k.shape[2] + self.copies - 1
 
     def rows(self, start: int, end: int | None) -> AttentionCall:
         """Returns the call for a part of the batch that holds whole branches."""
@@ -68,7 +76,12 @@ def plain(call: AttentionCall) -> Tensor:
         table = call.frame_table.to(k.device)
         k, v = (rearrange(x[table], "b r heads n d -> b heads (r n) d") for x in (k, v))
     if call.plain_attention is not None:
-        return call.plain_attention(call.q, k, v)
+        return call.plain_attention(call.q, repeated(k, call.copies), repeated(v, call.copies))
+    if call.copies > 1:
+        width = call.q.shape[-1]
+        wide = with_copies({"q": call.q, "k": k, "v": v}, call.tokens)
+        q, k, v = (wide[name] for name in "qkv")
+        return F.scaled_dot_product_attention(q, k, v, scale=width**-0.5)[..., :width]
     return F.scaled_dot_product_attention(call.q, k, v)
 
 

@@ -17,6 +17,7 @@ from torch.profiler import record_function
 from freemask import kernels
 from freemask.attention.features import FeatureStore
 from freemask.attention.hooks import AttentionCall, plain
+from freemask.attention.key_channels import with_copies
 from freemask.attention.ranks import ALONE, Ranks
 from freemask.attention.token_grid import row_maps
 from freemask.types import Site, WordMaps
@@ -29,7 +30,7 @@ Spread = Callable[[Tensor], Tensor]  # (F of latent frames, h_l, w_l) -> (F of t
 class WordQuery:
     """A word whose maps are wanted.
 
-    weights: `(N,)`, 1 on the word's tokens and 0 elsewhere.
+    weights: `(N,)`, 1 on the word's tokens and 0 elsewhere, padding included.
     text: hidden states `(1, N, E)` of the word's prompt; None stands for the running prompt.
     """
 
@@ -90,13 +91,17 @@ class WordMapRecorder:
 
     def _look(self, call: AttentionCall, query: WordQuery) -> tuple[Tensor, Tensor]:
         k, v = (call.k, call.v) if query.text is None else self._keys(call, query.text)
+        width, tokens = call.q.shape[-1], call.tokens if query.text is None else k.shape[2]
         with record_function("freemask.word_maps"):
             result, word_map = kernels.word_attention(
-                call.q, k, v, word_weights=query.weights.to(call.q.device), backend=self.backend
+                **with_copies({"q": call.q, "k": k, "v": v}, tokens),
+                word_weights=query.weights[: k.shape[2]].to(call.q.device),
+                scale=width**-0.5,
+                backend=self.backend,
             )
         if call.site.span == "clip":
             word_map = self.ranks.gather_all(word_map, 1)
-        return result, self.spread(row_maps(word_map, call.site).float().cpu())
+        return result[..., :width], self.spread(row_maps(word_map, call.site).float().cpu())
 
     def _keys(self, call: AttentionCall, text: Tensor) -> tuple[Tensor, Tensor]:
         k, v = call.project_text(text.to(call.q))

@@ -106,12 +106,14 @@ class WanProcessor:
         q = project_queries(attn, hidden_states, rotary_emb)
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         k, v = project_context(attn, context, rotary_emb)
-        if self.site.kind == "cross":
-            k, v = padded(k, self.text_tokens), padded(v, self.text_tokens)
+        missing = self.text_tokens - k.shape[2] if self.site.kind == "cross" else 0
         if self.exchange is not None:
             k, v = self.exchange(k), self.exchange(v)
         chosen = self.plain_attention
-        call = AttentionCall(self.site, self.project_text, q, k, v, plain_attention=chosen)
+        copies = 1 + max(missing, 0)
+        call = AttentionCall(
+            self.site, self.project_text, q, k, v, copies=copies, plain_attention=chosen
+        )
         out = self.attend(call)
         merged = rearrange(out, "b heads n d -> b n (heads d)").type_as(q)
         projected: Tensor = attn.to_out[1](attn.to_out[0](merged))
@@ -147,22 +149,10 @@ def without_padding(text: Tensor) -> Tensor:
     """Returns text states `(B, n, E)` up to the first that pads every prompt.
 
     text: `(B, N, E)`, zero beyond the last token of a prompt. All padding has one key and one value
-        in a layer, so `padded` gives them back from the last state.
+        in a layer, so the last state stands for it (`AttentionCall.copies`).
     """
     used = (text != 0).any(-1).any(0).nonzero()
     return text[:, : int(used.max()) + 2 if len(used) else 1]
-
-
-def padded(states: Tensor, tokens: int) -> Tensor:
-    """Returns keys or values `(B, H, N, D)` from the first n of them, the last of which is that of
-    the padding.
-
-    tokens: N; fewer than n changes nothing.
-    """
-    missing = tokens - states.shape[2]
-    if missing <= 0:
-        return states
-    return torch.cat([states, states[:, :, -1:].expand(-1, -1, missing, -1)], dim=2)
 
 
 def text_projection(attn: nn.Module, embedder: nn.Module) -> ProjectText:

@@ -26,13 +26,14 @@ from torch import Tensor
 from freemask.kernels import backends, dispatch, validate
 from freemask.kernels.mask_plan import MaskPlan
 from freemask.kernels.rows import blend_rows
-from freemask.kernels.token_edit import TokenEdit, TokenValues
+from freemask.kernels.token_edit import TokenEdit, TokenFactors, TokenValues
 from freemask.kernels.validate import FrameTable
 
 __all__ = [
     "BACKENDS",
     "MaskPlan",
     "TokenEdit",
+    "TokenFactors",
     "TokenValues",
     "blend_rows",
     "blended_attention",

@@ -44,6 +44,48 @@ class TokenValues:
 
 
 @dataclass(frozen=True, eq=False)
+class TokenFactors:
+    """What the values of one cross-attention edit are multiplied with, in float64.
+
+    edit: `w (Nt,)`.
+    source: `R diag(alpha w) (Ns, Nt)`.
+    kept: `(1 - alpha) w (Nt,)`; None if every token takes the source's attention.
+    """
+
+    edit: Tensor
+    source: Tensor
+    kept: Tensor | None
+
+    def to(self, like: Tensor) -> TokenFactors:
+        """Returns the factors on a tensor's device, in float64 for float64, else in float32."""
+        wide = torch.float64 if like.dtype == torch.float64 else torch.float32
+        kept = None if self.kept is None else self.kept.to(like.device, wide)
+        return TokenFactors(
+            self.edit.to(like.device, wide), self.source.to(like.device, wide), kept
+        )
+
+    def values(self, v: Tensor) -> TokenValues:
+        """Returns the transformed values.
+
+        v: values of the target's tokens, `(B, H, Nt, D)`.
+
+        Values are computed in float64 for float64 and in float32 otherwise, then rounded once to
+        the dtype of `v`. Raises ValueError if `v` has another number of tokens.
+        """
+        if v.ndim != 4 or v.shape[2] != len(self.edit):
+            raise ValueError(
+                f"values must be (B, H, Nt, D) with the {len(self.edit)} target tokens of "
+                f"the edit, got {tuple(v.shape)}"
+            )
+        factors = self.to(v)
+        wide = v.to(factors.edit.dtype)
+        kept = None if factors.kept is None else (factors.kept[:, None] * wide).to(v.dtype)
+        return TokenValues(
+            (factors.edit[:, None] * wide).to(v.dtype), (factors.source @ wide).to(v.dtype), kept
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class TokenEdit:
     """How target tokens take over the attention of source tokens.
 
@@ -99,29 +141,32 @@ class TokenEdit:
         open_now = (start <= progress) & (progress < end)
         return (open_now & (self.mapper.sum(0) > 0)).to(self.mapper.dtype)
 
+    def at(
+        self, progress: float, *, source: int | None = None, target: int | None = None
+    ) -> TokenFactors:
+        """Returns what a point of the run multiplies values with.
+
+        progress: fraction of the denoising run, in [0, 1).
+        source, target: number of keys that stand for the prompt's tokens. The last stands for all
+            tokens from there on, whose keys and values are equal, as those of padding are. None is
+            one key for each token.
+        """
+        alpha, (source_tokens, target_tokens) = self.alpha(progress), self.mapper.shape
+        source, target = source or source_tokens, target or target_tokens
+        carried = _fold(self.mapper * (alpha * self.weights), source)
+        carried[:, target - 1] = carried[:, target - 1 :].sum(1)
+        kept = None if bool((alpha == 1).all()) else _fold((1 - alpha) * self.weights, target)
+        return TokenFactors(_fold(self.weights, target), carried[:, :target], kept)
+
     def values(self, v: Tensor, progress: float = 0.0) -> TokenValues:
-        """Returns the transformed values at a point of the run.
+        """Returns the transformed values at a point of the run: those of `at(progress)`.
 
         v: values of the target's tokens, `(B, H, Nt, D)`.
         progress: fraction of the denoising run, in [0, 1).
 
-        Values are computed in float64 for float64 and in float32 otherwise, then rounded once to
-        the dtype of `v`. Raises ValueError if `v` has another number of tokens.
+        Raises ValueError if `v` has another number of tokens.
         """
-        if v.ndim != 4 or v.shape[2] != self.mapper.shape[1]:
-            raise ValueError(
-                f"values must be (B, H, Nt, D) with the {self.mapper.shape[1]} target tokens of "
-                f"the edit, got {tuple(v.shape)}"
-            )
-        wide = torch.float64 if v.dtype == torch.float64 else torch.float32
-        alpha = self.alpha(progress).to(v.device)
-        mapper, weights = self.mapper.to(v.device), self.weights.to(v.device)
-        edit = (weights[:, None].to(wide) * v.to(wide)).to(v.dtype)
-        source = ((mapper * alpha * weights).to(wide) @ v.to(wide)).to(v.dtype)
-        if bool((alpha == 1).all()):
-            return TokenValues(edit, source, None)
-        kept = (((1 - alpha) * weights)[:, None].to(wide) * v.to(wide)).to(v.dtype)
-        return TokenValues(edit, source, kept)
+        return self.at(progress).values(v)
 
     @staticmethod
     def _per_token(name: str, given: Tensor, expected: tuple[int, ...]) -> None:
@@ -129,3 +174,9 @@ class TokenEdit:
             raise ValueError(
                 f"{name} must be {expected}, one entry per target token, got {tuple(given.shape)}"
             )
+
+
+def _fold(factors: Tensor, count: int) -> Tensor:
+    """Returns the first `count` of the factors `(N, ...)`, the last of them the mean of the rest:
+    one key that counts for several gives each of them an equal share."""
+    return torch.cat([factors[: count - 1], factors[count - 1 :].mean(0, keepdim=True)])

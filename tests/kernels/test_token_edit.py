@@ -121,3 +121,41 @@ def test_narrow_values_are_rounded_once():
 def test_errors_say_what_was_given_and_what_is_allowed(act, says):
     with pytest.raises(ValueError, match=says):
         act()
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.5])
+def test_one_key_stands_for_all_padding(progress):
+    """With equal keys and values from some token on, one key counted m times gives the result of
+    all of them, whatever the edit does to single tokens of the padding."""
+    generator = torch.Generator().manual_seed(1)
+    mapper = torch.rand(8, 9, generator=generator, dtype=torch.float64)
+    windows = torch.tensor([[0.0, 1.0]] * 4 + [[0.0, 0.4]] * 5)
+    edit = TokenEdit.replacement(mapper).windowed(windows).reweighted(torch.linspace(0.2, 4, 9))
+    shape = Shape(keys=9, source_keys=8, queries=50)
+    case = blend_case(shape, torch.float64)
+    short = {"source": 3, "target": 5}
+    for x, count in ((case.k, 5), (case.v, 5), (case.k_source, 3)):
+        x[:, :, count:] = x[:, :, count - 1 : count]
+    maps = [
+        attention_map(case.q, case.k, 40**-0.5),
+        attention_map(case.q_source, case.k_source, 40**-0.5),
+    ]
+    folded = [
+        torch.cat([m[..., : n - 1], m[..., n - 1 :].sum(-1, keepdim=True)], -1)
+        for m, n in zip(maps, (5, 3), strict=True)
+    ]
+    found = edit.at(progress, **short).values(case.v[:, :, :5])
+    expected = edit.values(case.v, progress)
+    pairs = [("edit", 0), ("source", 1), *([("kept", 0)] if progress else [])]
+    assert (expected.kept is None) == (progress == 0)
+    for name, which in pairs:
+        torch.testing.assert_close(
+            folded[which] @ getattr(found, name), maps[which] @ getattr(expected, name)
+        )
+
+
+def test_folded_factors_take_values_of_the_keys_that_there_are():
+    edit = replacement().at(0.0, source=3, target=4)
+    assert (edit.source.shape, edit.edit.shape) == ((3, 4), (4,))
+    with pytest.raises(ValueError, match="with the 4 target tokens"):
+        edit.values(torch.zeros(1, 1, 7, 2))

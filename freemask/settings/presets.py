@@ -85,9 +85,13 @@ def _serves(method: str, family: str) -> bool:
 
 def _presets(task: str, method: str, family: str) -> list[Any]:
     """Returns the layers of a preset, the lowest first."""
-    freemask = _task_layers(task)
-    if family in (path.stem for path in _presets_in("family")):
-        freemask += _layers(_load("family", family), task)
+    known = family in (path.stem for path in _presets_in("family"))
+    changes = _load("family", family) if known else {}
+    freemask: list[Any] = []
+    for name in _line(task):  # what a family says about a task holds for those that build on it
+        keys = (name,) if freemask else ("default", name)
+        own = {key: value for key, value in _load("task", name).items() if key != "base"}
+        freemask += [own, *(changes[key] for key in keys if key in changes)]
     if method in (AUTO, FREEMASK):
         return freemask
     own = _load("method", method)
@@ -95,15 +99,14 @@ def _presets(task: str, method: str, family: str) -> list[Any]:
     return [*below, *_layers(own, task)]
 
 
-def _task_layers(task: str) -> list[Any]:
-    """Returns the layers of a task's preset: those of its base, if it has one, and its own."""
-    own = _load("task", task)
-    below = _task_layers(own.pop("base")) if "base" in own else []
-    return [*below, own]
+def _line(task: str) -> list[str]:
+    """Returns a task and the tasks that its preset builds on, the first of them first."""
+    base = _load("task", task).get("base")
+    return [*(_line(base) if base else []), task]
 
 
 def _layers(preset: Any, task: str) -> list[Any]:
-    return [preset[key] for key in ("default", task) if key in preset]
+    return [preset[key] for key in ("default", *_line(task)) if key in preset]
 
 
 def _presets_in(kind: str) -> list[Path]:

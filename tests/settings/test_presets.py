@@ -64,7 +64,10 @@ def test_a_family_changes_the_presets_of_freemask_alone(task: str) -> None:
     assert flow.fusion.temporal_replace == [0, 0]  # else the source is replayed for nothing
     assert "temporal" not in flow.fusion.masked
     assert flow.fusion.self_replace == other.fusion.self_replace
-    assert (flow.mask, flow.fusion.margin) == (other.mask, other.fusion.margin)
+    unions = ("shape", "attribute", "colour", "material")
+    words = "union" if task in unions else other.mask.words
+    assert flow.mask == replace(other.mask, words=words)
+    assert other.fusion.margin <= flow.fusion.margin <= 2 * other.fusion.margin
     guess = load_settings(task, method="uncalibrated", family="flow")
     assert (guess.mask.policy, guess.strength) == ("consensus", flow.strength)
     for method in ("released", "sdedit"):
@@ -73,6 +76,17 @@ def test_a_family_changes_the_presets_of_freemask_alone(task: str) -> None:
         )
     given = {"strength": 0.4, "fresh_noise": False}
     assert load_settings(task, given, family="flow").strength == 0.4
+
+
+def test_what_a_family_says_about_a_task_holds_for_those_that_build_on_it() -> None:
+    attribute, colour, material = (
+        load_settings(task, family="flow") for task in ("attribute", "colour", "material")
+    )
+    assert colour == attribute
+    own = load_settings("material")
+    assert (material.strength, material.fusion.self_replace) == (0.8, own.fusion.self_replace)
+    assert material.mask == attribute.mask
+    assert material.fusion.margin == attribute.fusion.margin != own.fusion.margin
 
 
 @pytest.mark.parametrize("task", tasks())

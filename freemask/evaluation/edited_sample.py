@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 
 from freemask.evaluation import metrics, template_matching
 from freemask.evaluation.clip import ClipEmbedder
@@ -15,6 +16,7 @@ from freemask.evaluation.five_metrics import FiveFrames
 from freemask.evaluation.lpips import Lpips
 from freemask.evaluation.niqe import Niqe
 from freemask.evaluation.samples import TASKS, BenchmarkTask, GroundTruth, Sample
+from freemask.masks.morphology import dilate
 from freemask.types import Video
 
 
@@ -65,8 +67,16 @@ class EditedSample:
 
     @property
     def outside(self) -> np.ndarray | None:
-        """Region `(F, H, W)` that the edit should leave as it is; None if it is not known."""
-        return None if self._changed is None else 1 - self._changed
+        """Region `(F, H, W)` that the edit should leave as it is; None if it is not known.
+
+        The rim of an object that was found by its looks belongs to neither side.
+        """
+        if self._changed is None:
+            return None
+        if not self._is_found:
+            return 1 - self._changed
+        changed = torch.from_numpy(self._changed)
+        return 1 - dilate(changed, template_matching.FOUND_WITHIN).numpy()
 
     @property
     def edited_region(self) -> np.ndarray:
@@ -79,14 +89,22 @@ class EditedSample:
     def _task(self) -> BenchmarkTask:
         return TASKS[self.sample.request.task]
 
+    @property
+    def _is_found(self) -> bool:
+        """Whether the object may be anywhere and was looked for."""
+        return self._task.anywhere and self.ground_truth is not None
+
     @cached_property
     def _changed(self) -> np.ndarray | None:
         """Region `(F, H, W)` that a perfect edit changes, if it is known; around an object that may
         be anywhere, where it was found."""
-        if not (self._task.anywhere and self.ground_truth):
+        if not self._is_found:
             return self.sample.object_mask
+        assert self.ground_truth
         scene = self.ground_truth.clip.scene
-        found = template_matching.find_object(self.video, scene.noun, scene.colour, scene.style)
+        found = template_matching.find_object(
+            self.video, scene.noun, scene.colour, scene.style, cut=True
+        )
         return template_matching.covered_region(self.video, scene.noun, found)
 
     @cached_property

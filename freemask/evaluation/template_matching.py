@@ -5,8 +5,9 @@ Every object is rendered in several sizes and compared at every place. The error
     sum over covered pixels |g - sprite|^2 + sum over uncovered pixels |g - mean|^2
 
 with the mean colour of the uncovered pixels. The size and the places with the least error are the
-object's best-matching path. One correlation gives the errors of a size at all places. The ground
-is recognised by the statistics of its colours and texture.
+object's best-matching path. One correlation gives the errors of a size at all places. An object
+that an edit put anywhere may be cut by the border of the frame; its pixels beyond count nowhere.
+The ground is recognised by the statistics of its colours and texture.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from freemask.data.sprites_drawing import (
 from freemask.types import Video
 
 EXTENTS = np.linspace(0.46, 0.79, 9)  # sizes of an object as shares of the frame
+FOUND_WITHIN = 1  # pixels: how well a rim is known, for sizes are 2.6 apart and places are whole
+CUT = 0.4  # of an object's size may lie beyond the border of the frame
 TEXTURES = 24  # renderings of each ground that its statistics are taken from
 
 
@@ -40,7 +43,7 @@ class Sighting:
 
     error: mean squared error in squared grey levels.
     extent: the size of the object, as in `Scene`.
-    corners: its top left corner `(top, left)` in every frame, in pixels.
+    corners: its top left corner `(top, left)` in every frame, in pixels; it may lie beyond it.
     """
 
     error: float
@@ -48,16 +51,22 @@ class Sighting:
     corners: tuple[tuple[int, int], ...]
 
 
-def find_object(video: Video, name: str, colour: str | None, style: str | None) -> Sighting:
-    """Returns the best-matching path of an object in a colour and a style."""
+def find_object(
+    video: Video, name: str, colour: str | None, style: str | None, *, cut: bool = False
+) -> Sighting:
+    """Returns the best-matching path of an object in a colour and a style.
+
+    cut: whether the border of the frame may cut the object, by CUT of its size.
+    """
     frames = torch.from_numpy(video.frames).permute(0, 3, 1, 2).float()
     found = []
     for extent in EXTENTS:
         patch, covered = _template(name, float(extent), colour, style, video.size[0])
-        errors = _errors(frames, patch, covered)
+        beyond = round(CUT * len(covered)) if cut else 0
+        errors = _errors(frames, patch, covered, beyond)
         best, places = errors.flatten(1).min(1)
         columns = errors.shape[2]
-        corners = tuple((int(p) // columns, int(p) % columns) for p in places)
+        corners = tuple((int(p) // columns - beyond, int(p) % columns - beyond) for p in places)
         found.append(Sighting(float(best.mean()), float(extent), corners))
     return min(found, key=lambda sighting: sighting.error)
 
@@ -118,7 +127,10 @@ def covered_region(video: Video, name: str, sighting: Sighting) -> np.ndarray:
     mask = np.zeros(video.frames.shape[:3], np.float32)
     rows, columns = covered.shape
     for frame, (top, left) in zip(mask, sighting.corners, strict=True):
-        frame[top : top + rows, left : left + columns] = covered.numpy()
+        (up, before), (height, width) = (max(-top, 0), max(-left, 0)), frame.shape
+        seen = covered.numpy()[up : min(rows, height - top), before : min(columns, width - left)]
+        y, x = max(top, 0), max(left, 0)
+        frame[y : y + seen.shape[0], x : x + seen.shape[1]] = seen
     return mask
 
 
@@ -158,14 +170,23 @@ def _template(
     return torch.from_numpy(styled).permute(2, 0, 1).float(), torch.from_numpy(covered)
 
 
-def _errors(frames: Tensor, patch: Tensor, covered: Tensor) -> Tensor:
-    """Returns the mean squared error `(F, rows, columns)` of a template at every place."""
-    kernel = covered[None, None]
-    count, total = covered.sum(), frames[0, 0].numel()
-    sums = torch.stack([F.conv2d(frames[:, c : c + 1], kernel)[:, 0] for c in range(3)], 1)
-    squares = F.conv2d(frames.square().sum(1, keepdim=True), kernel)[:, 0]
-    cross = F.conv2d(frames, (patch * covered)[None])[:, 0]
-    inside = squares - 2 * cross + (patch.square() * covered).sum()
+def _errors(frames: Tensor, patch: Tensor, covered: Tensor, beyond: int = 0) -> Tensor:
+    """Returns the mean squared error `(F, rows, columns)` of a template at every place.
+
+    beyond: number of pixels by which places may lie beyond each border.
+    """
+    kernel, total = covered[None, None], frames[0, 0].numel()
+
+    def correlate(image: Tensor, weights: Tensor) -> Tensor:
+        return F.conv2d(F.pad(image, [beyond] * 4), weights)
+
+    ones = torch.ones_like(frames[:1, :1])
+    count = correlate(ones, kernel)[:, 0]
+    sums = torch.stack([correlate(frames[:, c : c + 1], kernel)[:, 0] for c in range(3)], 1)
+    squares = correlate(frames.square().sum(1, keepdim=True), kernel)[:, 0]
+    cross = correlate(frames, (patch * covered)[None])[:, 0]
+    drawn = correlate(ones, (patch.square().sum(0) * covered)[None, None])[:, 0]
+    inside = squares - 2 * cross + drawn
     outside_sums = frames.sum((2, 3))[..., None, None] - sums
     outside_squares = frames.square().sum((1, 2, 3))[:, None, None] - squares
     outside = outside_squares - outside_sums.square().sum(1) / (total - count)

@@ -17,6 +17,7 @@ from freemask.evaluation.five_scores import FIVE_METRICS
 from freemask.evaluation.metric import Metric
 from freemask.evaluation.samples import TASKS, GroundTruth, Sample
 from freemask.evaluation.scores import METRICS, all_metrics, score
+from freemask.masks.morphology import dilate
 from freemask.types import InputError, Video
 
 WITHOUT_NEEDS = {"psnr_source", "flicker"}
@@ -125,3 +126,21 @@ def test_an_entry_point_that_is_no_metric_or_whose_name_is_taken_is_refused(entr
     entry.name = "psnr_source"
     with pytest.raises(InputError, match="'psnr_source' is registered already"):
         all_metrics()
+
+
+def test_outside_an_added_object_begins_a_pixel_beyond_its_rim() -> None:
+    """A rim that is a pixel too wide is within the accuracy of the match; two pixels are not."""
+    sample, truth = make("add")
+    answer, source = truth.clip.video, sample.video
+    region = torch.from_numpy(truth.clip.mask)
+    found = []
+    for pixels in (1, 3):
+        rim = (dilate(region, pixels) - dilate(region, pixels - 1)).numpy()[..., None] == 1
+        near = Video(np.where(rim, 255 - source.frames, answer.frames), answer.fps)
+        edited = EditedSample(sample, near)
+        outside = edited.outside
+        assert outside is not None
+        assert edited.edited_region.max() == 1
+        assert ((outside == 1) & (edited.edited_region == 1)).sum() == 0
+        found.append(score(edited)["psnr_source"])
+    assert found[0] > found[1] + 10

@@ -8,6 +8,7 @@ import pytest
 from freemask.data import sprites
 from freemask.data.sprites_drawing import GROUNDS, draw_object
 from freemask.evaluation import template_matching
+from freemask.types import Video
 
 
 @pytest.fixture(scope="module", params=[None, "night"])
@@ -48,3 +49,24 @@ def test_the_error_averages_covered_and_uncovered_pixels() -> None:
     )
     drawn[~region] = frame[~region].mean(0)
     assert sighting.error == pytest.approx(np.square(frame - drawn).mean(), rel=1e-3)
+
+
+@pytest.mark.parametrize("corner", [(-9, 20), (12, -9), (38, 40)])
+def test_an_object_that_the_border_cuts_is_found(corner: tuple[int, int]) -> None:
+    size = 64
+    pixels, alpha = draw_object("bear", round(template_matching.EXTENTS[2] * size), None)
+    wide = np.full((3 * size, 3 * size, 3), 90.0)
+    y, x = (slice(size + at, size + at + n) for at, n in zip(corner, alpha.shape[:2], strict=True))
+    wide[y, x] = alpha * pixels + (1 - alpha) * 90
+    seen = np.zeros(wide.shape[:2])
+    seen[y, x] = alpha[..., 0] >= 0.5
+    centre = slice(size, 2 * size)
+    video = Video(np.rint(wide[None, centre, centre]).astype(np.uint8), 8.0)
+
+    found = template_matching.find_object(video, "bear", None, None, cut=True)
+    assert (found.extent, found.corners) == (template_matching.EXTENTS[2], (corner,))
+    region = template_matching.covered_region(video, "bear", found)
+    np.testing.assert_array_equal(region[0], seen[centre, centre])
+    inside = template_matching.find_object(video, "bear", None, None)
+    assert found.error < inside.error
+    assert min(inside.corners[0]) >= 0

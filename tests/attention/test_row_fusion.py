@@ -128,6 +128,17 @@ def test_one_block_with_weighted_words_gives_the_edit_over_all_tokens(one_block:
 
 
 @pytest.mark.parametrize("fusion", [PLAIN, FUSED], ids=["plain", "fused"])
+def test_one_block_that_erases_gives_the_edit_over_all_tokens(
+    fusion: dict[str, Any], one_block: Editor
+) -> None:
+    erase = {**fusion, "fusion.erase": [0, 1], "fusion.masked": ["cross", "self", "latents"]}
+    dense, sparse = both(one_block, BOX, **erase)
+    close(sparse.edit(), dense.edit())
+    kept = Step(one_block, BOX, **{**erase, "fusion.erase": [0, 0]})
+    assert not torch.allclose(sparse.edit(), kept.edit(), atol=1e-4)
+
+
+@pytest.mark.parametrize("fusion", [PLAIN, FUSED], ids=["plain", "fused"])
 def test_one_block_with_a_word_for_each_part_gives_the_edit_over_all_tokens(
     fusion: dict[str, Any], one_block: Editor
 ) -> None:

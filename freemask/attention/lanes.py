@@ -8,6 +8,7 @@ for another lives for one block.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -34,6 +35,15 @@ class Lane:
     total: int
     outside: int = 0
     enter: Callable[[], None] = lambda: None
+
+    @classmethod
+    def whole(cls, latents: Tensor, text: Tensor, resolution: tuple[int, int]) -> Lane:
+        """Returns the lane that carries all tokens of a clip, in their order.
+
+        resolution: tokens `(h_l, w_l)` of a latent frame.
+        """
+        total = latents.shape[2] * math.prod(resolution)
+        return cls(latents, text, torch.arange(total, device=latents.device), total)
 
     @property
     def sections(self) -> tuple[int, ...]:

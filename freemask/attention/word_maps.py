@@ -91,10 +91,10 @@ class WordMapRecorder:
 
     def _look(self, call: AttentionCall, query: WordQuery) -> tuple[Tensor, Tensor]:
         k, v = (call.k, call.v) if query.text is None else self._keys(call, query.text)
-        width, tokens = call.q.shape[-1], call.tokens if query.text is None else k.shape[2]
+        width = call.q.shape[-1]
         with record_function("freemask.word_maps"):
             result, word_map = kernels.word_attention(
-                **with_copies({"q": call.q, "k": k, "v": v}, tokens),
+                **with_copies({"q": call.q, "k": k, "v": v}, call.tokens),
                 word_weights=query.weights[: k.shape[2]].to(call.q.device),
                 scale=width**-0.5,
                 backend=self.backend,

@@ -7,7 +7,6 @@ one four. Text is UMT5's, 512 tokens, zero after the prompt.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -302,8 +301,7 @@ class Wan(Editor):
         if self.ranks.count == 1:
             return self.backbone.predict(latents.to(self.dtype), timestep, text.to(self.dtype))
         sites = self.sites((latents.shape[3], latents.shape[4]))
-        tokens = latents.shape[2] * math.prod(sites[0].resolution)
-        lane = Lane(latents, text, torch.arange(tokens, device=latents.device), tokens)
+        lane = Lane.whole(latents, text, sites[0].resolution)
         shared = isinstance(self.layers(sites[0])[0].processor, WanProcessor)
         with nullcontext() if shared else self.hooked(sites, plain):
             return self.predict_lanes([lane], timestep)[0]

@@ -156,7 +156,8 @@ def without_padding(text: Tensor) -> Tensor:
 
 
 def text_projection(attn: nn.Module, embedder: nn.Module) -> ProjectText:
-    """Returns a function from text states to the keys and values of a cross-attention layer.
+    """Returns a function from text states to the keys and values of a cross-attention layer, of
+    the tokens that `without_padding` leaves.
 
     embedder: the transformer's projection of text states to its width.
     """
@@ -164,7 +165,7 @@ def text_projection(attn: nn.Module, embedder: nn.Module) -> ProjectText:
 
 
 def _project_text(attn: Any, embedder: nn.Module, text: Tensor) -> tuple[Tensor, Tensor]:
-    return project_context(attn, embedder(text))
+    return project_context(attn, embedder(without_padding(text)))
 
 
 def _heads(x: Tensor, heads: int, rotation: Rotation | None) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 
 from freemask.attention.features import FeatureStore, transfer_for
 from freemask.attention.fusion import steps_reading_source
+from freemask.attention.lanes import Lane
 from freemask.attention.word_maps import Maps, Spread, WordMapRecorder, WordQuery
 from freemask.editors.editor import Editor
 from freemask.io.paths import user_path
@@ -158,7 +159,11 @@ def read(
         for done, entry in enumerate(entries, start=1):
             recorder.at(entry)
             latents = trajectory.latents[entry + 1][None].to(editor.device)
-            editor.predict(latents, trajectory.timesteps[entry], text)
+            timestep = trajectory.timesteps[entry]
+            if editor.runs_lanes:  # which see the padding of a text as one key
+                editor.predict_lanes([Lane.whole(latents, text, sites[0].resolution)], timestep)
+            else:
+                editor.predict(latents, timestep, text)
             if progress:
                 progress("read", done, len(entries))
 

@@ -31,8 +31,8 @@ class AttentionCall:
     """One forward pass of one site.
 
     site: the site.
-    project_text: returns the layer's keys and values `(B, H, n, D)` of text states `(B, N, E)`; with
-        n < N the last stands for the padding.
+    project_text: returns the layer's keys and values `(B, H, n, D)` of text states `(B, N, E)`. If
+        n < N, the last stand for the padding.
     q: queries `(B, H, Nq, D)`. B counts the sequences of all branches (`Site.span`), branch by
         branch.
     k, v: keys and values `(B, H, Nk, D)`.

@@ -39,12 +39,10 @@ def with_copies(tensors: Mapping[str, Any], tokens: int) -> Mapping[str, Any]:
     wide = _widened(tensors, CHANNELS)
     for name, count in keys.items():
         wide["q" + name[1:]][..., width : width + 2] = COUNTING
-        bias = torch.tensor(
-            math.log(1 + tokens - count) * width**0.5 / COUNTING, dtype=torch.float64
-        )
-        high = bias.to(wide[name].dtype)
-        wide[name][..., -1, width] = high
-        wide[name][..., -1, width + 1] = bias - high
+        bias = math.log(1 + tokens - count) * width**0.5 / COUNTING
+        rounded = float(torch.tensor(bias, dtype=wide[name].dtype))
+        wide[name][..., -1, width] = rounded
+        wide[name][..., -1, width + 1] = bias - rounded
     return wide
 
 

@@ -213,7 +213,7 @@ def _effect(prepared: PreparedEdit) -> str:
     Mask settings count only for an edit that makes a mask.
     """
     settings = prepared.settings
-    if not prepared.selection:
+    if not (prepared.selection or prepared.look_ahead):
         settings = replace(settings, mask=MaskSettings())
     return repr((prepared.request.target, prepared.request.guidance, settings))
 

@@ -126,15 +126,11 @@ def edit_times(request: ProfileRequest, editor: Editor) -> list[dict[str, Any]]:
     """Returns a record for each coverage and each `source_every`: seconds, passes and peak bytes of
     an edit, in units of plain guided generation of as many steps, interleaved."""
     clip, steps = request.clip(), request.steps
-    preset = load_settings(request.task, family=editor.family).strength
-    edit_request = request.edit_request(
-        **{
-            "fusion.rows": "inside",
-            "fusion.margin": 0.0,
-            "strength": preset,
-            "mask.policy": "consensus",  # reads a few levels, as edits do; naive reads all
-        }
-    )
+    preset = load_settings(request.task, family=editor.family)
+    overrides = {"fusion.rows": "inside", "fusion.margin": 0.0, "strength": preset.strength}
+    # reads as many levels as edits do, where the profile otherwise reads all
+    overrides["mask.policy"] = preset.mask.policy if editor.codebook else "consensus"
+    edit_request = request.edit_request(**overrides)
     plain_run = partial(
         generate, editor, edit_request.target, frames=clip.num_frames, size=clip.size, steps=steps
     )

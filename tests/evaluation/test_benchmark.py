@@ -15,6 +15,7 @@ from freemask.editors.editor import Editor
 from freemask.evaluation import benchmark, tables
 from freemask.evaluation.methods import BenchmarkSettings
 from freemask.evaluation.samples import SampleSource, sprites_samples
+from freemask.prepare import prepare
 from freemask.sampling.inversion import invert
 from freemask.types import Video
 
@@ -121,6 +122,14 @@ def test_a_clip_is_inverted_once_and_equal_edits_run_once(
     settings = replace(settings, methods=methods[1:4])
     rows = benchmark.run_sample(editor, source("shape"), settings)
     assert (calls.count("invert_for"), calls.count("edit")) == (1, 3)
+
+
+def test_settings_of_a_look_ahead_make_another_edit(editor: Editor) -> None:
+    later = "later: mask.look_ahead=0.75"
+    settings = BenchmarkSettings(("freemask", "later"), steps=4, ablations=(later,))
+    sample = source("add").load()
+    edits = [prepare(editor, sample.video, settings.request(sample, m)) for m in settings.methods]
+    assert len({benchmark._effect(one) for one in edits}) == 2
 
 
 def test_clips_to_look_at_are_saved_by_name(editor: Editor) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from freemask.attention.lanes import Lane
 from freemask.batch.inversion_cache import InversionCache
 from freemask.editors.editor import Editor
 from freemask.prepare import PreparedEdit, prepare
@@ -43,13 +45,13 @@ def clip5(video: Video) -> Video:
 def calls(wan: Editor, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The timesteps that the backbone is called with."""
     found: list[float] = []
-    predict = wan.predict
+    predict = wan.predict_lanes
 
-    def counted(latents: torch.Tensor, timestep: float, text: torch.Tensor) -> torch.Tensor:
+    def counted(lanes: Sequence[Lane], timestep: float) -> list[torch.Tensor]:
         found.append(timestep)
-        return predict(latents, timestep, text)
+        return predict(lanes, timestep)
 
-    monkeypatch.setattr(wan, "predict", counted)
+    monkeypatch.setattr(wan, "predict_lanes", counted)
     return found
 
 
